@@ -1,0 +1,72 @@
+// The message on the wire and on the disk: one msgpack map with small integer keys in ascending order, specified
+// byte for byte in docs/protocol.md, with vectors in tests/vectors/. A host reads Routing and passes the bytes on.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include <posthorn/message.hpp>
+
+#include "envelope/identity.hpp"
+
+namespace posthorn::envelope {
+
+inline constexpr std::uint8_t version = 1;
+
+// Map keys. A field that is absent costs nothing. The payload comes last; 18 to 30 are left for later fields.
+enum class Key : std::uint8_t {
+    version = 0,
+    producer = 1,        // bin, 16 bytes
+    sequence = 2,        // uint, from 1
+    previous = 3,        // uint; the sequence this one follows; absent: sequence - 1
+    subject = 4,         // str
+    type = 5,            // str
+    timestamp = 6,       // uint, ms since the Unix epoch, by the sender's clock
+    ordering_key = 7,    // str   reserved: carried, not yet acted on
+    priority = 8,        // uint 0-9, reserved
+    delay = 9,           // uint ms, reserved
+    ttl = 10,            // uint ms, reserved
+    correlation_id = 11, // str
+    reply_to = 12,       // str
+    content_type = 13,   // str
+    traceparent = 14,    // str
+    dedup_key = 15,      // str, reserved
+    headers = 16,        // map of str to str
+    payload = 31,        // bin
+};
+
+struct Envelope {
+    Identity producer;
+    std::uint64_t sequence = 0;
+    std::uint64_t previous = 0;
+    std::uint64_t timestamp_ms = 0;  // 0: absent
+    std::string ordering_key;
+    std::uint8_t priority = 0;
+    std::uint64_t delay_ms = 0;
+    std::uint64_t ttl_ms = 0;
+    std::string reply_to;
+    std::string dedup_key;
+    Message message;  // subject, type, content type, correlation id, traceparent, headers, payload
+};
+
+// The few fields a host looks at.
+struct Routing {
+    Identity producer;
+    std::uint64_t sequence = 0;
+    std::uint64_t previous = 0;
+};
+
+void encode(const Envelope& envelope, std::string& out);
+
+// Neither throws nor allocates beyond the size of `bytes`. Empty: not an envelope of a version we read.
+// Unknown keys are skipped. Reserved fields are read like any other.
+[[nodiscard]] std::optional<Envelope> decode(std::string_view bytes);
+[[nodiscard]] std::optional<Routing> read_routing(std::string_view bytes) noexcept;
+
+// "<producer hex>-<sequence>", with "-r<n>" behind it for the n-th redrive.
+[[nodiscard]] std::string message_id(const Identity& producer, std::uint64_t sequence, std::uint32_t redrives);
+
+}  // namespace posthorn::envelope

@@ -1,0 +1,77 @@
+// Sessions + queues + store joined: everything a host does, without socket, thread, file or clock. A node runs one on
+// its loop, a brokerless producer runs one on its own, the simulator runs many.
+//
+// Not thread-safe. The driver calls receive() and complete(), then turn(), sends what take_frames() gives, runs what
+// take_job() gives (one at a time) and hands the outcome to complete(); it calls turn() again by next_deadline().
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <posthorn/event.hpp>
+#include <posthorn/policy.hpp>
+
+#include "envelope/bytes.hpp"
+#include "envelope/identity.hpp"
+#include "store/store.hpp"
+
+namespace posthorn::host {
+
+using PeerId = std::uint64_t;
+
+struct Options {
+    Identity incarnation;                        // random, new for every life of this host
+    std::uint64_t seed = 0;                      // for the jitter of backoff
+    QueuePolicy defaults;                        // of queues that are not listed
+    std::map<std::string, QueuePolicy> queues;
+    bool auto_create = true;                     // queues appear on first use
+    std::string only_queue;                      // a brokerless producer hosts this one and refuses others; empty: any
+    std::uint64_t message_limit = posthorn::defaults::message_limit;
+    std::size_t credit_bytes = posthorn::defaults::credit_bytes;
+    EventHook on_event;                          // called from within receive(), turn() and complete()
+};
+
+struct OutFrame {
+    PeerId peer = 0;
+    std::string bytes;
+};
+
+class Host {
+public:
+    // Recovers the store; throws what Store::recover throws.
+    Host(Options options, store::Store& store, Now now);
+    ~Host();
+    Host(const Host&) = delete;
+    Host& operator=(const Host&) = delete;
+
+    // A frame from a peer, whoever that may be. Never throws on its content.
+    void receive(PeerId peer, const Slice& frame, Now now);
+    // Makes this host known on a link it opened itself, so that the peer says hello.
+    void greet(PeerId peer);
+    void turn(Now now);
+    std::vector<OutFrame> take_frames();
+
+    // A job for the store, if there is one and none is under way.
+    std::optional<store::Job> take_job(Now now);
+    void complete(store::Outcome outcome, Now now);
+
+    [[nodiscard]] Mono next_deadline() const;
+
+    // Stops publish credit and deliveries and says bye to everyone; what consumers hold stays leased to them.
+    void drain(std::chrono::milliseconds retry_after, Now now);
+    // True once nothing waits for the store.
+    [[nodiscard]] bool idle() const;
+    // Messages not settled, in all queues.
+    [[nodiscard]] std::uint64_t unsettled() const;
+
+private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace posthorn::host

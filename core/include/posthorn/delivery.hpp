@@ -1,0 +1,53 @@
+// One message handed to one consumer under a lease.
+//
+// Thread safety: a Delivery belongs to one thread at a time; it may be moved to another and settled there.
+// Ownership: settled exactly once. Returning from the handler acks what was neither settled nor moved out; a delivery
+// that was moved out and dropped unsettled is nacked. Settling twice throws Error. Settling after the worker is gone does nothing:
+// the lease runs out and the host delivers again.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <stop_token>
+#include <string>
+#include <string_view>
+
+#include <posthorn/message.hpp>
+#include <posthorn/time.hpp>
+
+namespace posthorn {
+
+namespace detail {
+struct DeliveryState;
+}
+
+class Delivery {
+public:
+    explicit Delivery(std::unique_ptr<detail::DeliveryState> state) noexcept;
+    Delivery(Delivery&&) noexcept;
+    Delivery& operator=(Delivery&&) noexcept;
+    ~Delivery();
+
+    [[nodiscard]] const Message& message() const;
+    // "<producer>-<sequence>", "-r<n>" behind it after the n-th redrive. The same over redeliveries.
+    [[nodiscard]] std::string id() const;
+    [[nodiscard]] std::uint32_t attempt() const noexcept;       // from 1
+    [[nodiscard]] bool maybe_duplicate() const noexcept;        // resent by a producer the host did not remember
+    // Fires when the lease is lost, at drain after the grace period, and when the worker is cancelled.
+    [[nodiscard]] std::stop_token stop_token() const noexcept;
+
+    void ack();                               // done
+    void nack(std::string why = {});          // failed: counts, retried by the queue's policy
+    void nack(Duration delay, std::string why = {});  // failed: counts, retried after this delay
+    void release();                           // give back, does not count
+    void reject(std::string reason);          // dead-letter now
+    void extend(Duration lease);              // from now on, at least so long, even if the link is lost
+
+    [[nodiscard]] bool settled() const noexcept;
+
+private:
+    std::unique_ptr<detail::DeliveryState> state_;
+};
+
+}  // namespace posthorn

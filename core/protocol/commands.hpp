@@ -1,0 +1,271 @@
+// The commands of a session and their bytes. docs/protocol.md is the specification; this is its only implementation.
+//
+// A frame is one wire message, a msgpack array:  [epoch, number, more, name, body, name, body, ...]
+//   epoch   uint   the session's; 0 outside a session (hello, identify, a refusal of a hello)
+//   number  uint   counts the frames of one direction in this session, from 1; 0 outside a session
+//   more    bool   true: this is a fragment, and the rest of the array is one bin; the fragments' bins joined, up to
+//                  and including that of the first frame with more == false and a single bin, are the
+//                  name/body pairs of one large frame
+//   name    str    the command; body: a map with string keys, unknown keys are skipped
+// A frame without commands is a heartbeat. A gap in the numbers means a frame was lost: the receiver ends the session
+// and both sides resume by a new hello; a number seen before is dropped. So within a session frames arrive
+// exactly once and in order, whatever the link does.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include <posthorn/time.hpp>
+
+#include "envelope/bytes.hpp"
+#include "envelope/identity.hpp"
+#include "envelope/wire.hpp"
+
+namespace posthorn::protocol {
+
+inline constexpr std::uint32_t version = 1;
+inline constexpr std::string_view magic = "posthorn";
+
+enum class Role { producer, consumer, admin };
+enum class Verdict : std::uint8_t { ack = 0, nack = 1, release = 2, reject = 3 };
+
+struct Held {
+    std::uint64_t offset = 0;
+    std::uint32_t token = 0;
+    bool begun = false;
+};
+
+struct SequenceRange {
+    std::uint64_t first = 0, last = 0;  // both included
+    friend bool operator==(const SequenceRange&, const SequenceRange&) = default;
+};
+
+struct Refused {  // of one message
+    std::uint64_t sequence = 0;
+    std::string code, text;
+};
+
+// peer -> host ---------------------------------------------------------------------------------------------------
+
+struct Hello {  // "hello"
+    std::uint32_t version = protocol::version;  // "version"; beside "protocol": "posthorn"
+    Role role = Role::producer;                 // "role": "producer" | "consumer" | "admin"
+    std::string address;                        // "address": the queue; empty for admin
+    std::string name;                           // "name": for people; grants nothing
+    Identity incarnation;                       // "incarnation": bin 16; a producer's is its producer id
+    std::uint32_t attempt = 0;                  // "attempt": counts this end's hellos; echoed in welcome
+    std::uint64_t confirmed = 0;                // producer "confirmed": all up to here is decided, as far as it knows
+    std::uint64_t oldest = 0;                   // producer "oldest": first sequence it still holds; 0: none
+    std::vector<Held> held;                     // consumer "held": [[offset, token, begun], ...], unconfirmed settles included
+    std::uint32_t concurrency = 1;              // consumer "concurrency"
+    std::uint32_t window_messages = 0;          // consumer "window": [messages, bytes]
+    std::uint64_t window_bytes = 0;
+    std::string client;                         // "client": for logs
+};
+
+struct Publish {  // "publish" {"m": [bin, ...]}: envelopes in sequence order
+    std::vector<Slice> envelopes;
+};
+
+struct Window {  // "window" {"messages", "bytes"}: how much this consumer may hold unsettled of this host's
+    std::uint32_t messages = 0;
+    std::uint64_t bytes = 0;
+};
+
+struct AckRun {  // deliveries of consecutive offsets with the same token
+    std::uint64_t offset = 0;
+    std::uint32_t token = 0;
+    std::uint32_t count = 0;
+};
+
+struct SettleOne {
+    std::uint64_t offset = 0;
+    std::uint32_t token = 0;
+    Verdict verdict = Verdict::nack;
+    std::optional<std::uint64_t> delay_ms;  // nack: instead of the queue's backoff
+    std::string text;                       // nack, reject: why
+};
+
+struct Settle {  // "settle" {"acks": [[offset, token, count], ...], "others": [[offset, token, verdict, delay|nil, text], ...]}
+    std::vector<AckRun> acks;
+    std::vector<SettleOne> others;  // counted after the acks of the same command
+};
+
+struct ExtendOne {
+    std::uint64_t offset = 0;
+    std::uint32_t token = 0;
+    std::uint64_t ms = 0;
+};
+
+struct Extend {  // "extend" {"m": [[offset, token, ms], ...]}
+    std::vector<ExtendOne> items;
+};
+
+struct Recalled {};  // "recalled" {}: the answer to recall, after the releases it led to
+
+struct AdminRequest {  // "admin" {"id", "verb", "address", "reason", "ids", "from", "dry_run", "max"}
+    std::uint64_t id = 0;
+    std::string verb;       // "queues" | "dlq_list" | "dlq_show" | "dlq_redrive" | "dlq_purge"
+    std::string address;
+    std::string reason;     // filter; empty: any
+    std::vector<std::string> ids;  // filter by message id; empty: any
+    std::uint64_t from = 0; // cursor from the last result
+    bool dry_run = false;
+    std::uint32_t max = 1000;
+};
+
+// both ways -------------------------------------------------------------------------------------------------------
+
+struct Bye {  // "bye" {"retry_after", "text"}: this side ends the session in order
+    std::uint64_t retry_after_ms = 0;
+    std::string text;
+};
+
+// host -> peer ----------------------------------------------------------------------------------------------------
+
+struct Welcome {  // "welcome"; the frame carries the new epoch and the number 1
+    std::uint32_t version = protocol::version;
+    std::uint32_t attempt = 0;       // "attempt": of the hello that is answered; any other is ignored
+    Identity host;                   // "host": the host's incarnation
+    bool durable = false;            // "durable": confirms mean stored; else settled
+    std::uint64_t message_limit = 0; // "message_limit": bytes of an envelope
+    std::uint64_t heartbeat_ms = 0;  // "heartbeat": the host's busy interval
+    std::uint64_t lease_ms = 0;      // consumer "lease"
+    std::uint64_t watermark = 0;     // producer "watermark": everything up to here is decided
+    std::uint64_t stored = 0;        // producer "stored": and on disk
+    std::vector<Refused> refused;    // producer "refused": those above its `confirmed`
+    std::vector<Held> lost;          // consumer "lost": listed as held, but no longer its own
+    std::vector<std::string> capabilities;  // "capabilities": order, bounds and dedup hold per host: ["host:memory"|"host:node"]
+};
+
+struct Identify {};  // "identify" {}: I do not know your session; say hello (sent once per unknown peer)
+
+struct Refusal {  // "refused" {"code", "text"}: of a hello or a command; the session is over if there was one
+    std::string code, text;
+};
+
+struct Confirm {  // "confirm" {"held", "stored", "settled": [[first, last], ...], "refused": [[sequence, code, text], ...]}
+    std::uint64_t held = 0;    // all up to here decided, in the host's memory; 0: no news
+    std::uint64_t stored = 0;  // all up to here on disk; 0: no news
+    std::vector<SequenceRange> settled;
+    std::vector<Refused> refused;
+};
+
+struct Credit {  // "credit" {"messages", "bytes", "reason"}: what may be sent in this session altogether, cumulative
+    std::uint64_t messages = 0;
+    std::uint64_t bytes = 0;   // of envelopes
+    std::string reason;        // why there is no more: "queue_full", "disk_full", "store_failed", "draining"; empty: there is
+};
+
+struct DeliverOne {
+    std::uint64_t offset = 0;
+    std::uint32_t token = 0;
+    std::uint32_t attempt = 1;
+    std::uint16_t redrives = 0;
+    bool maybe_duplicate = false;
+    Slice envelope;
+};
+
+struct Deliver {  // "deliver" {"m": [[offset, token, attempt, redrives, maybe_duplicate, bin], ...]}
+    std::vector<DeliverOne> items;
+};
+
+struct Settled {  // "settled" {"count", "stale": [[offset, token], ...]}
+    std::uint64_t count = 0;    // settles of this session that are safe now, cumulative
+    std::vector<Held> stale;    // settles among them that came too late ("stale_delivery")
+};
+
+struct Recall {  // "recall" {"count"}: give back up to so many unbegun deliveries, latest first
+    std::uint32_t count = 0;
+};
+
+struct State {  // "state" {"ready"}: whether this host has messages for this consumer
+    bool ready = false;
+};
+
+struct Lost {  // "lost" {"m": [[offset, token], ...]}: leases that are over
+    std::vector<Held> items;
+};
+
+struct AdminResult {  // "result" {"id", "rows": [map, ...], "next", "error"}
+    std::uint64_t id = 0;
+    std::vector<std::string> rows;  // each one encoded msgpack map
+    std::uint64_t next = 0;  // cursor; 0: that was all
+    std::string error;
+};
+
+using Command = std::variant<Hello, Publish, Window, Settle, Extend, Recalled, AdminRequest, Bye, Welcome, Identify, Refusal,
+                             Confirm, Credit, Deliver, Settled, Recall, State, Lost, AdminResult>;
+
+struct Unknown {
+    std::string name;
+};
+
+// One decoded frame. Reserved names ("moved") decode as unknown.
+struct Frame {
+    std::uint64_t epoch = 0;
+    std::uint64_t number = 0;
+    bool more = false;
+    std::optional<Slice> fragment;     // set for fragments, the last one included
+    std::vector<Command> commands;
+    std::vector<Unknown> unknown;
+};
+
+// Never throws; empty: malformed. Envelopes and fragments are parts of `frame`, not copies.
+[[nodiscard]] std::optional<Frame> decode_frame(const Slice& frame);
+// The name/body pairs of a joined fragmented frame.
+[[nodiscard]] bool decode_commands(const Slice& pairs, Frame& into);
+
+// Builds the frames of one direction of one session: commands gather, flush() cuts frames of at most `limit` bytes.
+// What does not fit one frame goes in fragments, in order with the rest.
+class FrameWriter {
+public:
+    explicit FrameWriter(std::size_t limit) : limit_(limit) {}
+
+    void start_session(std::uint64_t epoch);   // numbers from 1; what had gathered is dropped
+    void add(const Command& command);          // any but publish and deliver may be of any size
+    [[nodiscard]] std::uint64_t epoch() const noexcept { return epoch_; }
+    [[nodiscard]] bool empty() const noexcept { return ready_.empty() && pairs_.empty(); }
+    void heartbeat();                          // an empty frame, unless something else has gathered
+    std::vector<std::string> flush();
+
+private:
+    void seal();  // what has gathered becomes frames
+
+    std::size_t limit_;
+    std::uint64_t epoch_ = 0;
+    std::uint64_t number_ = 0;
+    std::string pairs_;                 // encoded name/body pairs of the frame that gathers
+    std::uint32_t count_ = 0;           // pairs in it
+    bool heartbeat_ = false;
+    std::vector<std::string> ready_;
+};
+
+// The receiving direction of one session: checks epoch and number, joins fragments.
+class FrameReader {
+public:
+    enum class Verdict {
+        commands,    // `frame.commands` are to be handled
+        nothing,     // a heartbeat, a repeat, or a fragment; still a sign of life
+        other_epoch, // not of this session: drop and count
+        gap,         // a frame is missing: end the session and resume
+        malformed,
+    };
+    explicit FrameReader(std::size_t joined_limit) : limit_(joined_limit) {}
+
+    void start_session(std::uint64_t epoch, std::uint64_t next_number);
+    Verdict accept(Frame& frame);
+    [[nodiscard]] std::uint64_t epoch() const noexcept { return epoch_; }
+
+private:
+    std::size_t limit_;
+    std::uint64_t epoch_ = 0;
+    std::uint64_t next_ = 1;
+    std::string joined_;
+};
+
+}  // namespace posthorn::protocol

@@ -1,0 +1,219 @@
+// Where a host keeps its topics. One job at a time: a batch to commit, then reads. A store owns no thread; whoever
+// runs jobs on one thread and submits the next when the last is done has group commit: what gathers meanwhile is
+// the next batch (design, section 6).
+//
+// The engine speaks of offsets and never of chunks. A store may keep messages by commit batch ("chunk") and
+// settlements as bitmaps over them, merge and split those, and never tells.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <posthorn/time.hpp>
+
+#include "envelope/bytes.hpp"
+#include "envelope/identity.hpp"
+
+namespace posthorn::store {
+
+using Offset = std::uint64_t;  // a message's place in its topic, from 1, never reused
+
+struct OffsetRange {  // first..last, both included
+    Offset first = 0;
+    Offset last = 0;
+    friend bool operator==(const OffsetRange&, const OffsetRange&) = default;
+};
+
+// A message as it enters the store.
+struct Append {
+    Offset offset = 0;
+    Slice envelope;
+    std::uint16_t redrives = 0;
+    bool maybe_duplicate = false;
+};
+
+// What is remembered of a message that is neither untouched nor settled. Stored beside its chunk.
+struct Mark {
+    Offset offset = 0;
+    std::uint32_t token = 0;      // deliveries so far, released ones included; names the latest lease
+    std::uint16_t attempts = 0;   // charged
+    std::uint16_t deaths = 0;     // consumers that died holding it, not yet charged
+    bool suspect = false;         // to be delivered apart from healthy messages
+    bool isolate = false;         // a suspect to be delivered alone
+    Identity holder;              // incarnation of the consumer that holds it; zero: nobody
+    Wall due{};                   // not before; zero: at once
+    Wall first_failure{};         // zero: never failed
+    friend bool operator==(const Mark&, const Mark&) = default;
+};
+
+enum class Reason : std::uint8_t { rejected = 1, max_attempts = 2, expired = 3, queue_full = 4, undecodable = 5 };
+[[nodiscard]] std::string_view to_string(Reason reason) noexcept;
+[[nodiscard]] std::optional<Reason> reason_from(std::string_view text) noexcept;
+
+// Why and how a message was given up. Leaves the topic and enters the dead letters in one commit.
+struct DeadLetter {
+    Offset offset = 0;     // where it stood; also its id among the topic's dead letters
+    Reason reason = Reason::rejected;
+    std::string text;      // the handler's words, at most 1 KiB
+    std::uint32_t attempts = 0;
+    Wall first_failure{};
+    Wall last_failure{};
+    std::string consumer;  // name or incarnation of the last one
+};
+
+struct StoredDeadLetter {
+    DeadLetter record;
+    Slice envelope;
+    std::uint16_t redrives = 0;
+};
+
+// A publish that was refused: remembered so that a resend gets the same answer.
+struct Refusal {
+    std::uint64_t sequence = 0;
+    std::string code;
+    std::string text;
+    friend bool operator==(const Refusal&, const Refusal&) = default;
+};
+
+// Everything up to `sequence` of this producer has been decided: accepted, or refused as listed.
+struct Watermark {
+    Identity producer;
+    std::uint64_t sequence = 0;
+    std::vector<Refusal> refusals;  // ascending
+    Wall seen{};
+};
+
+// A dead letter goes back: stored again at `offset` with one more redrive, and its record goes.
+struct Redrive {
+    Offset dead = 0;
+    Offset offset = 0;
+};
+
+// All that changes in one topic in one commit. The parts take effect in the order of the members.
+struct TopicBatch {
+    std::string topic;                    // created when new
+    Wall accepted_at{};                   // the host's stamp on everything appended here
+    Offset next_offset = 1;               // after this batch
+    std::vector<Append> appends;          // ascending offsets; what is missing between them was settled before it was stored
+    std::vector<OffsetRange> settled;     // of earlier batches, ascending, disjoint
+    std::vector<Mark> marks;              // replaces what was known of that message
+    std::vector<DeadLetter> dead;         // of this or earlier batches
+    std::vector<Redrive> redrives;
+    std::vector<Offset> purged;           // dead letters that go for good
+    std::vector<Watermark> watermarks;    // replace
+    std::vector<Identity> forgotten;      // watermarks that go
+
+    [[nodiscard]] bool empty() const noexcept {
+        return appends.empty() && settled.empty() && marks.empty() && dead.empty() && redrives.empty() &&
+               purged.empty() && watermarks.empty() && forgotten.empty();
+    }
+};
+
+struct Read {
+    std::string topic;
+    Offset from = 1;               // unsettled messages from here on ...
+    Offset to = 0;                 // ... up to and including here
+    std::size_t max_messages = 0;
+    std::size_t max_bytes = 0;     // of envelopes; one message is always given
+    bool bodies = true;            // false: marks and sizes only
+};
+
+struct StoredMessage {
+    Offset offset = 0;
+    Slice envelope;                // empty when not asked for
+    std::uint32_t size = 0;        // bytes of the envelope
+    std::uint16_t redrives = 0;
+    bool maybe_duplicate = false;
+    Wall accepted_at{};
+    std::optional<Mark> mark;
+};
+
+// Messages that can no longer be read. They are set aside; the rest is served.
+struct Damage {
+    std::string topic;
+    OffsetRange range;
+    std::uint64_t messages = 0;  // unsettled ones among them
+    std::string what;
+};
+
+struct ReadResult {
+    std::string topic;
+    std::vector<StoredMessage> messages;
+    Offset next = 0;             // everything unsettled below is in `messages`; read on from here
+    std::vector<Damage> damage;  // found on the way
+};
+
+// Dead letters of a topic, ascending by offset, from `from` on; at most `max` and about 1 MiB.
+struct ReadDead {
+    std::string topic;
+    Offset from = 0;
+    std::size_t max = 1000;
+    std::uint64_t ticket = 0;    // given back, so that the asker knows its answer
+};
+
+struct ReadDeadResult {
+    std::string topic;
+    std::uint64_t ticket = 0;
+    std::vector<StoredDeadLetter> letters;
+    bool more = false;
+};
+
+struct Job {
+    std::vector<TopicBatch> batch;  // one transaction; durable when run() returns
+    std::vector<Read> reads;        // after the commit
+    std::vector<ReadDead> dead_reads;
+
+    [[nodiscard]] bool empty() const noexcept { return batch.empty() && reads.empty() && dead_reads.empty(); }
+};
+
+enum class Failure {
+    none,
+    full,    // no room on the disk; nothing of the batch was stored; the same job may be run again later
+    failed,  // a write or sync failed: nothing more may be stored by this process
+};
+
+struct Outcome {
+    Failure failure = Failure::none;  // of the batch
+    std::string text;                 // what happened, to which file, and what to do
+    std::vector<ReadResult> reads;
+    std::vector<ReadDeadResult> dead_reads;
+    std::uint64_t free_bytes = UINT64_MAX;  // left for messages after the job; UINT64_MAX: not bounded by a disk
+};
+
+struct RecoveredTopic {
+    std::string topic;
+    Offset next_offset = 1;
+    Offset first = 1;               // nothing unsettled below
+    Offset marked = 0;              // no marks above
+    std::uint64_t messages = 0;     // unsettled
+    std::uint64_t bytes = 0;        // of their envelopes
+    std::uint64_t dead = 0;
+    std::uint64_t dead_bytes = 0;
+    Wall oldest{};                  // when the first unsettled one was accepted; zero: none
+    std::vector<Watermark> watermarks;
+};
+
+struct Recovery {
+    std::vector<RecoveredTopic> topics;
+    std::vector<Damage> damage;
+    std::vector<std::string> notes;  // what was found, for the log: one line each
+};
+
+class Store {
+public:
+    virtual ~Store() = default;
+    Store() = default;
+    Store(const Store&) = delete;
+    Store& operator=(const Store&) = delete;
+
+    // Once, before the first job. Reads headers and settlements, not bodies.
+    virtual Recovery recover() = 0;
+    virtual Outcome run(const Job& job) = 0;
+    // Whether a commit survives the process. False: it is memory, and run() costs nothing worth a thread.
+    [[nodiscard]] virtual bool durable() const noexcept = 0;
+};
+
+}  // namespace posthorn::store

@@ -1,0 +1,68 @@
+// The only place that knows ZeroMQ. One thread, one zmq context, any number of endpoints and links; machines
+// (participants) live on it and are called on its thread only.
+//
+// Over ZeroMQ: one ROUTER per bound endpoint (MANDATORY, never HANDOVER, ids left to libzmq), one DEALER per outgoing
+// link with IMMEDIATE, so that a lost link empties its pipe. HANDSHAKE_IVL and ZMTP heartbeats reap dead TCP;
+// MAXMSGSIZE, MAX_SOCKETS and RCVHWM bound what a peer can make us hold. Send HWM is 0: the protocol's credit bounds
+// what sits in pipes. inproc endpoints are links within one Context.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include <posthorn/time.hpp>
+
+#include "envelope/bytes.hpp"
+
+namespace posthorn::transport {
+
+using PeerId = std::uint64_t;      // one link; never reused, never 0
+using EndpointId = std::uint64_t;  // one bind or connect
+
+// Lives on a loop. Every call comes on the loop's thread.
+class Participant {
+public:
+    virtual ~Participant() = default;
+    virtual void on_frame(PeerId peer, Slice frame, Now now) = 0;
+    // Called after every round in which something happened to this participant (frames, wake(), its deadline).
+    // Sends what it has to send and returns when it wants to be called again at the latest (`never`: only when something happens).
+    virtual Mono turn(Now now) = 0;
+    // An outgoing link exists now (it may not be connected yet). Incoming links announce themselves by frames.
+    virtual void on_link(PeerId /*peer*/, const std::string& /*endpoint*/) {}
+};
+
+class Loop {
+public:
+    Loop();
+    ~Loop();  // ends the thread; unsent frames are dropped (sessions know what that means)
+    Loop(const Loop&) = delete;
+    Loop& operator=(const Loop&) = delete;
+
+    // Thread-safe. Blocks until the participant is on (off) the loop; after remove() it is not called again, and its
+    // endpoints and links are closed. remove() is harmless for one that is not on the loop.
+    void add(Participant& participant);
+    void remove(Participant& participant);
+
+    // Thread-safe. bind() returns the endpoint as bound ("tcp://127.0.0.1:*" becomes a number). Both throw
+    // posthorn::Error naming endpoint, cause and way out (address in use, no such interface, not an endpoint).
+    std::string bind(Participant& participant, const std::string& endpoint);
+    void connect(Participant& participant, const std::string& endpoint);
+
+    // Loop thread only. False: the link is not up (the frame is dropped); the caller's session has to resume.
+    bool send(PeerId peer, std::string frame);
+
+    // Thread-safe, cheap, coalesced: turn() of the participant will be called soon.
+    void wake(Participant& participant);
+    // Thread-safe: runs `work` on the loop thread.
+    void post(std::function<void()> work);
+
+    [[nodiscard]] static Now now();
+
+private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace posthorn::transport

@@ -1,0 +1,176 @@
+// Work queue: tasks to competing workers, each to one that is free, redelivered until done or dead-lettered.
+// The idea is Majordomo's (zguide chapter 4) with credit instead of a "ready" per task, and SQS's leases.
+//
+//   posthorn::Context context;
+//   posthorn::work_queue::Producer jobs{context, "encode", posthorn::at("tcp://127.0.0.1:5757")};
+//   auto ticket = jobs.send(EncodeJob{"cat.mov", "720p"});
+//   if (ticket.wait(1s) != posthorn::Status::ok) ...
+//
+// Delivery is at least once. docs/guarantees.md says what survives what.
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <posthorn/context.hpp>
+#include <posthorn/delivery.hpp>
+#include <posthorn/message.hpp>
+#include <posthorn/payload.hpp>
+#include <posthorn/policy.hpp>
+#include <posthorn/status.hpp>
+
+namespace posthorn::work_queue {
+
+// What has become of a message, in rising order.
+enum class Level {
+    none,
+    held,     // in the host's memory
+    stored,   // on the host's disk (homes with a store)
+    settled,  // done or dead-lettered (reported by memory homes)
+};
+
+struct ProducerOptions {
+    std::string name;                                              // for listings and logs; grants nothing
+    Duration send_timeout = defaults::send_timeout;                // how long send() waits for room
+    Duration close_timeout = defaults::close_timeout;              // how long the destructor waits for confirms
+    std::size_t buffer_messages = defaults::producer_buffer_messages;  // kept until confirmed; send() waits beyond
+    std::size_t buffer_bytes = defaults::producer_buffer_bytes;
+};
+
+namespace detail {
+class ProducerCore;
+class WorkerCore;
+}  // namespace detail
+
+// The fate of one sent message. Cheap to copy; thread-safe; may outlive the producer (then: closed).
+class Ticket {
+public:
+    // Until the message is safe: stored in homes with a store, settled in memory homes.
+    // ok, timed_out, rejected (see refusal()), closed.
+    [[nodiscard]] Status wait(Duration timeout) const;
+    [[nodiscard]] Level level() const;
+    // Set when the host refused the message: "queue_full: ...".
+    [[nodiscard]] std::string refusal() const;
+    // Why it was not even buffered; ok otherwise.
+    [[nodiscard]] Status status() const noexcept { return status_; }
+
+private:
+    friend class detail::ProducerCore;
+    friend class Producer;
+    std::shared_ptr<detail::ProducerCore> core_;
+    std::uint64_t sequence_ = 0;
+    Status status_ = Status::ok;
+};
+
+// Thread-safe. Sends from one thread keep their order.
+class Producer {
+public:
+    // Throws Error: invalid name or policy, endpoint malformed or in use.
+    Producer(Context& context, std::string queue, Home home, ProducerOptions options = {});
+    ~Producer();  // waits up to close_timeout; what is then not safe is reported by an event (left_behind)
+    Producer(Producer&&) noexcept;
+    Producer& operator=(Producer&&) noexcept;
+
+    // Buffers the message; it is resent over reconnects until confirmed. Ticket::status() is would_block or timed_out
+    // when the buffer stayed full for send_timeout, too_large, closed.
+    Ticket send(Message message);
+    template <MsgpackMap T>
+    Ticket send(const T& value) {
+        return send(to_message(value));
+    }
+    Ticket send(std::string payload) { return send(Message{.payload = std::move(payload)}); }
+    Ticket send(const char* payload) { return send(std::string{payload}); }
+
+    // Waits until everything sent so far is safe (see Ticket::wait) or refused. ok, timed_out, rejected (some were).
+    [[nodiscard]] Status flush(Duration timeout);
+    [[nodiscard]] std::uint64_t unconfirmed() const;  // sent, not yet safe
+    [[nodiscard]] std::uint64_t refused() const;      // refused by the host since construction
+    [[nodiscard]] bool connected() const;
+    // What the host said of itself: "host:memory" or "host:node". Empty before the first session.
+    [[nodiscard]] std::vector<std::string> capabilities() const;
+    // As bound, for homes here: wildcards are numbers now. Empty for homes elsewhere.
+    [[nodiscard]] const std::string& endpoint() const;
+    // Waits for what is not yet safe, then ends. Returns how many were left. Afterwards send() answers closed.
+    std::uint64_t close(Duration timeout);
+
+private:
+    std::shared_ptr<detail::ProducerCore> core_;
+};
+
+struct WorkerOptions {
+    std::string name;                        // for listings and logs; grants nothing
+    unsigned concurrency = 1;                // handlers at a time; 1 to 1000
+    unsigned prefetch = 0;                   // deliveries held unsettled; 0: adapts (design section 4)
+    std::vector<std::string> bind;           // endpoints for producers that connect to workers
+    Duration drain_timeout = 30s;            // how long run() lets handlers finish once it is asked to stop
+};
+
+using Handler = std::function<void(Delivery&)>;
+
+// When run() ends.
+class Until {
+public:
+    explicit Until(std::stop_token token) : token_(std::move(token)) {}
+    [[nodiscard]] const std::stop_token& token() const noexcept { return token_; }
+
+private:
+    std::stop_token token_;
+};
+
+// SIGINT or SIGTERM: run() stops intake, finishes what is begun, releases the rest. A second signal ends the process
+// as it would have without Posthorn.
+[[nodiscard]] Until until_signal();
+[[nodiscard]] inline Until until(std::stop_token token) { return Until{std::move(token)}; }
+
+// Thread-safe. Every worker is one consumer of its queue.
+class Worker {
+public:
+    Worker(Context& context, std::string queue, Home home, WorkerOptions options = {});
+    ~Worker();  // drains with a zero timeout if still running
+    Worker(Worker&&) noexcept;
+    Worker& operator=(Worker&&) noexcept;
+
+    // Calls the handler on `concurrency` threads (this one is one of them) until told to stop. Return: ack. Throw: nack with what().
+    // Returns ok after an orderly end, timed_out if handlers were still running at drain_timeout.
+    Status run(Handler handler, Until until = until_signal());
+
+    // Typed: bytes that are not a T are rejected as undecodable.
+    template <MsgpackMap T, typename F>
+        requires std::invocable<F, const T&, Delivery&>
+    Status run_typed(F handler, Until until = until_signal()) {
+        return run(
+            [handler = std::move(handler)](Delivery& delivery) {
+                const auto value = from_payload<T>(delivery.message().payload);
+                if (!value) {
+                    reject_undecodable(delivery);
+                    return;
+                }
+                handler(*value, delivery);
+            },
+            std::move(until));
+    }
+
+    // From any thread: stop intake, finish what is begun, release the rest, wait for the host's word on settlements.
+    // run() returns. ok or timed_out.
+    Status drain(Duration timeout);
+
+    [[nodiscard]] bool connected() const;                // to at least one host
+    [[nodiscard]] bool idle() const;                     // nothing held, nothing unconfirmed
+    [[nodiscard]] bool host_empty() const;               // connected, and every host has said it has nothing ready for us
+    [[nodiscard]] Duration since_last_activity() const;  // since the last delivery or settlement; since construction if none
+    [[nodiscard]] std::vector<std::string> capabilities() const;
+    [[nodiscard]] const std::vector<std::string>& endpoints() const;  // as bound
+
+private:
+    static void reject_undecodable(Delivery& delivery);
+
+    std::shared_ptr<detail::WorkerCore> core_;
+};
+
+}  // namespace posthorn::work_queue
