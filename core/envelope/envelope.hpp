@@ -14,28 +14,26 @@
 
 namespace posthorn::envelope {
 
-inline constexpr std::uint8_t version = 1;
-
 // Map keys. A field that is absent costs nothing. The payload comes last; 18 to 30 are left for later fields.
 enum class Key : std::uint8_t {
     version = 0,
-    producer = 1,        // bin, 16 bytes
-    sequence = 2,        // uint, from 1
-    previous = 3,        // uint; the sequence this one follows; absent: sequence - 1
-    subject = 4,         // str
-    type = 5,            // str
-    timestamp = 6,       // uint, ms since the Unix epoch, by the sender's clock
-    ordering_key = 7,    // str   reserved: carried, not yet acted on
-    priority = 8,        // uint 0-9, reserved
-    delay = 9,           // uint ms, reserved
-    ttl = 10,            // uint ms, reserved
-    correlation_id = 11, // str
-    reply_to = 12,       // str
-    content_type = 13,   // str
-    traceparent = 14,    // str
-    dedup_key = 15,      // str, reserved
-    headers = 16,        // map of str to str
-    payload = 31,        // bin
+    producer = 1,         // bin, 16 bytes
+    sequence = 2,         // uint, from 1
+    previous = 3,         // uint; the sequence this one follows; absent: sequence - 1
+    subject = 4,          // str
+    type = 5,             // str
+    timestamp = 6,        // uint, ms since the Unix epoch, by the sender's clock
+    ordering_key = 7,     // str   reserved: carried, not yet acted on
+    priority = 8,         // uint 0-9, reserved
+    delay = 9,            // uint ms, reserved
+    ttl = 10,             // uint ms, reserved
+    correlation_id = 11,  // str
+    reply_to = 12,        // str
+    content_type = 13,    // str
+    traceparent = 14,     // str
+    dedup_key = 15,       // str, reserved
+    headers = 16,         // map of str to str
+    payload = 31,         // bin
 };
 
 struct Envelope {
@@ -59,11 +57,20 @@ struct Routing {
     std::uint64_t previous = 0;
 };
 
+inline constexpr std::uint8_t version = 1;
+inline constexpr std::size_t text_limit = 1024;          // bytes of each str field and of each header key
+inline constexpr std::size_t headers_limit = 64 * 1024;  // bytes of all header keys and values together
+inline constexpr std::uint8_t priority_limit = 9;
+
+// The sender's check: names the field that breaks its limit, and the limit; empty: encode() makes what decode() reads.
+[[nodiscard]] std::optional<std::string> invalid(const Envelope& envelope);
 void encode(const Envelope& envelope, std::string& out);
 
-// Neither throws nor allocates beyond the size of `bytes`. Empty: not an envelope of a version we read.
+// Neither throws on the content nor allocates beyond the size of `bytes`. Empty: not an envelope of a version we read,
+// or a field breaks its limit. Producer and sequence must be there, keys ascend, nothing follows the map.
 // Unknown keys are skipped. Reserved fields are read like any other.
 [[nodiscard]] std::optional<Envelope> decode(std::string_view bytes);
+// Walks the whole map, so what passes is well-formed to its end; looks into no field beyond the three it gives back.
 [[nodiscard]] std::optional<Routing> read_routing(std::string_view bytes) noexcept;
 
 // "<producer hex>-<sequence>", with "-r<n>" behind it for the n-th redrive.

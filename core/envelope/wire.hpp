@@ -12,8 +12,11 @@ namespace posthorn::wire {
 
 enum class Type { nil, boolean, integer, floating, string, binary, array, map, extension, end, malformed };
 
+inline constexpr int nesting_limit = 32;
+
 // A cursor over foreign bytes. Never throws, never allocates, never reads outside. The first failure sticks:
 // after it every call answers with zero or empty and ok() is false, so callers check once at the end.
+// What a host does for each message (small integers, short strings, binaries) is inline.
 class Reader {
 public:
     explicit Reader(std::string_view bytes) noexcept : rest_(bytes) {}
@@ -23,26 +26,64 @@ public:
     [[nodiscard]] std::string_view rest() const noexcept { return rest_; }
     [[nodiscard]] Type peek() const noexcept;
 
-    std::uint64_t unsigned_integer() noexcept;  // any msgpack integer >= 0
+    std::uint64_t unsigned_integer() noexcept {  // any msgpack integer >= 0
+        if (!rest_.empty() && first() < 0x80) {
+            const std::uint8_t value = first();
+            rest_.remove_prefix(1);
+            return value;
+        }
+        return long_unsigned();
+    }
     std::int64_t integer() noexcept;
     bool boolean() noexcept;
     double floating() noexcept;  // float 32 or 64
     bool nil() noexcept;         // true and consumed if nil is next; false and untouched otherwise
-    std::string_view string() noexcept;
-    std::string_view binary() noexcept;
-    std::uint32_t array() noexcept;  // number of elements that follow; fails if more than bytes remain
-    std::uint32_t map() noexcept;    // number of pairs that follow; fails if more than half the bytes remain
-    void skip() noexcept;            // one whole value; nesting above 32 fails
-    std::string_view raw() noexcept; // one whole value, skipped and given back as its bytes
+    std::string_view string() noexcept {
+        if (!rest_.empty() && (first() & 0xe0) == 0xa0) {
+            const std::size_t size = first() & 0x1fU;
+            rest_.remove_prefix(1);
+            return take(size);
+        }
+        return long_string();
+    }
+    std::string_view binary() noexcept {
+        if (rest_.empty() || first() < 0xc4 || first() > 0xc6) {
+            fail();
+            return {};
+        }
+        const std::size_t width = std::size_t{1} << (first() - 0xc4U);
+        rest_.remove_prefix(1);
+        return take(big_endian(width));
+    }
+    std::uint32_t array() noexcept;   // number of elements that follow; fails if more than bytes remain
+    std::uint32_t map() noexcept;     // number of pairs that follow; fails if more than half the bytes remain
+    void skip() noexcept;             // one whole value; nesting above nesting_limit fails
+    std::string_view raw() noexcept;  // one whole value, skipped and given back as its bytes
     void fail() noexcept {
         ok_ = false;
         rest_ = {};
     }
 
 private:
-    std::string_view take(std::size_t count) noexcept;
-    std::uint64_t big_endian(std::size_t count) noexcept;
-    bool skip_nested(int depth) noexcept;
+    // Only with bytes left.
+    [[nodiscard]] std::uint8_t first() const noexcept { return static_cast<std::uint8_t>(rest_.front()); }
+    std::string_view take(std::uint64_t count) noexcept {
+        if (count > rest_.size()) {
+            fail();
+            return {};
+        }
+        const auto taken = rest_.substr(0, static_cast<std::size_t>(count));
+        rest_.remove_prefix(taken.size());
+        return taken;
+    }
+    std::uint64_t big_endian(std::size_t count) noexcept {
+        std::uint64_t value = 0;
+        for (const char byte : take(count)) value = value << 8U | static_cast<std::uint8_t>(byte);
+        return value;
+    }
+    std::uint64_t long_unsigned() noexcept;
+    std::string_view long_string() noexcept;
+    void skip_nested(int depth) noexcept;
 
     std::string_view rest_;
     bool ok_ = true;
@@ -56,7 +97,11 @@ public:
     Writer& nil();
     Writer& boolean(bool value);
     Writer& integer(std::int64_t value);
-    Writer& unsigned_integer(std::uint64_t value);
+    Writer& unsigned_integer(std::uint64_t value) {
+        if (value >= 0x80) return long_unsigned(value);
+        out_->push_back(static_cast<char>(value));
+        return *this;
+    }
     Writer& floating(double value);
     Writer& string(std::string_view value);
     Writer& binary(std::string_view value);
@@ -65,6 +110,9 @@ public:
     Writer& map(std::uint32_t pairs);
 
 private:
+    void head(std::uint8_t code, std::uint64_t value, std::size_t width);
+    Writer& long_unsigned(std::uint64_t value);
+
     std::string* out_;
 };
 

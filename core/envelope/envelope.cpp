@@ -1,0 +1,253 @@
+#include "envelope/envelope.hpp"
+
+#include <limits>
+#include <utility>
+
+#include "envelope/wire.hpp"
+
+namespace posthorn {
+
+std::string Identity::hex() const {
+    constexpr std::string_view digits = "0123456789abcdef";
+    std::string text;
+    text.reserve(bytes.size() * 2);
+    for (const std::uint8_t byte : bytes) {
+        text.push_back(digits[byte >> 4U]);
+        text.push_back(digits[byte & 0x0fU]);
+    }
+    return text;
+}
+
+namespace envelope {
+
+namespace {
+
+using Headers = std::map<std::string, std::string>;
+
+struct Binary {
+    std::string_view bytes;
+};
+
+std::size_t size_of(const Headers& headers) noexcept {
+    std::size_t size = 0;
+    for (const auto& [key, value] : headers) size += key.size() + value.size();
+    return size;
+}
+
+// Calls visit(key, text) for the str fields.
+template <class Visit>
+void each_text(const Envelope& envelope, Visit&& visit) {
+    const Message& message = envelope.message;
+    visit("subject", message.subject);
+    visit("type", message.type);
+    visit("ordering key", envelope.ordering_key);
+    visit("correlation id", message.correlation_id);
+    visit("reply-to", envelope.reply_to);
+    visit("content type", message.content_type);
+    visit("traceparent", message.traceparent);
+    visit("dedup key", envelope.dedup_key);
+}
+
+// Calls visit(key, value) for the fields that are there, in ascending order.
+template <class Visit>
+void each_field(const Envelope& envelope, Visit&& visit) {
+    const auto number = [&](Key key, std::uint64_t value) {
+        if (value != 0) visit(key, value);
+    };
+    const auto text = [&](Key key, std::string_view value) {
+        if (!value.empty()) visit(key, value);
+    };
+    const Message& message = envelope.message;
+    visit(Key::version, std::uint64_t{version});
+    visit(Key::producer, Binary{envelope.producer.view()});
+    visit(Key::sequence, envelope.sequence);
+    if (envelope.previous + 1 != envelope.sequence) visit(Key::previous, envelope.previous);
+    text(Key::subject, message.subject);
+    text(Key::type, message.type);
+    number(Key::timestamp, envelope.timestamp_ms);
+    text(Key::ordering_key, envelope.ordering_key);
+    number(Key::priority, envelope.priority);
+    number(Key::delay, envelope.delay_ms);
+    number(Key::ttl, envelope.ttl_ms);
+    text(Key::correlation_id, message.correlation_id);
+    text(Key::reply_to, envelope.reply_to);
+    text(Key::content_type, message.content_type);
+    text(Key::traceparent, message.traceparent);
+    text(Key::dedup_key, envelope.dedup_key);
+    if (!message.headers.empty()) visit(Key::headers, message.headers);
+    if (!message.payload.empty()) visit(Key::payload, Binary{message.payload});
+}
+
+void write(wire::Writer& writer, std::uint64_t value) {
+    writer.unsigned_integer(value);
+}
+void write(wire::Writer& writer, std::string_view value) {
+    writer.string(value);
+}
+void write(wire::Writer& writer, Binary value) {
+    writer.binary(value.bytes);
+}
+void write(wire::Writer& writer, const Headers& headers) {
+    writer.map(static_cast<std::uint32_t>(headers.size()));
+    for (const auto& [key, value] : headers) writer.string(key).string(value);
+}
+
+void read(wire::Reader& reader, std::string& text) {
+    const std::string_view value = reader.string();
+    if (value.size() > text_limit) reader.fail();
+    if (reader.ok()) text = value;
+}
+
+void read(wire::Reader& reader, Headers& headers) {
+    std::size_t size = 0;
+    for (std::uint32_t left = reader.map(); left > 0 && reader.ok(); --left) {
+        const std::string_view key = reader.string();
+        const std::string_view value = reader.string();
+        size += key.size() + value.size();
+        if (key.size() > text_limit || size > headers_limit) reader.fail();
+        if (!reader.ok()) return;
+        if (!headers.emplace(key, value).second) reader.fail();
+    }
+}
+
+void read(wire::Reader& reader, Identity& identity) {
+    if (!Identity::from_bytes(reader.binary(), identity)) reader.fail();
+}
+
+void read_priority(wire::Reader& reader, std::uint8_t& priority) {
+    const std::uint64_t value = reader.unsigned_integer();
+    if (value > priority_limit) reader.fail();
+    priority = static_cast<std::uint8_t>(value & 0xffU);
+}
+
+// The frame that decode() and read_routing() share: calls field(key) for each key, which reads the value.
+// True: a well-formed envelope of our version with a producer and a place in its sequence.
+template <class Field>
+bool read_map(wire::Reader& reader, Routing& routing, Field&& field) {
+    std::uint32_t left = reader.map();
+    if (left == 0 || reader.unsigned_integer() != 0 || reader.unsigned_integer() != version) return false;
+    bool has_producer = false;
+    bool has_previous = false;
+    std::uint64_t before = 0;
+    while (--left > 0 && reader.ok()) {
+        const std::uint64_t key = reader.unsigned_integer();
+        if (key <= before) return false;
+        before = key;
+        switch (key) {
+            case static_cast<std::uint64_t>(Key::producer):
+                read(reader, routing.producer);
+                has_producer = true;
+                break;
+            case static_cast<std::uint64_t>(Key::sequence):
+                routing.sequence = reader.unsigned_integer();
+                break;
+            case static_cast<std::uint64_t>(Key::previous):
+                routing.previous = reader.unsigned_integer();
+                has_previous = true;
+                break;
+            default:
+                field(key);
+        }
+    }
+    if (!reader.ok() || !reader.at_end() || !has_producer || routing.sequence == 0) return false;
+    if (!has_previous) routing.previous = routing.sequence - 1;
+    return routing.previous < routing.sequence;
+}
+
+void read_field(wire::Reader& reader, std::uint64_t key, Envelope& into) {
+    Message& message = into.message;
+    if (key > std::numeric_limits<std::uint8_t>::max()) return reader.skip();
+    switch (static_cast<Key>(key)) {
+        case Key::subject:
+            return read(reader, message.subject);
+        case Key::type:
+            return read(reader, message.type);
+        case Key::timestamp:
+            into.timestamp_ms = reader.unsigned_integer();
+            return;
+        case Key::ordering_key:
+            return read(reader, into.ordering_key);
+        case Key::priority:
+            return read_priority(reader, into.priority);
+        case Key::delay:
+            into.delay_ms = reader.unsigned_integer();
+            return;
+        case Key::ttl:
+            into.ttl_ms = reader.unsigned_integer();
+            return;
+        case Key::correlation_id:
+            return read(reader, message.correlation_id);
+        case Key::reply_to:
+            return read(reader, into.reply_to);
+        case Key::content_type:
+            return read(reader, message.content_type);
+        case Key::traceparent:
+            return read(reader, message.traceparent);
+        case Key::dedup_key:
+            return read(reader, into.dedup_key);
+        case Key::headers:
+            return read(reader, message.headers);
+        case Key::payload:
+            message.payload = reader.binary();
+            return;
+        default:
+            return reader.skip();
+    }
+}
+
+}  // namespace
+
+std::optional<std::string> invalid(const Envelope& envelope) {
+    std::optional<std::string> fault;
+    const auto say = [&](std::string text) {
+        if (!fault) fault = std::move(text);
+    };
+    each_text(envelope, [&](const char* field, const std::string& text) {
+        if (text.size() > text_limit) say(std::string{field} + " is longer than 1 KiB");
+    });
+    for (const auto& [key, value] : envelope.message.headers)
+        if (key.size() > text_limit) say("header key is longer than 1 KiB");
+    if (size_of(envelope.message.headers) > headers_limit) say("headers are longer than 64 KiB together");
+    if (envelope.priority > priority_limit) say("priority is not between 0 and 9");
+    if (envelope.sequence == 0) say("sequence is 0; it counts from 1");
+    if (envelope.sequence != 0 && envelope.previous >= envelope.sequence) say("previous is not below sequence");
+    return fault;
+}
+
+void encode(const Envelope& envelope, std::string& out) {
+    std::uint32_t fields = 0;
+    each_field(envelope, [&](Key, const auto&) { ++fields; });
+    wire::Writer writer(out);
+    writer.map(fields);
+    each_field(envelope, [&](Key key, const auto& value) {
+        writer.unsigned_integer(static_cast<std::uint64_t>(key));
+        write(writer, value);
+    });
+}
+
+std::optional<Envelope> decode(std::string_view bytes) {
+    std::optional<Envelope> envelope{std::in_place};
+    wire::Reader reader(bytes);
+    Routing routing;
+    if (!read_map(reader, routing, [&](std::uint64_t key) { read_field(reader, key, *envelope); })) return std::nullopt;
+    envelope->producer = routing.producer;
+    envelope->sequence = routing.sequence;
+    envelope->previous = routing.previous;
+    return envelope;
+}
+
+std::optional<Routing> read_routing(std::string_view bytes) noexcept {
+    wire::Reader reader(bytes);
+    Routing routing;
+    if (!read_map(reader, routing, [&](std::uint64_t) { reader.skip(); })) return std::nullopt;
+    return routing;
+}
+
+std::string message_id(const Identity& producer, std::uint64_t sequence, std::uint32_t redrives) {
+    std::string id = producer.hex() + '-' + std::to_string(sequence);
+    if (redrives > 0) id += "-r" + std::to_string(redrives);
+    return id;
+}
+
+}  // namespace envelope
+}  // namespace posthorn
