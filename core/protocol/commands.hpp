@@ -31,7 +31,7 @@ inline constexpr std::uint32_t version = 1;
 inline constexpr std::string_view magic = "posthorn";
 
 enum class Role { producer, consumer, admin };
-enum class Verdict : std::uint8_t { ack = 0, nack = 1, release = 2, reject = 3 };
+enum class Verdict : std::uint8_t { ack = 0, nack = 1, release = 2, reject = 3, undecodable = 4 };
 
 struct Held {
     std::uint64_t offset = 0;
@@ -87,7 +87,7 @@ struct SettleOne {
     std::uint32_t token = 0;
     Verdict verdict = Verdict::nack;
     std::optional<std::uint64_t> delay_ms;  // nack: instead of the queue's backoff
-    std::string text;                       // nack, reject: why
+    std::string text;                       // nack, reject, undecodable: why
 };
 
 struct Settle {  // "settle" {"acks": [[offset, token, count], ...], "others": [[offset, token, verdict, delay|nil, text], ...]}
@@ -142,7 +142,9 @@ struct Welcome {  // "welcome"; the frame carries the new epoch and the number 1
     std::vector<std::string> capabilities;  // "capabilities": order, bounds and dedup hold per host: ["host:memory"|"host:node"]
 };
 
-struct Identify {};  // "identify" {}: I do not know your session; say hello (sent once per unknown peer)
+struct Identify {  // "identify" {"host"}: I do not know your session; say hello (sent once per unknown peer)
+    Identity host; // "host": bin 16, the host's incarnation, so that a consumer that binds knows one it already works for
+};
 
 struct Refusal {  // "refused" {"code", "text"}: of a hello or a command; the session is over if there was one
     std::string code, text;
