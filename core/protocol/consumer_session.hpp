@@ -1,0 +1,212 @@
+// A consumer's end of the protocol, for all the hosts one worker works for: what it holds, which of it is begun, one
+// budget of deliveries shared by the hosts that have work, settles kept until they are safe. No socket, thread or
+// clock; not thread-safe.
+//
+// The driver calls receive() and send_failed() as things happen and begin() and settle() for its handlers, then turn(),
+// then sends what take_frames() gives and passes on take_events() and take_lost(); it calls turn() again by
+// next_deadline().
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <posthorn/event.hpp>
+#include <posthorn/policy.hpp>
+#include <posthorn/time.hpp>
+
+#include "envelope/bytes.hpp"
+#include "envelope/identity.hpp"
+#include "protocol/commands.hpp"
+#include "protocol/host_link.hpp"
+
+namespace posthorn::protocol {
+
+class ConsumerSession {
+public:
+    struct Options {
+        Identity incarnation;  // random, new for every life of this consumer
+        std::string queue;
+        std::string name;    // for people
+        std::string client;  // for logs
+        std::uint32_t concurrency = 1;
+        std::uint32_t prefetch = 0;  // 0: adapts
+        Timing timing;
+        std::size_t frame_limit = defaults::frame_limit;
+        std::size_t message_limit = defaults::message_limit;
+    };
+
+    // Names one delivery for as long as the consumer lives.
+    struct Handle {
+        std::uint32_t slot = 0;
+        std::uint32_t life = 0;  // slots are used again
+        friend bool operator==(const Handle&, const Handle&) = default;
+    };
+
+    struct Begun {
+        Handle handle;
+        std::uint64_t offset = 0;
+        std::uint32_t token = 0;
+        std::uint32_t attempt = 1;
+        std::uint16_t redrives = 0;
+        bool maybe_duplicate = false;
+        Slice envelope;
+        PeerId peer = 0;
+    };
+
+    struct Settlement {
+        Verdict verdict = Verdict::ack;
+        std::optional<std::uint64_t> delay_ms = std::nullopt;  // nack
+        std::string text = {};                                 // nack, reject, undecodable
+    };
+
+    explicit ConsumerSession(Options options);
+
+    // A link to a host; hello is said at the next turn(). `label` names it in events.
+    void add_host(PeerId peer, std::string label, Now now);
+    // The link will never come back. What is begun for that host can no longer be settled.
+    void remove_host(PeerId peer);
+
+    // A frame from an unknown peer that asks for a hello makes it a host.
+    void receive(PeerId peer, const Slice& frame, Now now);
+    void send_failed(PeerId peer, Now now);
+    void turn(Now now);
+
+    // The next delivery, which is begun now; empty: none, or its host has not been heard for half a lease.
+    std::optional<Begun> begin(Mono now);
+    [[nodiscard]] bool can_begin(Mono now) const;
+    [[nodiscard]] std::size_t unbegun() const noexcept { return unbegun_; }
+    // Once for each begun delivery.
+    void settle(Handle handle, Settlement settlement, Mono now);
+    // At least so long from now on, even if the link is lost meanwhile.
+    void extend(Handle handle, Duration lease, Mono now);
+    [[nodiscard]] bool is_lost(Handle handle) const;
+
+    // Takes no more, gives back what is not begun.
+    void drain();
+    // Nothing is held and every settle is safe, at every host that can be reached.
+    [[nodiscard]] bool quiet() const;
+    // Ends all sessions in order. Nothing is said afterwards.
+    void bye(Now now);
+
+    [[nodiscard]] std::vector<OutFrame> take_frames();
+    [[nodiscard]] std::vector<Event> take_events();
+    // Begun deliveries whose leases are over.
+    [[nodiscard]] std::vector<Handle> take_lost();
+    [[nodiscard]] Mono next_deadline() const;
+
+    [[nodiscard]] bool connected() const;  // to at least one host
+    [[nodiscard]] bool hosts_empty()
+        const;  // there are hosts, each is connected and has said that it has nothing ready
+    [[nodiscard]] std::uint32_t window() const noexcept { return budget_; }  // over all hosts
+    [[nodiscard]] std::size_t held() const noexcept { return held_; }        // begun or not, unsettled
+    [[nodiscard]] std::size_t unconfirmed() const;                           // settles that are not yet safe
+    [[nodiscard]] std::vector<std::string> capabilities() const;
+    [[nodiscard]] std::uint64_t dropped() const noexcept { return dropped_; }  // frames of other sessions
+
+private:
+    static constexpr std::uint32_t no_host = std::numeric_limits<std::uint32_t>::max();
+
+    enum class State : std::uint8_t { free, unbegun, begun, lost };
+    struct Slot {
+        State state = State::free;
+        std::uint32_t life = 0;
+        std::uint32_t host = no_host;
+        std::uint32_t token = 0;
+        std::uint64_t offset = 0;
+        Mono extended_to{};      // asked for by the handler
+        bool stop_told = false;  // the handler was told that its lease is over
+        DeliverOne delivery{};   // until it is begun
+    };
+
+    // Deliveries of consecutive offsets and equal token that are acked, or one that is settled otherwise.
+    struct Settling {
+        std::uint64_t offset = 0;
+        std::uint32_t token = 0;
+        std::uint32_t count = 1;
+        Settlement settlement;
+    };
+
+    struct Host {
+        HostLink link;
+        std::string label;
+        bool incoming = false;  // it came to us; a lost link does not come back
+        bool gone = false;      // removed; its place may be used again
+        Identity identity;      // zero until it told
+        Duration lease = defaults::lease;
+        std::optional<bool> ready;  // what it said of itself in this session
+        std::uint32_t window = 0;   // as announced
+        std::uint64_t window_bytes = 0;
+        bool silent_for_a_lease = false;
+        bool was_connected = false;
+        bool said_lost = false;
+        bool recalled = false;  // an answer to recall is due
+        std::string last_refusal;
+        std::vector<std::string> capabilities;
+        std::size_t held = 0;
+        std::deque<std::uint32_t> unbegun;  // slots, in the order of delivery
+        std::vector<Settling> settling;     // not yet sent in this session, in order
+        std::deque<Settling> unconfirmed;   // sent in this session, in order
+        std::uint64_t sent_settles = 0;     // of this session
+        std::uint64_t confirmed_settles = 0;
+        std::size_t unsafe_settles = 0;  // in both lists
+        std::vector<ExtendOne> extends;
+        std::vector<Held> resumed;  // what the hello of this session listed, sorted
+    };
+
+    [[nodiscard]] Host* find(PeerId peer);
+    Host* from_stranger(PeerId peer, const Slice& bytes, Now now);
+    void handle(Host& host, const Frame& frame, std::size_t first, Now now);
+    void on_welcome(Host& host, const Welcome& welcome, Now now);
+    void on_deliver(Host& host, const Deliver& deliver, Now now);
+    void on_settled(Host& host, const Settled& settled);
+    void on_recall(Host& host, const Recall& recall);
+    void on_lost(Host& host, const std::vector<Held>& items);
+    void on_refusal(Host& host, const Refusal& refusal, Now now);
+
+    std::uint32_t take_slot(Host& host, const DeliverOne& delivery);
+    void free_slot(std::uint32_t index);
+    [[nodiscard]] bool valid(Handle handle) const;
+    void queue_settle(Host& host, std::uint64_t offset, std::uint32_t token, Settlement settlement);
+    void release_unbegun(Host& host, std::size_t count);
+    void drop_unbegun(Host& host);
+    void say_hello(Host& host, Now now);
+    void send_settles(Host& host);
+    void check_lease(Host& host, Mono now);
+    void session_over(Host& host, const std::string& why);
+    void remove(Host& host);
+    void measure(Mono now);
+    void share_budget(Mono now);
+    void set_window(Host& host, std::uint32_t messages, std::uint64_t bytes);
+    [[nodiscard]] bool may_begin(const Host& host, Mono now) const;
+    void event(Event::Kind kind, const Host& host, std::string text, std::uint64_t count = 0);
+
+    Options options_;
+    std::deque<Host> hosts_;     // places never move
+    std::size_t next_host_ = 0;  // begin() takes turns
+    std::uint32_t attempts_ = 0;
+    std::vector<Slot> slots_;
+    std::vector<std::uint32_t> free_slots_;
+    std::size_t held_ = 0;
+    std::size_t unbegun_ = 0;
+    bool draining_ = false;
+    bool ended_ = false;
+
+    // The adaptive budget: how many handlers finished while there was work.
+    std::uint32_t budget_ = 0;
+    std::uint64_t finished_ = 0;
+    Duration worked_{};
+    Mono working_since_{};
+
+    std::uint64_t stale_ = 0;
+    std::uint64_t dropped_ = 0;
+    std::vector<OutFrame> out_;
+    std::vector<Event> events_;
+    std::vector<Handle> lost_;
+};
+
+}  // namespace posthorn::protocol

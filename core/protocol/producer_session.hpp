@@ -1,0 +1,136 @@
+// A producer's end of the protocol: keeps every message until its host has made it safe, sends as credit allows,
+// resumes after losses. No socket, thread or clock; not thread-safe.
+//
+// The driver calls offer(), receive() and send_failed() as things happen, then turn(), then sends what take_frames()
+// gives and passes on take_news(); it calls turn() again by next_deadline(). A message is safe when it is stored (a
+// durable host) or settled (a memory host).
+//
+// Of several links one is used at a time: the first whose host answers, and the next when that session is lost.
+//
+// What it asks of a host: after a welcome a memory host repeats in `confirm` which messages above the hello's
+// `confirmed` are settled.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include <posthorn/event.hpp>
+#include <posthorn/policy.hpp>
+#include <posthorn/time.hpp>
+
+#include "envelope/bytes.hpp"
+#include "envelope/identity.hpp"
+#include "protocol/commands.hpp"
+#include "protocol/host_link.hpp"
+#include "protocol/sequence_bits.hpp"
+
+namespace posthorn::protocol {
+
+class ProducerSession {
+public:
+    struct Options {
+        Identity producer;  // random, new for every life of this producer
+        std::string queue;
+        std::string name;    // for people
+        std::string client;  // for logs
+        Timing timing;
+        std::size_t frame_limit = defaults::frame_limit;
+        std::size_t message_limit = defaults::message_limit;
+    };
+
+    // What has become known since the last take_news().
+    struct News {
+        std::vector<SequenceRange> safe;  // stored or settled
+        std::vector<Refused> refused;     // for good; each sequence once
+        std::vector<Event> events;
+        [[nodiscard]] bool empty() const noexcept { return safe.empty() && refused.empty() && events.empty(); }
+    };
+
+    explicit ProducerSession(Options options);
+
+    // `label` names the link in events: the endpoint.
+    void add_link(PeerId peer, std::string label);
+    // The n-th envelope ever offered must carry sequence n (and no `previous`).
+    void offer(Slice envelope);
+
+    void receive(PeerId peer, const Slice& frame, Now now);
+    void send_failed(PeerId peer, Now now);
+    void turn(Now now);
+    // Ends the session in order, if there is one. Nothing is said afterwards.
+    void bye(Now now);
+
+    [[nodiscard]] std::vector<OutFrame> take_frames();
+    [[nodiscard]] News take_news();
+    [[nodiscard]] Mono next_deadline() const;
+
+    [[nodiscard]] bool connected() const noexcept;
+    [[nodiscard]] bool durable() const noexcept { return durable_; }  // the host, as last heard
+    [[nodiscard]] const std::vector<std::string>& capabilities() const noexcept { return capabilities_; }
+    [[nodiscard]] const std::string& waits_for() const noexcept { return credit_.reason; }  // why there is no credit
+    [[nodiscard]] std::uint64_t held() const noexcept { return held_; }  // all up to here decided, in the host's memory
+    [[nodiscard]] std::uint64_t unsafe_messages() const noexcept { return open_.count(); }  // offered, not yet safe
+    [[nodiscard]] std::uint64_t unsafe_bytes() const noexcept { return unsafe_bytes_; }
+    [[nodiscard]] std::uint64_t dropped() const noexcept { return dropped_; }  // frames of other sessions
+
+private:
+    // The envelopes of one word of SequenceBits.
+    struct Bodies {
+        std::array<Slice, SequenceBits::word_bits> envelopes;
+        bool own = false;  // copied out of the memory they shared with neighbours that have gone
+    };
+    struct Link {
+        HostLink host;
+        std::string label;
+    };
+
+    Link* current() { return links_.empty() ? nullptr : &links_[current_]; }
+    void handle(const Frame& frame, std::size_t first, Now now);
+    void welcome(const Welcome& welcome, Now now);
+    void confirm(const Confirm& confirm);
+    void refuse(const Refused& refused);
+    void refused_session(const Refusal& refusal, Now now);
+    void make_safe(std::uint64_t first, std::uint64_t last);
+    void close(std::uint64_t first, std::uint64_t last);
+    void thin(std::uint64_t word, std::uint64_t open_bits);
+    void lost(std::string why);
+    void next_link(Mono now);
+    void say_hello(Now now);
+    void publish();
+    [[nodiscard]] bool may_send(std::size_t bytes) const;
+    [[nodiscard]] Slice envelope_of(std::uint64_t sequence) const;
+    [[nodiscard]] std::uint64_t confirmed() const;  // all up to here is safe or refused
+    void event(Event::Kind kind, std::string text, std::uint64_t count = 0);
+
+    Options options_;
+    std::vector<Link> links_;
+    std::size_t current_ = 0;
+    std::uint32_t attempts_ = 0;
+
+    SequenceBits open_;                       // neither safe nor refused
+    std::map<std::uint64_t, Bodies> bodies_;  // by word
+    std::uint64_t unsafe_bytes_ = 0;
+
+    // Of the session, or the last one.
+    bool durable_ = false;
+    std::vector<std::string> capabilities_;
+    std::uint64_t message_limit_ = 0;
+    std::uint64_t held_ = 0;
+    std::uint64_t stored_ = 0;
+    std::uint64_t sent_ = 0;  // all up to here have been sent to this host, or need not be
+    Credit credit_;
+    std::uint64_t sent_messages_ = 0;
+    std::uint64_t sent_bytes_ = 0;
+    bool more_to_send_ = false;  // this turn's share is used up, the credit is not
+
+    bool was_connected_ = false;
+    bool said_lost_ = false;
+    std::string last_refusal_;
+    std::uint64_t dropped_ = 0;
+    std::vector<OutFrame> out_;
+    News news_;
+};
+
+}  // namespace posthorn::protocol
