@@ -33,6 +33,7 @@ struct Options {
     std::string only_queue;                      // a brokerless producer hosts this one and refuses others; empty: any
     std::uint64_t message_limit = posthorn::defaults::message_limit;
     std::size_t credit_bytes = posthorn::defaults::credit_bytes;
+    LogHook log;
     EventHook on_event;                          // called from within receive(), turn() and complete()
 };
 
@@ -56,8 +57,9 @@ public:
     void turn(Now now);
     std::vector<OutFrame> take_frames();
 
-    // A job for the store, if there is one and none is under way.
-    std::optional<store::Job> take_job(Now now);
+    // A job for the store, if there is one and none is under way. Shared, because a job that found the disk full is
+    // kept and given again.
+    std::shared_ptr<const store::Job> take_job(Now now);
     void complete(store::Outcome outcome, Now now);
 
     [[nodiscard]] Mono next_deadline() const;

@@ -20,7 +20,8 @@ public:
     CommitThread(const CommitThread&) = delete;
     CommitThread& operator=(const CommitThread&) = delete;
 
-    void submit(Job job);  // only when idle: after construction, or after take() gave the last outcome
+    // Only when idle: after construction, or after take() gave the last outcome.
+    void submit(std::shared_ptr<const Job> job);
     std::optional<Outcome> take();
 
 private:
@@ -30,7 +31,7 @@ private:
     std::function<void()> done_;
     std::mutex mutex_;
     std::condition_variable wake_;
-    std::optional<Job> job_;
+    std::shared_ptr<const Job> job_;
     std::optional<Outcome> outcome_;
     bool stop_ = false;
     std::thread thread_;

@@ -1,0 +1,172 @@
+// Who gets the next message. Free handlers first, one each in turn; what is left goes ahead of need, evenly, as far as
+// windows allow. Suspects go apart, to a consumer that holds nothing else.
+#include <algorithm>
+
+#include "queue/queue.hpp"
+
+namespace posthorn::queue {
+
+namespace {
+constexpr Duration streaming = 10ms;  // a consumer that has settled something within this is not stuck behind a long task
+}
+
+bool Queue::has_room(const Consumer& consumer, std::size_t size) const {
+    if (!consumer.connected || consumer.in_flight >= consumer.window) return false;
+    return consumer.in_flight == 0 || consumer.in_flight_bytes + size <= consumer.window_bytes;
+}
+
+// The ready message with the lowest offset that is no suspect; end() if none is tracked.
+Queue::Entries::iterator Queue::next_ready() {
+    auto fresh = entries_.end();
+    while (!fresh_.empty()) {
+        fresh = entries_.find(fresh_.front());
+        if (fresh != entries_.end() && fresh->second.where == Where::ready && !fresh->second.suspect) break;
+        fresh = entries_.end();
+        fresh_.pop_front();
+    }
+    if (returned_.empty()) return fresh;
+    const Offset returned = *returned_.begin();
+    if (fresh != entries_.end() && fresh->first < returned) return fresh;
+    return entries_.find(returned);
+}
+
+void Queue::deliver(ConsumerId id, Consumer& consumer, Offset offset, Entry& entry, Now now,
+                    std::vector<Delivered>& out) {
+    ++entry.token;
+    if (entry.token > 1) ++counters_.redelivered;
+    out.push_back({.consumer = id,
+                   .offset = offset,
+                   .token = entry.token,
+                   .attempt = entry.attempts + 1U,
+                   .redrives = entry.redrives,
+                   .maybe_duplicate = entry.maybe_duplicate,
+                   .envelope = entry.body});
+    drop_body(entry);
+    --ready_;
+    if (consumer.in_flight == 0) {
+        consumer.lease_end = now.mono + policy_.lease;
+        consumer.progress = now.mono;
+    }
+    lease(id, consumer, entry, now);
+    touch(offset, entry, now);
+}
+
+Queue::Given Queue::deliver_next(ConsumerId id, Consumer& consumer, Now now, std::vector<Delivered>& out) {
+    const auto it = next_ready();
+    if (it == entries_.end()) return Given::none;
+    if (!has_room(consumer, it->second.size)) return Given::no_room;
+    if (it->second.body.empty()) {
+        starved_ = true;
+        return Given::none;
+    }
+    const Offset offset = it->first;
+    if (!fresh_.empty() && fresh_.front() == offset) fresh_.pop_front();
+    returned_.erase(offset);
+    deliver(id, consumer, offset, it->second, now, out);
+    return Given::yes;
+}
+
+void Queue::dispatch(Now now, std::vector<Delivered>& out) {
+    starved_ = false;
+    dispatch_suspects(now, out);
+    std::vector<std::pair<ConsumerId, Consumer*>> turn;
+    for (auto& [id, consumer] : consumers_) {
+        const bool apart = consumer.holds_suspects || (id == taker_ && !suspects_.empty());
+        if (!apart && has_room(consumer, 0)) turn.emplace_back(id, &consumer);
+    }
+    if (turn.empty()) return;
+    const auto behind = std::find_if(turn.begin(), turn.end(), [&](const auto& one) { return one.first > turn_of_; });
+    std::rotate(turn.begin(), behind, turn.end());
+
+    bool given = true;
+    while (given) {
+        given = false;
+        for (auto& [id, consumer] : turn) {
+            if (consumer->in_flight >= consumer->concurrency) continue;
+            const Given one = deliver_next(id, *consumer, now, out);
+            if (one == Given::none) return;
+            if (one == Given::yes) {
+                given = true;
+                turn_of_ = id;
+            }
+        }
+    }
+    const std::uint64_t share = std::max<std::uint64_t>(1, ready_ / turn.size());
+    given = true;
+    while (given) {
+        given = false;
+        for (auto& [id, consumer] : turn) {
+            for (std::uint64_t i = 0; i < share; ++i) {
+                const Given one = deliver_next(id, *consumer, now, out);
+                if (one == Given::none) return;
+                if (one == Given::no_room) break;
+                given = true;
+                turn_of_ = id;
+            }
+        }
+    }
+}
+
+void Queue::dispatch_suspects(Now now, std::vector<Delivered>& out) {
+    taker_ = 0;
+    if (suspects_.empty()) return;
+    std::uint32_t least = 0;
+    for (auto& [id, consumer] : consumers_) {
+        if (!consumer.connected || consumer.window == 0) continue;
+        if (consumer.in_flight == 0 || consumer.holds_suspects) {
+            if (!give_suspects(id, consumer, now, out)) return;
+        } else if (taker_ == 0 || consumer.in_flight < least) {
+            taker_ = id;  // the first to run dry; the others go on
+            least = consumer.in_flight;
+        }
+    }
+    if (suspects_.empty()) taker_ = 0;
+}
+
+// False: nothing more can be given now, to anybody.
+bool Queue::give_suspects(ConsumerId id, Consumer& consumer, Now now, std::vector<Delivered>& out) {
+    while (!suspects_.empty()) {
+        const Offset offset = *suspects_.begin();
+        Entry& entry = entries_.find(offset)->second;
+        if (entry.isolate ? consumer.in_flight > 0 : consumer.in_flight >= consumer.concurrency) return true;
+        if (consumer.in_flight > 0 && !has_room(consumer, entry.size)) return true;
+        if (entry.body.empty()) {
+            starved_ = true;
+            return false;
+        }
+        consumer.holds_suspects = true;
+        suspects_.erase(offset);
+        const bool alone = entry.isolate;
+        deliver(id, consumer, offset, entry, now, out);
+        if (alone) return true;
+    }
+    return false;
+}
+
+// "Long tasks never wait behind long tasks": when nothing is ready and a handler is free, a consumer that sits on
+// deliveries it cannot have begun is asked for them.
+void Queue::want_recalls(Now now, std::vector<Recall>& recalls) {
+    if (ready_ > 0 || consumers_.size() < 2) return;
+    std::uint32_t free = 0;
+    for (const auto& [id, consumer] : consumers_) {
+        if (consumer.connected && !consumer.holds_suspects && consumer.window > 0 && consumer.in_flight < consumer.concurrency) {
+            free += consumer.concurrency - consumer.in_flight;
+        }
+        if (consumer.recalling) return;
+    }
+    for (auto& [id, consumer] : consumers_) {
+        if (free == 0) return;
+        if (!consumer.connected || consumer.holds_suspects || consumer.in_flight <= consumer.concurrency) continue;
+        const Mono when = std::max(consumer.progress + streaming, consumer.recall_after);
+        if (when > now.mono) {
+            recall_at_ = std::min(recall_at_, when);
+            continue;
+        }
+        const std::uint32_t count = std::min(free, consumer.in_flight - consumer.concurrency);
+        consumer.recalling = true;
+        free -= count;
+        recalls.push_back({id, count});
+    }
+}
+
+}  // namespace posthorn::queue

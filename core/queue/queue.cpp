@@ -1,0 +1,613 @@
+#include "queue/queue.hpp"
+
+#include <algorithm>
+#include <limits>
+
+#include "queue/backoff.hpp"
+
+namespace posthorn::queue {
+
+namespace {
+
+constexpr std::size_t applied_runs = 4096;  // per consumer: settles remembered to answer repeats
+constexpr std::size_t reason_limit = 1024;  // bytes of a handler's text that are kept
+
+std::string cut(std::string text) {
+    if (text.size() > reason_limit) text.resize(reason_limit);
+    return text;
+}
+
+Wall later(Wall wall, Duration delay) { return wall + std::chrono::ceil<WallClock::duration>(delay); }
+
+}  // namespace
+
+Queue::Queue(std::string name, const QueuePolicy& policy, bool durable, std::uint64_t seed, EventHook on_event)
+    : name_(std::move(name)), policy_(policy), durable_(durable), random_(seed), on_event_(std::move(on_event)) {
+    if (!durable_) {
+        if (policy_.max_messages == 0) policy_.max_messages = defaults::memory_max_messages;
+        if (policy_.max_bytes == 0) policy_.max_bytes = defaults::memory_max_bytes;
+    }
+}
+
+void Queue::emit(Event::Kind kind, std::string text, std::uint64_t count) const {
+    if (on_event_) on_event_({.kind = kind, .subject = name_, .text = std::move(text), .count = count});
+}
+
+void Queue::changed(Now now) {
+    if (!changed_since_) changed_since_ = now.mono;
+}
+
+void Queue::touch(Offset offset, Entry& entry, Now now) {
+    if (!durable_ || entry.dirty) return;
+    entry.dirty = true;
+    dirty_.push_back(offset);
+    changed(now);
+}
+
+// Producers ------------------------------------------------------------------------------------------------------
+
+Producer& Queue::attach_producer(const Identity& id, Now now) {
+    auto it = producers_.find(id);
+    if (it == producers_.end()) {
+        if (producers_.size() >= defaults::producers_remembered) forget_producers(now);
+        it = producers_.try_emplace(id).first;
+        it->second.id = id;
+        if (forget_at_ == never) forget_at_ = now.mono + 1h;
+    }
+    it->second.seen = now.wall;
+    ++it->second.sessions;
+    return it->second;
+}
+
+void Queue::detach_producer(Producer& producer, Now now) {
+    --producer.sessions;
+    producer.seen = now.wall;
+}
+
+bool Queue::full() const { return free_messages() == 0 || free_bytes() == 0; }
+
+std::uint64_t Queue::free_messages() const {
+    if (policy_.max_messages == 0) return std::numeric_limits<std::uint64_t>::max();
+    const std::uint64_t used = messages_ + (durable_ ? 0 : dead_count_);  // in memory dead letters take room as well
+    return used >= policy_.max_messages ? 0 : policy_.max_messages - used;
+}
+
+std::uint64_t Queue::free_bytes() const {
+    if (policy_.max_bytes == 0) return std::numeric_limits<std::uint64_t>::max();
+    const std::uint64_t used = bytes_ + (durable_ ? 0 : dead_bytes_);
+    return used >= policy_.max_bytes ? 0 : policy_.max_bytes - used;
+}
+
+Accepted Queue::publish(Producer& producer, const envelope::Routing& routing, Slice envelope, Now now) {
+    if (routing.sequence <= producer.decided) {
+        ++counters_.duplicates;
+        return Accepted::duplicate;
+    }
+    if (producer.known && routing.previous > producer.decided) return Accepted::gap;
+    if (policy_.when_full == WhenFull::reject && full()) {
+        refuse(producer, routing.sequence, "queue_full",
+               "queue " + name_ + " is full (max_messages or max_bytes); wait for its consumers or raise the limit");
+        ++counters_.refused_full;
+        changed(now);
+        return Accepted::refused;
+    }
+    const bool maybe_duplicate = !producer.known && routing.previous > 0;
+    producer.known = true;
+    producer.decided = routing.sequence;
+    if (!producer.dirty) {
+        producer.dirty = true;
+        dirty_producers_.push_back(&producer);
+    }
+
+    const Offset offset = next_offset_++;
+    const std::size_t size = envelope.size();
+    ++messages_;
+    bytes_ += size;
+    pending_bytes_ += size;
+    changed(now);
+    pending_.push_back({.envelope = std::move(envelope), .maybe_duplicate = maybe_duplicate});
+    if (loaded_to_ == offset && has_track_room()) {
+        Entry& entry = track(offset);
+        entry.body = pending_.back().envelope;
+        entry.size = static_cast<std::uint32_t>(size);
+        entry.accepted = now.wall;
+        entry.maybe_duplicate = maybe_duplicate;
+        if (!durable_) {
+            entry.producer = &producer;
+            entry.sequence = routing.sequence;
+            ++producer.unsettled;
+        }
+        window_used_ += size;
+        fresh_.push_back(offset);
+        ++ready_;
+    }
+    return Accepted::yes;
+}
+
+void Queue::refuse(Producer& producer, std::uint64_t sequence, std::string code, std::string text) {
+    producer.known = true;
+    producer.decided = sequence;
+    producer.refusals.push_back({sequence, std::move(code), std::move(text)});
+    if (producer.refusals.size() > defaults::refusals_remembered) producer.refusals.pop_front();
+    if (!producer.dirty) {
+        producer.dirty = true;
+        dirty_producers_.push_back(&producer);
+    }
+}
+
+void Queue::forget_refusals(Producer& producer, std::uint64_t up_to) {
+    while (!producer.refusals.empty() && producer.refusals.front().sequence <= up_to) producer.refusals.pop_front();
+}
+
+// Watermarks older than the stated time go; if there are still too many, so do the ones not seen for longest.
+void Queue::forget_producers(Now now) {
+    std::vector<Producer*> idle;
+    for (auto& [id, producer] : producers_) {
+        if (producer.sessions == 0 && producer.unsettled == 0 && !producer.dirty) idle.push_back(&producer);
+    }
+    std::sort(idle.begin(), idle.end(), [](const Producer* a, const Producer* b) { return a->seen < b->seen; });
+    const Wall oldest = now.wall - std::chrono::duration_cast<WallClock::duration>(defaults::producer_memory);
+    constexpr std::size_t keep = defaults::producers_remembered - defaults::producers_remembered / 16;
+    for (Producer* producer : idle) {
+        if (producer->seen >= oldest && producers_.size() <= keep) break;
+        forgotten_.push_back(producer->id);
+        producers_.erase(producer->id);
+        changed(now);
+    }
+    forget_at_ = producers_.empty() ? never : now.mono + 1h;
+}
+
+// Consumers ------------------------------------------------------------------------------------------------------
+
+ConsumerId Queue::consumer_of(const Identity& incarnation, Now now) {
+    const auto [it, fresh] = by_incarnation_.try_emplace(incarnation, last_consumer_ + 1);
+    if (fresh) {
+        Consumer& consumer = consumers_[++last_consumer_];
+        consumer.incarnation = incarnation;
+        consumer.lease_end = now.mono + policy_.lease;
+        consumer.progress = now.mono;
+    }
+    return it->second;
+}
+
+ConsumerId Queue::attach(const Identity& incarnation, const std::string& name, std::uint32_t concurrency,
+                         const std::vector<Held>& held, std::vector<Held>& lost, Now now) {
+    const bool known = by_incarnation_.contains(incarnation);
+    const ConsumerId id = consumer_of(incarnation, now);
+    Consumer& consumer = consumers_[id];
+    consumer.name = name;
+    consumer.concurrency = concurrency;
+    consumer.connected = true;
+    consumer.recalling = false;
+    consumer.window = 0;
+    consumer.lease_end = now.mono + policy_.lease;
+    consumer.progress = now.mono;
+
+    std::set<Offset> kept;
+    for (const Held& one : held) {
+        if (adopt_held(id, consumer, one, !known, now)) {
+            kept.insert(one.offset);
+        } else {
+            lost.push_back(one);
+        }
+    }
+    if (consumer.in_flight > 0) {  // what it does not list never reached it
+        for (auto& [offset, entry] : entries_) {
+            if (entry.where == Where::leased && entry.holder == id && !kept.contains(offset)) {
+                give_back(offset, entry, now);
+            }
+        }
+    }
+    return id;
+}
+
+// Whether `held` is this consumer's: still leased to it, settled by it, or delivered to it by this host's former life,
+// which died before it could write that down (then the token is ahead of ours).
+bool Queue::adopt_held(ConsumerId id, Consumer& consumer, const Held& held, bool unknown, Now now) {
+    if (was_applied(consumer, held)) return true;
+    const auto it = entries_.find(held.offset);
+    if (it == entries_.end()) {
+        if (!unknown || held.offset >= loaded_to_) return false;
+        remember_applied(consumer, held);  // settled in the host's former life, as far as can be known by this consumer
+        return true;
+    }
+    Entry& entry = it->second;
+    if (entry.where == Where::leased) return entry.holder == id && entry.token == held.token;
+    if (entry.where == Where::waiting || held.token <= entry.token) return false;
+    suspects_.erase(held.offset);
+    returned_.erase(held.offset);  // fresh_ is looked through when its turn comes
+    --ready_;
+    drop_body(entry);
+    entry.token = held.token;
+    entry.suspect = entry.isolate = false;
+    entry.deaths = 0;
+    lease(id, consumer, entry, now);
+    touch(held.offset, entry, now);
+    return true;
+}
+
+void Queue::lease(ConsumerId id, Consumer& consumer, Entry& entry, Now now) {
+    entry.where = Where::leased;
+    entry.holder = id;
+    entry.since = now.mono;
+    entry.extended = {};
+    ++in_flight_;
+    ++consumer.in_flight;
+    consumer.in_flight_bytes += entry.size;
+    if (sweep_at_ == never) sweep_at_ = now.mono + policy_.lease_cap;
+}
+
+void Queue::set_window(ConsumerId id, std::uint32_t messages, std::uint64_t bytes) {
+    const auto it = consumers_.find(id);
+    if (it == consumers_.end()) return;
+    it->second.window = messages;
+    it->second.window_bytes = bytes;
+}
+
+void Queue::heard(ConsumerId id, Now now) {
+    const auto it = consumers_.find(id);
+    if (it != consumers_.end()) it->second.lease_end = now.mono + policy_.lease;
+}
+
+void Queue::detach(ConsumerId id, Now now) {
+    const auto it = consumers_.find(id);
+    if (it == consumers_.end()) return;
+    it->second.connected = false;
+    it->second.lease_end = std::max(it->second.lease_end, now.mono);
+}
+
+void Queue::forget(std::map<ConsumerId, Consumer>::iterator it) {
+    by_incarnation_.erase(it->second.incarnation);
+    consumers_.erase(it);
+}
+
+void Queue::leave(ConsumerId id, Now now) {
+    const auto it = consumers_.find(id);
+    if (it == consumers_.end()) return;
+    if (it->second.in_flight > 0) {
+        for (auto& [offset, entry] : entries_) {
+            if (entry.where == Where::leased && entry.holder == id) give_back(offset, entry, now);
+        }
+    }
+    forget(it);
+}
+
+void Queue::fence(ConsumerId id, Now now) {
+    const auto it = consumers_.find(id);
+    if (it == consumers_.end()) return;
+    died(id, true, now);
+    forget(it);
+}
+
+std::vector<std::pair<ConsumerId, Identity>> Queue::named(const std::string& name, const Identity& incarnation) const {
+    std::vector<std::pair<ConsumerId, Identity>> found;
+    for (const auto& [id, consumer] : consumers_) {
+        if (consumer.name == name && consumer.incarnation != incarnation) found.emplace_back(id, consumer.incarnation);
+    }
+    return found;
+}
+
+std::string Queue::label(const Consumer& consumer) const {
+    constexpr std::size_t shown = 8;  // the whole incarnation is the consumer's credential
+    return consumer.name.empty() ? consumer.incarnation.hex().substr(0, shown) : consumer.name;
+}
+
+bool Queue::was_applied(const Consumer& consumer, Held held) const {
+    return std::any_of(consumer.applied.begin(), consumer.applied.end(), [&](const auto& run) {
+        return run.first.token == held.token && held.offset >= run.first.offset &&
+               held.offset - run.first.offset < run.second;
+    });
+}
+
+void Queue::remember_applied(Consumer& consumer, Held held) {
+    if (!consumer.applied.empty()) {
+        auto& [first, count] = consumer.applied.back();
+        if (first.token == held.token && first.offset + count == held.offset) {
+            ++count;
+            return;
+        }
+    }
+    consumer.applied.emplace_back(held, 1);
+    if (consumer.applied.size() > applied_runs) consumer.applied.pop_front();
+}
+
+bool Queue::settle(ConsumerId id, const Settle& settle, Now now) {
+    const auto found = consumers_.find(id);
+    if (found == consumers_.end()) return false;
+    Consumer& consumer = found->second;
+    const Held held{settle.offset, settle.token};
+    const auto it = entries_.find(settle.offset);
+    if (it == entries_.end() || it->second.where != Where::leased || it->second.holder != id ||
+        it->second.token != settle.token) {
+        if (was_applied(consumer, held)) return true;  // repeated after a resume
+        ++counters_.stale;
+        return false;
+    }
+    remember_applied(consumer, held);
+    consumer.progress = now.mono;
+    switch (settle.verdict) {
+        case Verdict::ack:
+            ++counters_.acked;
+            finish(it, now);
+            break;
+        case Verdict::nack:
+            ++counters_.nacked;
+            fail(it, settle.delay, settle.text, now);
+            break;
+        case Verdict::release:
+            ++counters_.released;
+            give_back(it->first, it->second, now);
+            break;
+        case Verdict::reject:
+            ++counters_.rejected;
+            dead_letter(it, store::Reason::rejected, settle.text, now);
+            break;
+        case Verdict::undecodable:
+            dead_letter(it, store::Reason::undecodable, settle.text, now);
+            break;
+    }
+    return true;
+}
+
+bool Queue::extend(ConsumerId id, Held held, Duration lease, Now now) {
+    const auto it = entries_.find(held.offset);
+    if (it == entries_.end() || it->second.where != Where::leased || it->second.holder != id ||
+        it->second.token != held.token) {
+        return false;
+    }
+    it->second.extended = now.mono + std::min(lease, policy_.lease_cap);
+    return true;
+}
+
+void Queue::recalled(ConsumerId id, Now now) {
+    const auto it = consumers_.find(id);
+    if (it == consumers_.end()) return;
+    it->second.recalling = false;
+    it->second.recall_after = now.mono + 100ms;  // it gave what it could
+}
+
+// The ways a lease ends --------------------------------------------------------------------------------------------
+
+void Queue::end_lease(Entry& entry) {
+    --in_flight_;
+    const auto it = consumers_.find(entry.holder);
+    if (it != consumers_.end()) {
+        Consumer& consumer = it->second;
+        consumer.in_flight_bytes -= entry.size;
+        if (--consumer.in_flight == 0) consumer.holds_suspects = false;
+    }
+    entry.holder = 0;
+    entry.extended = {};
+}
+
+void Queue::erase(Entries::iterator it) {
+    Entry& entry = it->second;
+    drop_body(entry);
+    --messages_;
+    bytes_ -= entry.size;
+    if (entry.producer != nullptr) {
+        if (entry.producer->settled.empty()) settled_producers_.push_back(entry.producer);
+        entry.producer->settled.push_back(entry.sequence);
+        --entry.producer->unsettled;
+    }
+    entries_.erase(it);
+}
+
+void Queue::finish(Entries::iterator it, Now now) {
+    const Offset offset = it->first;
+    end_lease(it->second);
+    if (offset >= pending_first()) {
+        Pending& pending = pending_[offset - pending_first()];
+        pending.done = true;
+        pending.envelope.reset();
+        pending_bytes_ -= it->second.size;
+    } else {
+        settled_.push_back(offset);
+    }
+    erase(it);
+    changed(now);
+}
+
+void Queue::make_ready(Offset offset, Entry& entry) {
+    entry.where = Where::ready;
+    ++ready_;
+    (entry.suspect ? suspects_ : returned_).insert(offset);
+}
+
+void Queue::give_back(Offset offset, Entry& entry, Now now) {
+    end_lease(entry);
+    make_ready(offset, entry);
+    touch(offset, entry, now);
+}
+
+void Queue::fail(Entries::iterator it, std::optional<Duration> delay, const std::string& text, Now now) {
+    const Offset offset = it->first;
+    Entry& entry = it->second;
+    entry.suspect = entry.isolate = false;  // its handler came back to say so
+    entry.deaths = 0;
+    ++entry.attempts;
+    if (entry.first_failure == Wall{}) entry.first_failure = now.wall;
+    if (entry.attempts >= policy_.max_attempts) {
+        dead_letter(it, store::Reason::max_attempts, text, now);
+        return;
+    }
+    const Duration wait = std::clamp(delay.value_or(backoff_delay(policy_.backoff, entry.attempts, random_)),
+                                     Duration::zero(), Duration{std::chrono::hours{24 * 365}});
+    end_lease(entry);
+    if (wait == Duration::zero()) {
+        make_ready(offset, entry);
+    } else {
+        entry.where = Where::waiting;
+        entry.since = now.mono + wait;
+        entry.due = later(now.wall, wait);
+        waiting_.emplace(entry.since, offset);
+    }
+    touch(offset, entry, now);
+}
+
+void Queue::dead_letter(Entries::iterator it, store::Reason reason, std::string text, Now now) {
+    Entry& entry = it->second;
+    const auto holder = consumers_.find(entry.holder);
+    store::DeadLetter letter{.offset = it->first,
+                             .reason = reason,
+                             .text = cut(std::move(text)),
+                             .attempts = entry.attempts,
+                             .first_failure = entry.first_failure == Wall{} ? now.wall : entry.first_failure,
+                             .last_failure = now.wall,
+                             .consumer = holder == consumers_.end() ? std::string{} : label(holder->second)};
+    if (reason != store::Reason::max_attempts) ++letter.attempts;  // the one that ended here
+    switch (reason) {
+        case store::Reason::max_attempts:
+            ++counters_.dead_max_attempts;
+            break;
+        case store::Reason::undecodable:
+            ++counters_.dead_undecodable;
+            break;
+        default:
+            ++counters_.dead_rejected;
+            break;
+    }
+    emit(Event::Kind::dead_lettered, std::string{store::to_string(reason)} + ": " + letter.text);
+    end_lease(entry);
+    ++dead_count_;
+    dead_bytes_ += entry.size;
+    dead_.push_back(std::move(letter));
+    erase(it);
+    changed(now);
+}
+
+// The consumer's leases are over: its link and its process may be gone. What it held becomes suspect; what it held as a
+// suspect alone is charged (design, section 4: attempts charge begun work only).
+void Queue::died(ConsumerId id, bool at_once, Now now) {
+    Consumer& consumer = consumers_[id];
+    std::vector<Offset> held;
+    Mono kept = never;
+    for (const auto& [offset, entry] : entries_) {
+        if (entry.where != Where::leased || entry.holder != id) continue;
+        if (!at_once && entry.extended > now.mono) {
+            kept = std::min(kept, entry.extended);
+        } else {
+            held.push_back(offset);
+        }
+    }
+    consumer.lease_end = kept;
+    if (held.empty()) return;
+    const bool alone = consumer.holds_suspects && consumer.in_flight == 1;
+    const bool suspects = consumer.holds_suspects;
+    counters_.expired_leases += held.size();
+    emit(Event::Kind::consumer_died,
+         "consumer " + label(consumer) + " was not heard for its lease, or was replaced; what it held goes to others",
+         held.size());
+    for (const Offset offset : held) {
+        const auto it = entries_.find(offset);
+        if (consumer.connected) lost_.emplace_back(id, Held{offset, it->second.token});
+        Entry& entry = it->second;
+        ++entry.deaths;
+        if (alone) {
+            entry.attempts = static_cast<std::uint16_t>(entry.attempts + entry.deaths);
+            entry.deaths = 0;
+            if (entry.first_failure == Wall{}) entry.first_failure = now.wall;
+            if (entry.attempts >= policy_.max_attempts) {
+                dead_letter(it, store::Reason::max_attempts, "its consumer died each time it worked on this message", now);
+                continue;
+            }
+        }
+        entry.suspect = true;
+        // One more shared death must leave room for the death alone that proves it.
+        entry.isolate = suspects || entry.attempts + entry.deaths + 2U > policy_.max_attempts;
+        give_back(offset, entry, now);
+    }
+}
+
+// Leases are renewed by the session, so a handler that hangs for ever would keep its message: the cap ends that.
+void Queue::sweep(Now now) {
+    std::vector<Offset> over;
+    for (const auto& [offset, entry] : entries_) {
+        if (entry.where == Where::leased && entry.since + policy_.lease_cap <= now.mono && entry.extended <= now.mono) {
+            over.push_back(offset);
+        }
+    }
+    for (const Offset offset : over) {
+        const auto it = entries_.find(offset);
+        const auto holder = consumers_.find(it->second.holder);
+        if (holder != consumers_.end() && holder->second.connected) {
+            lost_.emplace_back(holder->first, Held{offset, it->second.token});
+        }
+        ++counters_.expired_leases;
+        fail(it, std::nullopt, "held for the whole lease_cap without being settled", now);
+    }
+    sweep_at_ = in_flight_ == 0 ? never : now.mono + policy_.lease_cap / 4;
+}
+
+// Work -------------------------------------------------------------------------------------------------------------
+
+void Queue::turn(Now now, std::vector<Delivered>& deliveries, std::vector<Recall>& recalls) {
+    while (!waiting_.empty() && waiting_.begin()->first <= now.mono) {
+        const Offset offset = waiting_.begin()->second;
+        waiting_.erase(waiting_.begin());
+        Entry& entry = entries_.find(offset)->second;
+        entry.due = {};
+        make_ready(offset, entry);
+    }
+    for (auto it = consumers_.begin(); it != consumers_.end();) {
+        const auto consumer = it++;
+        if (consumer->second.lease_end > now.mono) continue;
+        if (consumer->second.in_flight > 0) died(consumer->first, false, now);
+        if (consumer->second.in_flight == 0 && !consumer->second.connected) forget(consumer);
+    }
+    if (sweep_at_ <= now.mono) sweep(now);
+    if (forget_at_ <= now.mono) forget_producers(now);
+    recall_at_ = never;
+    if (paused_) return;
+    dispatch(now, deliveries);
+    want_recalls(now, recalls);
+}
+
+Mono Queue::next_deadline() const {
+    Mono next = std::min({sweep_at_, forget_at_, recall_at_});
+    if (!waiting_.empty()) next = std::min(next, waiting_.begin()->first);
+    for (const auto& [id, consumer] : consumers_) {
+        if (consumer.in_flight > 0 || !consumer.connected) next = std::min(next, consumer.lease_end);
+    }
+    return next;
+}
+
+std::vector<std::pair<ConsumerId, Held>> Queue::take_lost() { return std::exchange(lost_, {}); }
+
+void Queue::take_settled(const std::function<void(Producer&, const std::vector<SequenceRange>&)>& give) {
+    for (Producer* producer : settled_producers_) {
+        const std::vector<SequenceRange> news = to_ranges(producer->settled);
+        producer->settled.clear();
+        for (const SequenceRange& range : news) producer->done.add(range);
+        give(*producer, news);
+    }
+    settled_producers_.clear();
+}
+
+std::uint32_t Queue::in_flight(ConsumerId id) const {
+    const auto it = consumers_.find(id);
+    return it == consumers_.end() ? 0 : it->second.in_flight;
+}
+
+Depth Queue::depth() const {
+    Depth depth;
+    depth.messages = messages_;
+    depth.bytes = bytes_;
+    depth.waiting = waiting_.size();
+    depth.in_flight = in_flight_;
+    depth.ready = messages_ - depth.waiting - depth.in_flight;
+    depth.dead = dead_count_;
+    Offset first = std::numeric_limits<Offset>::max();
+    for (const auto& [offset, entry] : entries_) {
+        if (offset < first) {
+            first = offset;
+            depth.oldest = entry.accepted;
+        }
+    }
+    if (!depth.oldest && messages_ > 0) depth.oldest = recovered_oldest_;
+    for (const auto& [id, consumer] : consumers_) depth.consumers += consumer.connected ? 1 : 0;
+    for (const auto& [id, producer] : producers_) depth.producers += producer.sessions > 0 ? 1 : 0;
+    return depth;
+}
+
+}  // namespace posthorn::queue

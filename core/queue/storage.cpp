@@ -1,0 +1,319 @@
+// What the queue gives to its store and takes from it.
+#include <algorithm>
+
+#include "queue/queue.hpp"
+
+namespace posthorn::queue {
+
+namespace {
+
+constexpr std::size_t fetch_limit = 256;  // bodies asked for at once
+
+std::vector<store::OffsetRange> ranges(std::vector<Offset>& offsets) {
+    std::vector<store::OffsetRange> out;
+    for (const SequenceRange& range : to_ranges(offsets)) out.push_back({range.first, range.last});
+    return out;
+}
+
+}  // namespace
+
+bool Queue::has_track_room() const {
+    return entries_.size() < defaults::tracked_messages && ready_ < defaults::window_messages &&
+           window_used_ < defaults::window_bytes;
+}
+
+Queue::Entry& Queue::track(Offset offset) {
+    loaded_to_ = offset + 1;
+    return entries_.try_emplace(offset).first->second;
+}
+
+void Queue::drop_body(Entry& entry) {
+    if (entry.body.empty()) return;
+    window_used_ -= entry.size;
+    entry.body.reset();
+}
+
+bool Queue::has_changes() const {
+    return !pending_.empty() || !settled_.empty() || !dirty_.empty() || !dead_.empty() || !purged_.empty() ||
+           !dirty_producers_.empty() || !forgotten_.empty();
+}
+
+store::TopicBatch Queue::gather(Now now) {
+    store::TopicBatch batch{.topic = name_, .accepted_at = now.wall, .next_offset = next_offset_};
+    Offset offset = pending_first();
+    batch.appends.reserve(pending_.size());
+    for (Pending& pending : pending_) {
+        if (pending.redrive_of != 0) {
+            batch.redrives.push_back({pending.redrive_of, offset});
+        } else if (!pending.done) {
+            batch.appends.push_back({offset, std::move(pending.envelope), pending.redrives, pending.maybe_duplicate});
+        }
+        ++offset;
+    }
+    pending_.clear();
+    committing_bytes_ = std::exchange(pending_bytes_, 0);
+
+    batch.settled = ranges(settled_);
+    settled_.clear();
+    std::sort(dirty_.begin(), dirty_.end());
+    for (const Offset dirty : dirty_) {
+        const auto it = entries_.find(dirty);
+        if (it == entries_.end()) continue;
+        Entry& entry = it->second;
+        entry.dirty = false;
+        const auto holder = consumers_.find(entry.holder);
+        batch.marks.push_back({.offset = dirty,
+                               .token = entry.token,
+                               .attempts = entry.attempts,
+                               .deaths = entry.deaths,
+                               .suspect = entry.suspect,
+                               .isolate = entry.isolate,
+                               .holder = holder == consumers_.end() ? Identity{} : holder->second.incarnation,
+                               .due = entry.where == Where::waiting ? entry.due : Wall{},
+                               .first_failure = entry.first_failure});
+    }
+    dirty_.clear();
+    batch.dead = std::exchange(dead_, {});
+    batch.purged = std::exchange(purged_, {});
+    leaving_committing_ = leaving_;
+
+    committing_producers_.clear();
+    for (Producer* producer : dirty_producers_) {
+        producer->dirty = false;
+        committing_producers_.emplace_back(producer->id, producer->decided);
+        batch.watermarks.push_back({.producer = producer->id,
+                                    .sequence = producer->decided,
+                                    .refusals = {producer->refusals.begin(), producer->refusals.end()},
+                                    .seen = now.wall});
+    }
+    dirty_producers_.clear();
+    batch.forgotten = std::exchange(forgotten_, {});
+    changed_since_.reset();
+    return batch;
+}
+
+void Queue::committed() {
+    committing_bytes_ = 0;
+    for (const auto& [id, sequence] : committing_producers_) {
+        const auto it = producers_.find(id);
+        if (it != producers_.end()) it->second.stored = std::max(it->second.stored, sequence);
+    }
+    committing_producers_.clear();
+    for (const Offset offset : leaving_committing_) leaving_.erase(offset);
+    leaving_committing_.clear();
+}
+
+void Queue::wanted_reads(std::vector<store::Read>& reads) {
+    if (reading_) return;
+    if (starved_ && window_used_ < defaults::window_bytes) {
+        const auto want = [&](Offset offset) {
+            const auto it = entries_.find(offset);
+            if (it != entries_.end() && it->second.where == Where::ready && it->second.body.empty()) {
+                fetching_.push_back(offset);
+            }
+        };
+        const auto some = [&](const auto& offsets) {
+            std::size_t seen = 0;
+            for (auto it = offsets.begin(); it != offsets.end() && seen < fetch_limit; ++it, ++seen) want(*it);
+        };
+        some(suspects_);
+        some(returned_);
+        some(fresh_);
+        for (const auto& range : ranges(fetching_)) {
+            reads.push_back({.topic = name_,
+                             .from = range.first,
+                             .to = range.last,
+                             .max_messages = range.last - range.first + 1,
+                             .max_bytes = defaults::window_bytes});
+            reading_ = true;
+        }
+    }
+    if (loaded_to_ < next_offset_ && ready_ < defaults::window_messages / 2 && has_track_room()) {
+        reads.push_back({.topic = name_,
+                         .from = loaded_to_,
+                         .to = next_offset_ - 1,
+                         .max_messages = std::min(defaults::window_messages - static_cast<std::size_t>(ready_),
+                                                  defaults::tracked_messages - entries_.size()),
+                         .max_bytes = defaults::window_bytes - static_cast<std::size_t>(window_used_)});
+        reading_ = true;
+    }
+}
+
+void Queue::load_mark(Offset offset, Entry& entry, const store::Mark& mark, Now now) {
+    entry.token = mark.token;
+    entry.attempts = mark.attempts;
+    entry.deaths = mark.deaths;
+    entry.suspect = mark.suspect;
+    entry.isolate = mark.isolate;
+    entry.first_failure = mark.first_failure;
+    if (!mark.holder.is_zero()) {
+        const ConsumerId id = consumer_of(mark.holder, now);
+        Consumer& consumer = consumers_[id];
+        lease(id, consumer, entry, now);
+        if (entry.suspect) consumer.holds_suspects = true;
+    } else if (mark.due > now.wall) {
+        // Clamped: a wall clock that was set back must not make a retry wait longer than any backoff could.
+        const Duration wait = std::min<Duration>(mark.due - now.wall, std::chrono::hours{24 * 365});
+        entry.where = Where::waiting;
+        entry.since = now.mono + wait;
+        entry.due = mark.due;
+        waiting_.emplace(entry.since, offset);
+    }
+}
+
+void Queue::load_one(store::StoredMessage& message, Now now) {
+    Entry& entry = track(message.offset);
+    entry.size = message.size;
+    entry.redrives = message.redrives;
+    entry.maybe_duplicate = message.maybe_duplicate;
+    entry.accepted = message.accepted_at;
+    if (!durable_) {
+        if (const auto routing = envelope::read_routing(message.envelope.view())) {
+            const auto producer = producers_.find(routing->producer);
+            if (producer != producers_.end()) {
+                entry.producer = &producer->second;
+                entry.sequence = routing->sequence;
+                ++producer->second.unsettled;
+            }
+        }
+    }
+    if (message.mark) load_mark(message.offset, entry, *message.mark, now);
+    if (entry.where != Where::ready) return;
+    ++ready_;
+    if (!message.envelope.empty()) {
+        entry.body = std::move(message.envelope);
+        window_used_ += entry.size;
+    }
+    if (entry.suspect) {
+        suspects_.insert(message.offset);
+    } else if (entry.token > 0) {
+        returned_.insert(message.offset);
+    } else {
+        fresh_.push_back(message.offset);
+    }
+}
+
+void Queue::loaded(store::ReadResult result, Now now) {
+    for (store::StoredMessage& message : result.messages) {
+        if (message.offset >= loaded_to_) {
+            load_one(message, now);
+            continue;
+        }
+        const auto it = entries_.find(message.offset);
+        if (it == entries_.end() || it->second.where != Where::ready || !it->second.body.empty()) continue;
+        it->second.body = std::move(message.envelope);
+        window_used_ += it->second.size;
+    }
+    for (const store::Damage& damage : result.damage) lost_damaged(damage);
+    loaded_to_ = std::max(loaded_to_, result.next);
+    adopt_pending(now);
+}
+
+void Queue::reads_done(Now now) {
+    reading_ = false;
+    starved_ = false;
+    for (const Offset offset : fetching_) {
+        const auto it = entries_.find(offset);
+        if (it == entries_.end() || it->second.where != Where::ready || !it->second.body.empty()) continue;
+        lost_damaged({.topic = name_, .range = {offset, offset}, .messages = 1, .what = "not found in the store"});
+        settled_.push_back(offset);
+        changed(now);
+    }
+    fetching_.clear();
+}
+
+// Reading has caught up with what is not stored yet: from here on new messages need no detour over the store.
+void Queue::adopt_pending(Now now) {
+    while (loaded_to_ < next_offset_ && loaded_to_ >= pending_first() && has_track_room()) {
+        const Offset offset = loaded_to_;
+        Pending& pending = pending_[offset - pending_first()];
+        if (pending.redrive_of != 0) return;  // its bytes are still among the dead letters
+        store::StoredMessage message{.offset = offset,
+                                     .envelope = pending.envelope,
+                                     .size = static_cast<std::uint32_t>(pending.envelope.size()),
+                                     .redrives = pending.redrives,
+                                     .maybe_duplicate = pending.maybe_duplicate,
+                                     .accepted_at = now.wall,
+                                     .mark = {}};
+        load_one(message, now);
+    }
+}
+
+void Queue::lost_damaged(const store::Damage& damage) {
+    emit(Event::Kind::damaged,
+         "messages " + std::to_string(damage.range.first) + " to " + std::to_string(damage.range.last) +
+             " cannot be read (" + damage.what + "); they were set aside, the rest is served",
+         damage.messages);
+    std::vector<Offset> gone;
+    std::uint64_t tracked = 0;
+    for (const auto& [offset, entry] : entries_) {
+        if (offset < damage.range.first || offset > damage.range.last) continue;
+        ++tracked;
+        if (entry.where != Where::leased) gone.push_back(offset);  // whoever works on it may still settle it
+    }
+    for (const Offset offset : gone) {
+        const auto it = entries_.find(offset);
+        if (it->second.where == Where::waiting) {
+            waiting_.erase({it->second.since, offset});
+        } else {
+            --ready_;
+            returned_.erase(offset);
+            suspects_.erase(offset);
+        }
+        erase(it);
+    }
+    if (damage.messages > tracked) messages_ -= std::min(messages_, damage.messages - tracked);
+}
+
+void Queue::recover(const store::RecoveredTopic& topic, Now now) {
+    next_offset_ = topic.next_offset;
+    loaded_to_ = topic.first;
+    marked_to_ = topic.marked;
+    messages_ = topic.messages;
+    bytes_ = topic.bytes;
+    dead_count_ = topic.dead;
+    dead_bytes_ = topic.dead_bytes;
+    if (topic.messages > 0) recovered_oldest_ = topic.oldest;
+    for (const store::Watermark& mark : topic.watermarks) {
+        Producer& producer = producers_[mark.producer];
+        producer.id = mark.producer;
+        producer.decided = producer.stored = mark.sequence;
+        producer.refusals.assign(mark.refusals.begin(), mark.refusals.end());
+        producer.seen = mark.seen;
+        producer.known = true;
+    }
+    if (!producers_.empty()) forget_at_ = now.mono + 1h;
+}
+
+std::optional<store::Read> Queue::wanted_recovery() const {
+    if (loaded_to_ > marked_to_ || entries_.size() >= defaults::tracked_messages) return std::nullopt;
+    return store::Read{.topic = name_,
+                       .from = loaded_to_,
+                       .to = marked_to_,
+                       .max_messages = defaults::tracked_messages - entries_.size(),
+                       .max_bytes = std::numeric_limits<std::size_t>::max(),
+                       .bodies = false};
+}
+
+bool Queue::redrive(const store::StoredDeadLetter& letter, Now now) {
+    if (!leaving_.insert(letter.record.offset).second) return false;
+    pending_.push_back({.envelope = {}, .redrive_of = letter.record.offset});
+    ++next_offset_;
+    ++messages_;
+    bytes_ += letter.envelope.size();
+    --dead_count_;
+    dead_bytes_ -= letter.envelope.size();
+    changed(now);
+    return true;
+}
+
+bool Queue::purge(const store::StoredDeadLetter& letter, Now now) {
+    if (!leaving_.insert(letter.record.offset).second) return false;
+    purged_.push_back(letter.record.offset);
+    --dead_count_;
+    dead_bytes_ -= letter.envelope.size();
+    changed(now);
+    return true;
+}
+
+}  // namespace posthorn::queue
