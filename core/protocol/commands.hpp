@@ -7,6 +7,8 @@
 //                  and including that of the first frame with more == false and a single bin, are the
 //                  name/body pairs of one large frame
 //   name    str    the command; body: a map with string keys, unknown keys are skipped
+// Outside a session only a hello may be too large for one frame: its fragments are numbered from 1. A welcome has to
+// fit one frame, the first of its session.
 // A frame without commands is a heartbeat. A gap in the numbers means a frame was lost: the receiver ends the session
 // and both sides resume by a new hello; a number seen before is dropped. So within a session frames arrive
 // exactly once and in order, whatever the link does.
@@ -30,7 +32,13 @@ namespace posthorn::protocol {
 inline constexpr std::uint32_t version = 1;
 inline constexpr std::string_view magic = "posthorn";
 
-enum class Role { producer, consumer, admin };
+// What a frame (or the joined fragments of a large one) may hold; beyond it is malformed. Small commands grow a
+// hundredfold in memory, so bytes alone are not a bound.
+inline constexpr std::size_t commands_limit = 1024;
+inline constexpr std::size_t entries_limit = 256 * 1024;  // of all lists together
+inline constexpr std::size_t text_limit = 4096;           // bytes of a "text" that are read, the rest is cut off
+
+enum class Role { producer, consumer, admin, unknown };  // unknown: only ever decoded, to be refused
 enum class Verdict : std::uint8_t { ack = 0, nack = 1, release = 2, reject = 3, undecodable = 4 };
 
 struct Held {
@@ -51,8 +59,8 @@ struct Refused {  // of one message
 
 // peer -> host ---------------------------------------------------------------------------------------------------
 
-struct Hello {  // "hello"
-    std::uint32_t version = protocol::version;  // "version"; beside "protocol": "posthorn"
+struct Hello {                                  // "hello"
+    std::uint32_t version = protocol::version;  // "version"; beside "protocol": "posthorn", without which it reads 0
     Role role = Role::producer;                 // "role": "producer" | "consumer" | "admin"
     std::string address;                        // "address": the queue; empty for admin
     std::string name;                           // "name": for people; grants nothing
@@ -60,11 +68,11 @@ struct Hello {  // "hello"
     std::uint32_t attempt = 0;                  // "attempt": counts this end's hellos; echoed in welcome
     std::uint64_t confirmed = 0;                // producer "confirmed": all up to here is decided, as far as it knows
     std::uint64_t oldest = 0;                   // producer "oldest": first sequence it still holds; 0: none
-    std::vector<Held> held;                     // consumer "held": [[offset, token, begun], ...], unconfirmed settles included
-    std::uint32_t concurrency = 1;              // consumer "concurrency"
-    std::uint32_t window_messages = 0;          // consumer "window": [messages, bytes]
+    std::vector<Held> held;             // consumer "held": [[offset, token, begun], ...], unconfirmed settles included
+    std::uint32_t concurrency = 1;      // consumer "concurrency"
+    std::uint32_t window_messages = 0;  // consumer "window": [messages, bytes]
     std::uint64_t window_bytes = 0;
-    std::string client;                         // "client": for logs
+    std::string client;  // "client": for logs
 };
 
 struct Publish {  // "publish" {"m": [bin, ...]}: envelopes in sequence order
@@ -90,7 +98,8 @@ struct SettleOne {
     std::string text;                       // nack, reject, undecodable: why
 };
 
-struct Settle {  // "settle" {"acks": [[offset, token, count], ...], "others": [[offset, token, verdict, delay|nil, text], ...]}
+// "settle" {"acks": [[offset, token, count], ...], "others": [[offset, token, verdict, delay|nil, text], ...]}
+struct Settle {
     std::vector<AckRun> acks;
     std::vector<SettleOne> others;  // counted after the acks of the same command
 };
@@ -109,11 +118,11 @@ struct Recalled {};  // "recalled" {}: the answer to recall, after the releases 
 
 struct AdminRequest {  // "admin" {"id", "verb", "address", "reason", "ids", "from", "dry_run", "max"}
     std::uint64_t id = 0;
-    std::string verb;       // "queues" | "dlq_list" | "dlq_show" | "dlq_redrive" | "dlq_purge"
+    std::string verb;  // "queues" | "dlq_list" | "dlq_show" | "dlq_redrive" | "dlq_purge"
     std::string address;
-    std::string reason;     // filter; empty: any
+    std::string reason;            // filter; empty: any
     std::vector<std::string> ids;  // filter by message id; empty: any
-    std::uint64_t from = 0; // cursor from the last result
+    std::uint64_t from = 0;        // cursor from the last result
     bool dry_run = false;
     std::uint32_t max = 1000;
 };
@@ -129,28 +138,31 @@ struct Bye {  // "bye" {"retry_after", "text"}: this side ends the session in or
 
 struct Welcome {  // "welcome"; the frame carries the new epoch and the number 1
     std::uint32_t version = protocol::version;
-    std::uint32_t attempt = 0;       // "attempt": of the hello that is answered; any other is ignored
-    Identity host;                   // "host": the host's incarnation
-    bool durable = false;            // "durable": confirms mean stored; else settled
-    std::uint64_t message_limit = 0; // "message_limit": bytes of an envelope
-    std::uint64_t heartbeat_ms = 0;  // "heartbeat": the host's busy interval
-    std::uint64_t lease_ms = 0;      // consumer "lease"
-    std::uint64_t watermark = 0;     // producer "watermark": everything up to here is decided
-    std::uint64_t stored = 0;        // producer "stored": and on disk
-    std::vector<Refused> refused;    // producer "refused": those above its `confirmed`
-    std::vector<Held> lost;          // consumer "lost": listed as held, but no longer its own
-    std::vector<std::string> capabilities;  // "capabilities": order, bounds and dedup hold per host: ["host:memory"|"host:node"]
+    std::uint32_t attempt = 0;        // "attempt": of the hello that is answered; any other is ignored
+    Identity host;                    // "host": the host's incarnation
+    bool durable = false;             // "durable": confirms mean stored; else settled
+    std::uint64_t message_limit = 0;  // "message_limit": bytes of an envelope
+    std::uint64_t heartbeat_ms = 0;   // "heartbeat": the host's busy interval
+    std::uint64_t lease_ms = 0;       // consumer "lease"
+    std::uint64_t watermark = 0;      // producer "watermark": everything up to here is decided
+    std::uint64_t stored = 0;         // producer "stored": and on disk
+    std::vector<Refused> refused;     // producer "refused": those above its `confirmed`
+    std::vector<Held> lost;           // consumer "lost": listed as held, but no longer its own
+    // "capabilities": order, bounds and dedup hold per host: ["host:memory"|"host:node"]
+    std::vector<std::string> capabilities;
 };
 
 struct Identify {  // "identify" {"host"}: I do not know your session; say hello (sent once per unknown peer)
-    Identity host; // "host": bin 16, the host's incarnation, so that a consumer that binds knows one it already works for
+    // "host": bin 16, the host's incarnation, so that a consumer that binds knows one it already works for
+    Identity host;
 };
 
 struct Refusal {  // "refused" {"code", "text"}: of a hello or a command; the session is over if there was one
     std::string code, text;
 };
 
-struct Confirm {  // "confirm" {"held", "stored", "settled": [[first, last], ...], "refused": [[sequence, code, text], ...]}
+// "confirm" {"held", "stored", "settled": [[first, last], ...], "refused": [[sequence, code, text], ...]}
+struct Confirm {
     std::uint64_t held = 0;    // all up to here decided, in the host's memory; 0: no news
     std::uint64_t stored = 0;  // all up to here on disk; 0: no news
     std::vector<SequenceRange> settled;
@@ -159,8 +171,8 @@ struct Confirm {  // "confirm" {"held", "stored", "settled": [[first, last], ...
 
 struct Credit {  // "credit" {"messages", "bytes", "reason"}: what may be sent in this session altogether, cumulative
     std::uint64_t messages = 0;
-    std::uint64_t bytes = 0;   // of envelopes
-    std::string reason;        // why there is no more: "queue_full", "disk_full", "store_failed", "draining"; empty: there is
+    std::uint64_t bytes = 0;  // of envelopes
+    std::string reason;  // why there is no more: "queue_full", "disk_full", "store_failed", "draining"; empty: there is
 };
 
 struct DeliverOne {
@@ -176,9 +188,9 @@ struct Deliver {  // "deliver" {"m": [[offset, token, attempt, redrives, maybe_d
     std::vector<DeliverOne> items;
 };
 
-struct Settled {  // "settled" {"count", "stale": [[offset, token], ...]}
-    std::uint64_t count = 0;    // settles of this session that are safe now, cumulative
-    std::vector<Held> stale;    // settles among them that came too late ("stale_delivery")
+struct Settled {              // "settled" {"count", "stale": [[offset, token], ...]}
+    std::uint64_t count = 0;  // settles of this session that are safe now, cumulative
+    std::vector<Held> stale;  // settles among them that came too late ("stale_delivery")
 };
 
 struct Recall {  // "recall" {"count"}: give back up to so many unbegun deliveries, latest first
@@ -196,12 +208,12 @@ struct Lost {  // "lost" {"m": [[offset, token], ...]}: leases that are over
 struct AdminResult {  // "result" {"id", "rows": [map, ...], "next", "error"}
     std::uint64_t id = 0;
     std::vector<std::string> rows;  // each one encoded msgpack map
-    std::uint64_t next = 0;  // cursor; 0: that was all
+    std::uint64_t next = 0;         // cursor; 0: that was all
     std::string error;
 };
 
-using Command = std::variant<Hello, Publish, Window, Settle, Extend, Recalled, AdminRequest, Bye, Welcome, Identify, Refusal,
-                             Confirm, Credit, Deliver, Settled, Recall, State, Lost, AdminResult>;
+using Command = std::variant<Hello, Publish, Window, Settle, Extend, Recalled, AdminRequest, Bye, Welcome, Identify,
+                             Refusal, Confirm, Credit, Deliver, Settled, Recall, State, Lost, AdminResult>;
 
 struct Unknown {
     std::string name;
@@ -212,7 +224,7 @@ struct Frame {
     std::uint64_t epoch = 0;
     std::uint64_t number = 0;
     bool more = false;
-    std::optional<Slice> fragment;     // set for fragments, the last one included
+    std::optional<Slice> fragment;  // set for fragments, the last one included
     std::vector<Command> commands;
     std::vector<Unknown> unknown;
 };
@@ -222,39 +234,42 @@ struct Frame {
 // The name/body pairs of a joined fragmented frame.
 [[nodiscard]] bool decode_commands(const Slice& pairs, Frame& into);
 
-// Builds the frames of one direction of one session: commands gather, flush() cuts frames of at most `limit` bytes.
+// Builds the frames of one direction of one session: commands gather, flush() cuts frames of at most `limit` bytes (64
+// or more).
 // What does not fit one frame goes in fragments, in order with the rest.
 class FrameWriter {
 public:
     explicit FrameWriter(std::size_t limit) : limit_(limit) {}
 
-    void start_session(std::uint64_t epoch);   // numbers from 1; what had gathered is dropped
-    void add(const Command& command);          // any but publish and deliver may be of any size
+    void start_session(std::uint64_t epoch);  // numbers from 1; what had gathered is dropped
+    void add(const Command& command);         // any but publish and deliver may be of any size
     [[nodiscard]] std::uint64_t epoch() const noexcept { return epoch_; }
-    [[nodiscard]] bool empty() const noexcept { return ready_.empty() && pairs_.empty(); }
-    void heartbeat();                          // an empty frame, unless something else has gathered
+    [[nodiscard]] bool empty() const noexcept { return ready_.empty() && pairs_.empty() && !heartbeat_; }
+    void heartbeat();  // an empty frame, unless something else has gathered
     std::vector<std::string> flush();
 
 private:
-    void seal();  // what has gathered becomes frames
+    void seal(std::string_view pairs, std::uint32_t count);  // what has gathered becomes a frame
+    void cut(std::string_view pairs);                        // one large command becomes fragments
 
     std::size_t limit_;
     std::uint64_t epoch_ = 0;
     std::uint64_t number_ = 0;
-    std::string pairs_;                 // encoded name/body pairs of the frame that gathers
-    std::uint32_t count_ = 0;           // pairs in it
+    std::string pairs_;        // encoded name/body pairs of the frame that gathers
+    std::uint32_t count_ = 0;  // pairs in it
     bool heartbeat_ = false;
     std::vector<std::string> ready_;
 };
 
-// The receiving direction of one session: checks epoch and number, joins fragments.
+// The receiving direction of one session: checks epoch and number, joins fragments. Before start_session() it takes
+// what comes outside of one (epoch 0).
 class FrameReader {
 public:
     enum class Verdict {
-        commands,    // `frame.commands` are to be handled
-        nothing,     // a heartbeat, a repeat, or a fragment; still a sign of life
-        other_epoch, // not of this session: drop and count
-        gap,         // a frame is missing: end the session and resume
+        commands,     // `frame.commands` are to be handled
+        nothing,      // a heartbeat, a repeat, or a fragment; still a sign of life
+        other_epoch,  // not of this session: drop and count
+        gap,          // a frame is missing: end the session and resume
         malformed,
     };
     explicit FrameReader(std::size_t joined_limit) : limit_(joined_limit) {}
