@@ -25,16 +25,16 @@ namespace posthorn::host {
 using PeerId = std::uint64_t;
 
 struct Options {
-    Identity incarnation;                        // random, new for every life of this host
-    std::uint64_t seed = 0;                      // for the jitter of backoff
-    QueuePolicy defaults;                        // of queues that are not listed
+    Identity incarnation;    // random, new for every life of this host
+    std::uint64_t seed = 0;  // for the jitter of backoff
+    QueuePolicy defaults;    // of queues that are not listed
     std::map<std::string, QueuePolicy> queues;
-    bool auto_create = true;                     // queues appear on first use
-    std::string only_queue;                      // a brokerless producer hosts this one and refuses others; empty: any
+    bool auto_create = true;  // queues appear on first use
+    std::string only_queue;   // a brokerless producer hosts this one and refuses others; empty: any
     std::uint64_t message_limit = posthorn::defaults::message_limit;
     std::size_t credit_bytes = posthorn::defaults::credit_bytes;
     LogHook log;
-    EventHook on_event;                          // called from within receive(), turn() and complete()
+    EventHook on_event;  // called from within receive(), turn() and complete()
 };
 
 struct OutFrame {

@@ -7,7 +7,8 @@
 namespace posthorn::queue {
 
 namespace {
-constexpr Duration streaming = 10ms;  // a consumer that has settled something within this is not stuck behind a long task
+constexpr Duration streaming =
+    10ms;  // a consumer that has settled something within this is not stuck behind a long task
 }
 
 bool Queue::has_room(const Consumer& consumer, std::size_t size) const {
@@ -149,7 +150,8 @@ void Queue::want_recalls(Now now, std::vector<Recall>& recalls) {
     if (ready_ > 0 || consumers_.size() < 2) return;
     std::uint32_t free = 0;
     for (const auto& [id, consumer] : consumers_) {
-        if (consumer.connected && !consumer.holds_suspects && consumer.window > 0 && consumer.in_flight < consumer.concurrency) {
+        if (consumer.connected && !consumer.holds_suspects && consumer.window > 0 &&
+            consumer.in_flight < consumer.concurrency) {
             free += consumer.concurrency - consumer.in_flight;
         }
         if (consumer.recalling) return;

@@ -17,7 +17,9 @@ std::string cut(std::string text) {
     return text;
 }
 
-Wall later(Wall wall, Duration delay) { return wall + std::chrono::ceil<WallClock::duration>(delay); }
+Wall later(Wall wall, Duration delay) {
+    return wall + std::chrono::ceil<WallClock::duration>(delay);
+}
 
 }  // namespace
 
@@ -64,7 +66,9 @@ void Queue::detach_producer(Producer& producer, Now now) {
     producer.seen = now.wall;
 }
 
-bool Queue::full() const { return free_messages() == 0 || free_bytes() == 0; }
+bool Queue::full() const {
+    return free_messages() == 0 || free_bytes() == 0;
+}
 
 std::uint64_t Queue::free_messages() const {
     if (policy_.max_messages == 0) return std::numeric_limits<std::uint64_t>::max();
@@ -86,9 +90,8 @@ Accepted Queue::publish(Producer& producer, const envelope::Routing& routing, Sl
     if (producer.known && routing.previous > producer.decided) return Accepted::gap;
     if (policy_.when_full == WhenFull::reject && full()) {
         refuse(producer, routing.sequence, "queue_full",
-               "queue " + name_ + " is full (max_messages or max_bytes); wait for its consumers or raise the limit");
-        ++counters_.refused_full;
-        changed(now);
+               "queue " + name_ + " is full (max_messages or max_bytes); wait for its consumers or raise the limit",
+               now);
         return Accepted::refused;
     }
     const bool maybe_duplicate = !producer.known && routing.previous > 0;
@@ -124,7 +127,9 @@ Accepted Queue::publish(Producer& producer, const envelope::Routing& routing, Sl
     return Accepted::yes;
 }
 
-void Queue::refuse(Producer& producer, std::uint64_t sequence, std::string code, std::string text) {
+void Queue::refuse(Producer& producer, std::uint64_t sequence, std::string code, std::string text, Now now) {
+    ++(code == "queue_full" ? counters_.refused_full : counters_.refused_other);
+    changed(now);
     producer.known = true;
     producer.decided = sequence;
     producer.refusals.push_back({sequence, std::move(code), std::move(text)});
@@ -508,7 +513,8 @@ void Queue::died(ConsumerId id, bool at_once, Now now) {
             entry.deaths = 0;
             if (entry.first_failure == Wall{}) entry.first_failure = now.wall;
             if (entry.attempts >= policy_.max_attempts) {
-                dead_letter(it, store::Reason::max_attempts, "its consumer died each time it worked on this message", now);
+                dead_letter(it, store::Reason::max_attempts, "its consumer died each time it worked on this message",
+                            now);
                 continue;
             }
         }
@@ -572,7 +578,9 @@ Mono Queue::next_deadline() const {
     return next;
 }
 
-std::vector<std::pair<ConsumerId, Held>> Queue::take_lost() { return std::exchange(lost_, {}); }
+std::vector<std::pair<ConsumerId, Held>> Queue::take_lost() {
+    return std::exchange(lost_, {});
+}
 
 void Queue::take_settled(const std::function<void(Producer&, const std::vector<SequenceRange>&)>& give) {
     for (Producer* producer : settled_producers_) {

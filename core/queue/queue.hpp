@@ -13,9 +13,9 @@
 
 #include <deque>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory_resource>
-#include <limits>
 #include <optional>
 #include <random>
 #include <set>
@@ -75,11 +75,11 @@ struct Producer {
     std::deque<store::Refusal> refusals;
     Wall seen{};
     std::uint32_t sessions = 0;
-    std::uint64_t unsettled = 0;                      // memory homes: tracked messages that point here
-    bool known = false;                               // has published before, so a gap is a gap
-    bool dirty = false;                               // its watermark is to be written
-    std::vector<std::uint64_t> settled;               // memory homes: sequences settled since the host last asked
-    SequenceSet done;                                 // memory homes: and all before, for producers that come back
+    std::uint64_t unsettled = 0;         // memory homes: tracked messages that point here
+    bool known = false;                  // has published before, so a gap is a gap
+    bool dirty = false;                  // its watermark is to be written
+    std::vector<std::uint64_t> settled;  // memory homes: sequences settled since the host last asked
+    SequenceSet done;                    // memory homes: and all before, for producers that come back
 };
 
 enum class Accepted { yes, duplicate, refused, gap };
@@ -100,7 +100,8 @@ struct Depth {
 class Queue {
 public:
     Queue(std::string name, const QueuePolicy& policy, bool durable, std::uint64_t seed, EventHook on_event);
-    // Before anything else, when the store knew this queue. Then loaded() with reads of wanted_recovery() until it is empty.
+    // Before anything else, when the store knew this queue. Then loaded() with reads of wanted_recovery() until it is
+    // empty.
     void recover(const store::RecoveredTopic& topic, Now now);
     [[nodiscard]] std::optional<store::Read> wanted_recovery() const;
 
@@ -112,7 +113,7 @@ public:
     void detach_producer(Producer& producer, Now now);
     Accepted publish(Producer& producer, const envelope::Routing& routing, Slice envelope, Now now);
     // Decides a message without taking it; the refusal is repeated on resend.
-    void refuse(Producer& producer, std::uint64_t sequence, std::string code, std::string text);
+    void refuse(Producer& producer, std::uint64_t sequence, std::string code, std::string text, Now now);
     void forget_refusals(Producer& producer, std::uint64_t up_to);
     // Messages and bytes that still fit; max() where only the disk bounds them.
     [[nodiscard]] std::uint64_t free_messages() const;
@@ -125,13 +126,14 @@ public:
     ConsumerId attach(const Identity& incarnation, const std::string& name, std::uint32_t concurrency,
                       const std::vector<Held>& held, std::vector<Held>& lost, Now now);
     void set_window(ConsumerId consumer, std::uint32_t messages, std::uint64_t bytes);
-    void heard(ConsumerId consumer, Now now);        // renews its leases
-    void detach(ConsumerId consumer, Now now);       // its session is lost; leases wait out their term
-    void leave(ConsumerId consumer, Now now);        // said bye: what it still holds is released
-    void fence(ConsumerId consumer, Now now);        // replaced by a later one under its name: as if it had died
+    void heard(ConsumerId consumer, Now now);   // renews its leases
+    void detach(ConsumerId consumer, Now now);  // its session is lost; leases wait out their term
+    void leave(ConsumerId consumer, Now now);   // said bye: what it still holds is released
+    void fence(ConsumerId consumer, Now now);   // replaced by a later one under its name: as if it had died
     [[nodiscard]] std::uint32_t in_flight(ConsumerId consumer) const;
     // The consumers that carry this name, other than `incarnation`.
-    [[nodiscard]] std::vector<std::pair<ConsumerId, Identity>> named(const std::string& name, const Identity& incarnation) const;
+    [[nodiscard]] std::vector<std::pair<ConsumerId, Identity>> named(const std::string& name,
+                                                                     const Identity& incarnation) const;
     // False: the lease was over ("stale_delivery"); nothing was changed.
     bool settle(ConsumerId consumer, const Settle& settle, Now now);
     bool extend(ConsumerId consumer, Held held, Duration lease, Now now);
@@ -140,7 +142,7 @@ public:
     // Work ----------------------------------------------------------------------------------------------------
     // Fires what is due, then leases ready messages to consumers with room.
     void turn(Now now, std::vector<Delivered>& deliveries, std::vector<Recall>& recalls);
-    void pause(bool paused) { paused_ = paused; }    // no deliveries: draining, or the store has failed
+    void pause(bool paused) { paused_ = paused; }  // no deliveries: draining, or the store has failed
     [[nodiscard]] Mono next_deadline() const;
     [[nodiscard]] bool has_ready() const { return ready_ > 0 || loaded_to_ < next_offset_; }
     // Leases that ended while their consumer was connected, since last asked.
@@ -151,14 +153,14 @@ public:
     // Store ---------------------------------------------------------------------------------------------------
     [[nodiscard]] bool has_appends() const { return !pending_.empty(); }
     [[nodiscard]] std::size_t settlements() const { return settled_.size() + dead_.size(); }
-    [[nodiscard]] bool has_changes() const;           // anything at all to write
+    [[nodiscard]] bool has_changes() const;  // anything at all to write
     [[nodiscard]] std::optional<Mono> changed_since() const { return changed_since_; }
     store::TopicBatch gather(Now now);
-    void committed();                                 // the last gathered batch is safe
+    void committed();  // the last gathered batch is safe
     // To be asked right after gather(), or when has_appends() is false: it reads what that batch stores.
     void wanted_reads(std::vector<store::Read>& reads);
     void loaded(store::ReadResult result, Now now);
-    void reads_done(Now now);                         // after the results of one round of wanted_reads()
+    void reads_done(Now now);  // after the results of one round of wanted_reads()
 
     // Dead letters --------------------------------------------------------------------------------------------
     // False: it is already on its way out.
@@ -173,12 +175,12 @@ private:
     enum class Where : std::uint8_t { ready, leased, waiting };
 
     struct Entry {
-        Slice body;                     // only while ready, and then only within the window
-        Producer* producer = nullptr;   // memory homes
+        Slice body;                    // only while ready, and then only within the window
+        Producer* producer = nullptr;  // memory homes
         std::uint64_t sequence = 0;
-        Mono since{};                   // leased: delivered at; waiting: due at
-        Mono extended{};                // the lease lasts at least so long
-        Wall due{};                     // waiting
+        Mono since{};     // leased: delivered at; waiting: due at
+        Mono extended{};  // the lease lasts at least so long
+        Wall due{};       // waiting
         Wall accepted{};
         Wall first_failure{};
         std::uint32_t size = 0;
@@ -203,21 +205,21 @@ private:
         std::uint64_t window_bytes = 0;
         std::uint32_t in_flight = 0;
         std::uint64_t in_flight_bytes = 0;
-        Mono lease_end{};               // of everything it holds, but for what was extended
-        Mono progress{};                // last delivery or settlement
+        Mono lease_end{};  // of everything it holds, but for what was extended
+        Mono progress{};   // last delivery or settlement
         Mono recall_after{};
         bool connected = false;
-        bool holds_suspects = false;    // then it holds nothing else
+        bool holds_suspects = false;  // then it holds nothing else
         bool recalling = false;
         std::deque<std::pair<Held, std::uint32_t>> applied;  // settles done, as runs; to answer repeats after a resume
     };
 
-    struct Pending {                    // accepted, to be in the next batch; offsets are consecutive
+    struct Pending {  // accepted, to be in the next batch; offsets are consecutive
         Slice envelope;
         Offset redrive_of = 0;
         std::uint16_t redrives = 0;
         bool maybe_duplicate = false;
-        bool done = false;              // acked before it was stored: leaves a hole
+        bool done = false;  // acked before it was stored: leaves a hole
     };
 
     [[nodiscard]] bool full() const;
@@ -243,7 +245,7 @@ private:
     void sweep(Now now);
     void forget_producers(Now now);
     void lost_damaged(const store::Damage& damage);
-    void erase(Entries::iterator it);            // the bookkeeping that every way out of entries_ shares
+    void erase(Entries::iterator it);  // the bookkeeping that every way out of entries_ shares
     bool adopt_held(ConsumerId id, Consumer& consumer, const Held& held, bool unknown, Now now);
     [[nodiscard]] bool was_applied(const Consumer& consumer, Held held) const;
     void remember_applied(Consumer& consumer, Held held);
@@ -269,21 +271,21 @@ private:
 
     std::pmr::unsynchronized_pool_resource pool_;
     Entries entries_{&pool_};
-    std::deque<Offset> fresh_;            // ready for the first time, ascending; may name entries that are ready no more
-    std::set<Offset> returned_;           // ready again
-    std::set<Offset> suspects_;           // ready, to be delivered apart
+    std::deque<Offset> fresh_;   // ready for the first time, ascending; may name entries that are ready no more
+    std::set<Offset> returned_;  // ready again
+    std::set<Offset> suspects_;  // ready, to be delivered apart
     std::set<std::pair<Mono, Offset>> waiting_;
     std::uint64_t ready_ = 0;
     std::uint64_t in_flight_ = 0;
-    std::uint64_t window_used_ = 0;       // bytes of bodies in entries_
+    std::uint64_t window_used_ = 0;  // bytes of bodies in entries_
     bool paused_ = false;
-    bool starved_ = false;                // the next ready message's body has to be fetched
+    bool starved_ = false;  // the next ready message's body has to be fetched
 
     std::map<ConsumerId, Consumer> consumers_;
     std::unordered_map<Identity, ConsumerId> by_incarnation_;
     ConsumerId last_consumer_ = 0;
-    ConsumerId turn_of_ = 0;              // dispatch starts behind this one
-    ConsumerId taker_ = 0;                // runs dry so that it can take suspects
+    ConsumerId turn_of_ = 0;  // dispatch starts behind this one
+    ConsumerId taker_ = 0;    // runs dry so that it can take suspects
     Mono recall_at_ = never;
     Mono sweep_at_ = never;
     Mono forget_at_ = never;
@@ -294,9 +296,9 @@ private:
     std::vector<Identity> forgotten_;
 
     Offset next_offset_ = 1;
-    Offset loaded_to_ = 1;                // see the invariant above
-    Offset marked_to_ = 0;                // recovery: marks up to here are to be loaded before anybody is served
-    std::vector<Pending> pending_;        // offsets next_offset_ - size .. next_offset_ - 1
+    Offset loaded_to_ = 1;          // see the invariant above
+    Offset marked_to_ = 0;          // recovery: marks up to here are to be loaded before anybody is served
+    std::vector<Pending> pending_;  // offsets next_offset_ - size .. next_offset_ - 1
     std::uint64_t pending_bytes_ = 0;
     std::uint64_t committing_bytes_ = 0;
     std::vector<std::pair<Identity, std::uint64_t>> committing_producers_;
@@ -304,14 +306,14 @@ private:
     std::vector<Offset> dirty_;
     std::vector<store::DeadLetter> dead_;
     std::vector<Offset> purged_;
-    std::set<Offset> leaving_;            // dead letters on their way out, until committed
+    std::set<Offset> leaving_;  // dead letters on their way out, until committed
     std::set<Offset> leaving_committing_;
     std::vector<Producer*> dirty_producers_;
     std::optional<Mono> changed_since_;
     bool reading_ = false;
-    std::vector<Offset> fetching_;        // bodies asked for in this round
+    std::vector<Offset> fetching_;  // bodies asked for in this round
 
-    std::uint64_t messages_ = 0;          // unsettled
+    std::uint64_t messages_ = 0;  // unsettled
     std::uint64_t bytes_ = 0;
     std::uint64_t dead_count_ = 0;
     std::uint64_t dead_bytes_ = 0;

@@ -1,0 +1,219 @@
+// What operators ask: listings, and dead letters that are shown, sent back or purged. Rows are msgpack maps, described
+// in docs/protocol.md.
+#include <algorithm>
+
+#include "envelope/envelope.hpp"
+#include "envelope/wire.hpp"
+#include "host/host_impl.hpp"
+
+namespace posthorn::host {
+
+namespace {
+
+constexpr std::uint64_t page_bytes = 1024 * 1024;  // of rows in one result
+constexpr std::uint32_t page_rows = 10'000;
+
+// A map of known size, written field by field.
+class Row {
+public:
+    explicit Row(std::uint32_t fields) { wire::Writer{bytes_}.map(fields); }
+    Row& add(std::string_view key, std::uint64_t value) {
+        wire::Writer{bytes_}.string(key).unsigned_integer(value);
+        return *this;
+    }
+    Row& add(std::string_view key, std::string_view value) {
+        wire::Writer{bytes_}.string(key).string(value);
+        return *this;
+    }
+    Row& binary(std::string_view key, std::string_view value) {
+        wire::Writer{bytes_}.string(key).binary(value);
+        return *this;
+    }
+    Row& map(std::string_view key, const std::map<std::string, std::string>& values) {
+        wire::Writer writer{bytes_};
+        writer.string(key).map(static_cast<std::uint32_t>(values.size()));
+        for (const auto& [name, value] : values) writer.string(name).string(value);
+        return *this;
+    }
+    [[nodiscard]] std::string take() { return std::move(bytes_); }
+
+private:
+    std::string bytes_;
+};
+
+std::uint64_t ms(Wall wall) {
+    return static_cast<std::uint64_t>(std::max<std::int64_t>(0, wall.time_since_epoch().count()));
+}
+
+std::string letter_row(const store::StoredDeadLetter& letter, const std::string& id, bool whole) {
+    constexpr std::uint32_t short_fields = 10;
+    constexpr std::uint32_t whole_fields = 16;
+    const auto envelope = envelope::decode(letter.envelope.view());
+    const Message message = envelope ? envelope->message : Message{};
+    Row row{whole ? whole_fields : short_fields};
+    row.add("id", id)
+        .add("reason", store::to_string(letter.record.reason))
+        .add("text", letter.record.text)
+        .add("attempts", letter.record.attempts)
+        .add("first_failure", ms(letter.record.first_failure))
+        .add("last_failure", ms(letter.record.last_failure))
+        .add("consumer", letter.record.consumer)
+        .add("type", message.type)
+        .add("size", letter.envelope.size())
+        .add("redrives", letter.redrives);
+    if (whole) {
+        row.binary("payload", message.payload)
+            .add("content_type", message.content_type)
+            .map("headers", message.headers)
+            .add("subject", message.subject)
+            .add("correlation_id", message.correlation_id)
+            .add("timestamp", envelope ? envelope->timestamp_ms : 0);
+    }
+    return row.take();
+}
+
+std::string id_of(const store::StoredDeadLetter& letter) {
+    const auto routing = envelope::read_routing(letter.envelope.view());
+    if (!routing) return "offset-" + std::to_string(letter.record.offset);
+    return envelope::message_id(routing->producer, routing->sequence, letter.redrives);
+}
+
+bool matches(const protocol::AdminRequest& request, const store::StoredDeadLetter& letter, const std::string& id) {
+    if (!request.reason.empty() && request.reason != store::to_string(letter.record.reason)) return false;
+    return request.ids.empty() || std::find(request.ids.begin(), request.ids.end(), id) != request.ids.end();
+}
+
+std::string count_row(std::uint64_t matched, std::uint64_t done) {
+    return Row{2}.add("matched", matched).add("done", done).take();
+}
+
+}  // namespace
+
+void Host::Impl::on_admin(Session& session, const protocol::AdminRequest& request, Now now) {
+    Question question{
+        .peer = session.peer, .epoch = session.out.epoch(), .request = request, .result = {}, .topic = request.address};
+    question.result.id = request.id;
+    if (request.verb == "queues") {
+        list_queues(session, request, now);
+        return;
+    }
+    if (request.verb != "dlq_list" && request.verb != "dlq_show" && request.verb != "dlq_redrive" &&
+        request.verb != "dlq_purge") {
+        question.result.error = "this host does not know the verb " + request.verb;
+    } else if (!request.reason.empty() && !store::reason_from(request.reason)) {
+        question.result.error = "there is no reason " + request.reason +
+                                "; there are rejected, max_attempts, expired, queue_full, undecodable";
+    } else if (box_of(request.address, false) == nullptr) {
+        question.result.error = "there is no queue " + request.address + " here; there is: ";
+        std::string names;
+        for (const auto& [name, box] : boxes) names += (names.empty() ? "" : ", ") + name;
+        question.result.error += names.empty() ? "none yet" : names;
+    } else if (failed) {
+        question.result.error = "the store has failed: " + failure;
+    }
+    if (!question.result.error.empty()) {
+        reply(question);
+        return;
+    }
+    dead_reads.push_back({.topic = request.address,
+                          .from = request.from,
+                          .max = std::min(std::max(request.max, 1U), page_rows),
+                          .ticket = ++last_ticket});
+    questions.emplace(last_ticket, std::move(question));
+}
+
+void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& request, Now now) {
+    constexpr std::uint32_t fields = 24;
+    protocol::AdminResult result{.id = request.id, .rows = {}, .next = 0, .error = {}};
+    std::uint64_t index = 0;
+    std::uint64_t bytes = 0;
+    for (const auto& [name, box] : boxes) {
+        if (!request.address.empty() && name != request.address) continue;
+        if (index++ < request.from) continue;
+        if (bytes > page_bytes) {
+            result.next = index - 1;
+            break;
+        }
+        const queue::Depth depth = box->queue.depth();
+        const queue::Counters& counters = box->queue.counters();
+        const std::uint64_t oldest = depth.oldest ? ms(now.wall) - std::min(ms(now.wall), ms(*depth.oldest)) : 0;
+        std::string state = blocked_reason();
+        if (state.empty())
+            state = box->queue.free_messages() == 0 || box->queue.free_bytes() == 0 ? "queue_full" : "ok";
+        result.rows.push_back(Row{fields}
+                                  .add("name", name)
+                                  .add("ready", depth.ready)
+                                  .add("waiting", depth.waiting)
+                                  .add("in_flight", depth.in_flight)
+                                  .add("dead", depth.dead)
+                                  .add("oldest_ms", oldest)
+                                  .add("consumers", depth.consumers)
+                                  .add("producers", depth.producers)
+                                  .add("bytes", depth.bytes)
+                                  .add("acked", counters.acked)
+                                  .add("nacked", counters.nacked)
+                                  .add("released", counters.released)
+                                  .add("rejected", counters.rejected)
+                                  .add("redelivered", counters.redelivered)
+                                  .add("expired_leases", counters.expired_leases)
+                                  .add("refused_full", counters.refused_full)
+                                  .add("refused_other", counters.refused_other)
+                                  .add("duplicates", counters.duplicates)
+                                  .add("stale", counters.stale)
+                                  .add("dead_rejected", counters.dead_rejected)
+                                  .add("dead_max_attempts", counters.dead_max_attempts)
+                                  .add("dead_undecodable", counters.dead_undecodable)
+                                  .add("state", state)
+                                  .add("store", store.durable() ? "disk" : "memory")
+                                  .take());
+        bytes += result.rows.back().size();
+    }
+    send(session, result);
+}
+
+void Host::Impl::answer(store::ReadDeadResult& read, Now now) {
+    const auto found = questions.find(read.ticket);
+    if (found == questions.end()) return;
+    Question question = std::move(found->second);
+    questions.erase(found);
+    const protocol::AdminRequest& request = question.request;
+    Box* box = box_of(question.topic, false);
+    const bool list = request.verb == "dlq_list" || request.verb == "dlq_show";
+    std::uint64_t matched = 0;
+    std::uint64_t done = 0;
+    std::uint64_t last = request.from;
+    for (const store::StoredDeadLetter& letter : read.letters) {
+        last = letter.record.offset;
+        const std::string id = id_of(letter);
+        if (!matches(request, letter, id)) continue;
+        ++matched;
+        if (list) {
+            question.result.rows.push_back(letter_row(letter, id, request.verb == "dlq_show"));
+        } else if (!request.dry_run) {
+            const bool gone =
+                request.verb == "dlq_redrive" ? box->queue.redrive(letter, now) : box->queue.purge(letter, now);
+            done += gone ? 1 : 0;
+        }
+    }
+    if (read.more) question.result.next = last + 1;
+    if (!list) question.result.rows.push_back(count_row(matched, done));
+    if (done > 0) {
+        touch(*box);
+        unstored.push_back(std::move(question));  // done is said once it is stored
+    } else {
+        reply(question);
+    }
+}
+
+void Host::Impl::answer_stored() {
+    for (const Question& question : storing) reply(question);
+    storing.clear();
+}
+
+void Host::Impl::reply(const Question& question) {
+    Session* asker = session(question.peer);
+    if (asker == nullptr || asker->out.epoch() != question.epoch) return;  // it hung up
+    send(*asker, question.result);
+}
+
+}  // namespace posthorn::host

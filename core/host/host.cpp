@@ -1,0 +1,446 @@
+#include "host/host.hpp"
+
+#include <algorithm>
+#include <limits>
+
+#include <posthorn/status.hpp>
+
+#include "host/host_impl.hpp"
+
+namespace posthorn::host {
+
+namespace {
+
+constexpr std::size_t deliver_bytes = 64 * 1024;   // of envelopes in one deliver command: a frame well below its limit
+constexpr std::uint64_t credit_messages = 10'000;  // granted at once to one producer
+constexpr std::uint64_t credit_share = 8 * 1024 * 1024;  // bytes granted at once to one producer
+constexpr std::size_t settle_batch = 2048;               // settlements that are worth a commit of their own
+constexpr Duration look_again = 1s;                      // at a full disk
+constexpr Duration session_check = 250ms;
+
+std::uint64_t less(std::uint64_t a, std::uint64_t b) {
+    return a > b ? a - b : 0;
+}
+
+}  // namespace
+
+Host::Impl::Impl(Options given, store::Store& on, Now now)
+    : options(std::move(given)), store(on), last_epoch(std::hash<Identity>{}(options.incarnation) >> 8U << 8U) {
+    const store::Recovery recovery = store.recover();
+    for (const std::string& note : recovery.notes) {
+        if (options.log) options.log(LogLevel::info, note);
+    }
+    for (const store::Damage& damage : recovery.damage) {
+        emit(Event::Kind::damaged, damage.topic,
+             "messages " + std::to_string(damage.range.first) + " to " + std::to_string(damage.range.last) +
+                 " cannot be read (" + damage.what + "); they were set aside, the rest is served",
+             damage.messages);
+    }
+    for (const store::RecoveredTopic& topic : recovery.topics) {
+        Box& box = *box_of(topic.topic, true);
+        box.queue.recover(topic, now);
+        while (const auto read = box.queue.wanted_recovery()) {
+            store::Job reading;
+            reading.reads.push_back(*read);
+            store::Outcome outcome = store.run(reading);
+            if (outcome.failure != store::Failure::none) throw Error(outcome.text);
+            for (store::ReadResult& result : outcome.reads) box.queue.loaded(std::move(result), now);
+        }
+        touch(box);
+    }
+}
+
+void Host::Impl::emit(Event::Kind kind, std::string subject, std::string text, std::uint64_t count) const {
+    if (options.on_event) {
+        options.on_event({.kind = kind, .subject = std::move(subject), .text = std::move(text), .count = count});
+    }
+}
+
+Box* Host::Impl::box_of(const std::string& name, bool create) {
+    const auto it = boxes.find(name);
+    if (it != boxes.end()) return it->second.get();
+    if (!create) return nullptr;
+    const auto policy = options.queues.find(name);
+    auto box = std::make_unique<Box>(name, policy == options.queues.end() ? options.defaults : policy->second,
+                                     store.durable(), options.seed + std::hash<std::string>{}(name), options.on_event);
+    return boxes.emplace(name, std::move(box)).first->second.get();
+}
+
+void Host::Impl::touch(Box& box) {
+    if (box.touched) return;
+    box.touched = true;
+    touched.push_back(&box);
+}
+
+void Host::Impl::touch_all() {
+    for (auto& [name, box] : boxes) touch(*box);
+}
+
+// Queues -----------------------------------------------------------------------------------------------------------
+
+void Host::Impl::turn(Now now) {
+    last_turn = now.mono;
+    if (now.mono >= sessions_at) check_sessions(now);
+    if (now.mono >= boxes_at) {
+        boxes_at = never;
+        for (auto& [name, box] : boxes) {
+            const Mono deadline = box->queue.next_deadline();
+            if (deadline <= now.mono) {
+                touch(*box);
+            } else {
+                boxes_at = std::min(boxes_at, deadline);
+            }
+        }
+    }
+    const std::vector<Box*> work = std::exchange(touched, {});
+    for (Box* box : work) {
+        box->touched = false;
+        turn_box(*box, now);
+        boxes_at = std::min(boxes_at, box->queue.next_deadline());
+        if (!box->unsaved) {  // take_job() finds out whether there is something to write or to read
+            box->unsaved = true;
+            unsaved.push_back(box);
+        }
+    }
+}
+
+void Host::Impl::turn_box(Box& box, Now now) {
+    std::vector<queue::Delivered> deliveries;
+    std::vector<queue::Recall> recalls;
+    uncommitted_bytes = uncommitted();
+    box.queue.pause(draining || failed);
+    box.queue.turn(now, deliveries, recalls);
+    for (queue::Delivered& one : deliveries) {
+        const auto to = box.consumers.find(one.consumer);
+        if (to == box.consumers.end()) continue;  // a queue delivers to connected consumers only
+        Session& session = *to->second;
+        session.delivery_bytes += one.envelope.size();
+        session.deliveries.items.push_back(
+            {one.offset, one.token, one.attempt, one.redrives, one.maybe_duplicate, std::move(one.envelope)});
+        if (session.delivery_bytes >= deliver_bytes) flush_deliveries(session);
+    }
+    for (const queue::Recall& recall : recalls) {
+        const auto to = box.consumers.find(recall.consumer);
+        if (to != box.consumers.end()) send(*to->second, protocol::Recall{recall.count});
+    }
+    for (const auto& [consumer, held] : box.queue.take_lost()) {
+        const auto to = box.consumers.find(consumer);
+        if (to != box.consumers.end()) send(*to->second, protocol::Lost{{{held.offset, held.token, false}}});
+    }
+    box.queue.take_settled([&](queue::Producer& producer, const std::vector<queue::SequenceRange>& news) {
+        const auto to = box.producers.find(&producer);
+        if (to == box.producers.end()) return;  // it asks again when it comes back
+        protocol::Confirm confirm;
+        for (const auto& range : news) confirm.settled.push_back({range.first, range.last});
+        send(*to->second, confirm);
+    });
+    for (auto& [id, session] : box.consumers) tell_consumer(*session, box, now);
+    for (auto& [producer, session] : box.producers) {
+        tell_producer(*session);
+        grant(*session, box);
+    }
+}
+
+void Host::Impl::flush_deliveries(Session& session) {
+    if (session.deliveries.items.empty()) return;
+    send(session, session.deliveries);
+    session.deliveries.items.clear();
+    session.delivery_bytes = 0;
+}
+
+void Host::Impl::tell_consumer(Session& session, Box& box, Now now) {
+    flush_deliveries(session);
+    const std::uint64_t safe = store.durable() ? session.safe_settles : session.settles;
+    if (safe > session.told_settles || !session.stale.empty()) {
+        session.told_settles = std::max(safe, session.told_settles);
+        send(session, protocol::Settled{session.told_settles, std::exchange(session.stale, {})});
+    }
+    const bool ready = box.queue.has_ready();
+    if (session.told_ready != ready) {
+        session.told_ready = ready;
+        send(session, protocol::State{ready});
+    }
+    if (busy(session) && session.busy_since == never) {
+        session.busy_since = now.mono;
+    } else if (!busy(session)) {
+        session.busy_since = never;
+    }
+}
+
+void Host::Impl::tell_producer(Session& session) {
+    protocol::Confirm confirm;
+    const queue::Producer& producer = *session.producer;
+    if (producer.decided > session.told_held) confirm.held = session.told_held = producer.decided;
+    if (store.durable() && producer.stored > session.told_stored)
+        confirm.stored = session.told_stored = producer.stored;
+    // A refusal is final only when it is remembered: in a store that is when its watermark is.
+    const std::uint64_t final = store.durable() ? producer.stored : producer.decided;
+    auto known = session.refused.begin();
+    for (; known != session.refused.end() && known->sequence <= final; ++known) confirm.refused.push_back(*known);
+    session.refused.erase(session.refused.begin(), known);
+    if (confirm.held != 0 || confirm.stored != 0 || !confirm.refused.empty()) send(session, confirm);
+}
+
+std::string Host::Impl::blocked_reason() const {
+    if (failed) return "store_failed";
+    if (draining) return "draining";
+    if (disk_full) return "disk_full";
+    return {};
+}
+
+std::uint64_t Host::Impl::uncommitted() const {
+    std::uint64_t bytes = 0;
+    for (const Box* box : unsaved) bytes += box->queue.uncommitted_bytes();
+    for (const Box* box : job_boxes) {
+        if (!box->unsaved) bytes += box->queue.uncommitted_bytes();
+    }
+    return bytes;
+}
+
+// Publish credit: everything granted and not yet used fits into what is free, so a bound is a bound. Half of the room
+// is shared out at most, so that who comes later finds some.
+void Host::Impl::grant(Session& session, Box& box) {
+    protocol::Credit credit = session.credit;
+    credit.reason = blocked_reason();
+    if (credit.reason.empty()) {
+        const bool blocks = box.queue.policy().when_full == WhenFull::block;
+        const std::uint64_t no_bound = std::numeric_limits<std::uint64_t>::max();
+        const std::uint64_t free_messages = blocks ? less(box.queue.free_messages(), box.granted_messages) : no_bound;
+        std::uint64_t free_bytes = less(options.credit_bytes, uncommitted_bytes + granted_bytes);
+        if (blocks) free_bytes = std::min(free_bytes, less(box.queue.free_bytes(), box.granted_bytes));
+
+        const std::uint64_t open_messages = less(credit.messages, session.received_messages);
+        const std::uint64_t open_bytes = less(credit.bytes, session.received_bytes);
+        const std::uint64_t room = std::max<std::uint64_t>(1, free_messages / (2 * box.producers.size()));
+        const std::uint64_t want_messages = std::min(credit_messages, room);
+        const std::uint64_t want_bytes =
+            std::min(credit_share, free_bytes / (2 * std::max<std::uint64_t>(1, producers)));
+        if (open_messages <= want_messages / 2 && free_messages > 0 && (!blocks || box.queue.free_bytes() > 0)) {
+            const std::uint64_t more = std::min(less(want_messages, open_messages), free_messages);
+            credit.messages += more;
+            box.granted_messages += more;
+        }
+        if (open_bytes <= want_bytes / 2) {
+            const std::uint64_t more = std::min(less(want_bytes, open_bytes), free_bytes);
+            credit.bytes += more;
+            box.granted_bytes += more;
+            granted_bytes += more;
+        }
+        if (credit.messages == session.received_messages) credit.reason = "queue_full";
+    }
+    if (credit.messages == session.credit.messages && credit.bytes == session.credit.bytes &&
+        credit.reason == session.credit.reason) {
+        return;
+    }
+    session.credit = credit;
+    send(session, credit);
+}
+
+void Host::Impl::check_sessions(Now now) {
+    std::vector<PeerId> silent;
+    for (auto& [peer, session] : sessions) {
+        const bool is_busy = busy(*session);
+        if (is_busy && session->busy_since == never) session->busy_since = now.mono;
+        if (!is_busy) session->busy_since = never;
+        const Duration interval = heartbeat(*session);
+        Mono since = session->heard;
+        if (is_busy) since = std::max(since, session->busy_since);
+        if (now.mono - since > interval * defaults::heartbeats_missed) {
+            silent.push_back(peer);
+        } else if (now.mono - session->sent >=
+                   (is_busy || heard_lately(*session, now) ? busy_interval(*session) : interval)) {
+            session->out.heartbeat();
+            if (!session->listed) {
+                session->listed = true;
+                listed.push_back(session.get());
+            }
+        }
+    }
+    for (const PeerId peer : silent) {
+        Session& session = *sessions[peer];
+        emit(Event::Kind::lost, session.box != nullptr ? session.box->queue.name() : "",
+             "a peer was not heard for too long; what it holds stays leased to it until its lease is over");
+        end_session(peer, now);
+    }
+    sessions_at = sessions.empty() ? never : now.mono + session_check;
+}
+
+Mono Host::Impl::next_deadline() const {
+    Mono next = std::min(boxes_at, sessions_at);
+    if (job_running || failed) return next;
+    next = std::min(next, look_again_at);
+    if (job != nullptr) return next;
+    for (const Box* box : unsaved) {
+        if (const auto since = box->queue.changed_since()) next = std::min(next, *since + defaults::settle_delay);
+    }
+    return next;
+}
+
+// Store ------------------------------------------------------------------------------------------------------------
+
+// Messages are stored at once, with whatever gathered while the last commit was under way. Settlements alone wait a
+// little for company (defaults::settle_delay), so that an idle queue does not sync for each of them.
+bool Host::Impl::job_is_due(Now now) const {
+    if (!unstored.empty()) return true;
+    std::size_t settlements = 0;
+    for (const Box* box : unsaved) {
+        if (box->queue.has_appends()) return true;
+        if (!box->queue.has_changes()) continue;
+        if (!store.durable() || draining) return true;
+        settlements += box->queue.settlements();
+        const auto since = box->queue.changed_since();
+        if (since && now.mono - *since >= defaults::settle_delay) return true;
+    }
+    return settlements >= settle_batch;
+}
+
+std::shared_ptr<const store::Job> Host::Impl::take_job(Now now) {
+    if (job_running || failed) return nullptr;
+    if (job != nullptr) {  // it found the disk full
+        if (now.mono < look_again_at) return nullptr;
+        job_running = true;
+        return job;
+    }
+    store::Job next;
+    next.dead_reads = std::exchange(dead_reads, {});
+    const bool due = job_is_due(now);
+    std::vector<Box*> still_unsaved;
+    for (Box* box : unsaved) {
+        const bool changes = box->queue.has_changes();
+        if (due && changes) {
+            next.batch.push_back(box->queue.gather(now));
+            job_boxes.push_back(box);
+            for (auto& [id, session] : box->consumers) session->gathered_settles = session->settles;
+        }
+        box->queue.wanted_reads(next.reads);
+        box->unsaved = changes && !due;
+        if (box->unsaved) still_unsaved.push_back(box);
+    }
+    unsaved = std::move(still_unsaved);
+    if (next.empty() && (!disk_full || now.mono < look_again_at)) return nullptr;  // an empty job asks how much is free
+    if (due) storing = std::exchange(unstored, {});
+    job = std::make_shared<const store::Job>(std::move(next));
+    job_running = true;
+    return job;
+}
+
+void Host::Impl::complete(store::Outcome outcome, Now now) {
+    job_running = false;
+    if (outcome.failure == store::Failure::failed) {
+        store_failed(outcome.text);
+        return;
+    }
+    if (outcome.failure == store::Failure::full) {
+        look_again_at = now.mono + look_again;
+        set_disk_full(true, outcome.text);
+        return;
+    }
+    set_disk_full(outcome.free_bytes == 0, "free space is down to min_free");
+    look_again_at = disk_full ? now.mono + look_again : never;
+    job.reset();
+    for (Box* box : job_boxes) {
+        box->queue.committed();
+        for (auto& [id, session] : box->consumers) {
+            session->safe_settles = std::max(session->safe_settles, session->gathered_settles);
+        }
+        touch(*box);
+    }
+    job_boxes.clear();
+    answer_stored();
+    std::set<Box*> read;
+    for (store::ReadResult& result : outcome.reads) {
+        Box* box = box_of(result.topic, false);
+        if (box == nullptr) continue;
+        box->queue.loaded(std::move(result), now);
+        read.insert(box);
+    }
+    for (Box* box : read) {
+        box->queue.reads_done(now);
+        touch(*box);
+    }
+    for (store::ReadDeadResult& result : outcome.dead_reads) answer(result, now);
+}
+
+void Host::Impl::store_failed(const std::string& text) {
+    failed = true;
+    failure = text;
+    look_again_at = never;
+    emit(Event::Kind::store_failed, "",
+         text + "; nothing is accepted or delivered any more: mend the disk and start again");
+    touch_all();
+}
+
+void Host::Impl::set_disk_full(bool full, const std::string& text) {
+    if (disk_full == full) return;
+    disk_full = full;
+    emit(Event::Kind::store_failed, "",
+         full ? "disk full: " + text + "; publishing stops, settling goes on"
+              : "there is room on the disk again; publishing goes on");
+    touch_all();
+}
+
+// Host -------------------------------------------------------------------------------------------------------------
+
+Host::Host(Options options, store::Store& store, Now now)
+    : impl_(std::make_unique<Impl>(std::move(options), store, now)) {}
+Host::~Host() = default;
+
+void Host::receive(PeerId peer, const Slice& frame, Now now) {
+    impl_->receive(peer, frame, now);
+}
+void Host::greet(PeerId peer) {
+    impl_->send_outside(peer, protocol::Identify{});
+}
+void Host::turn(Now now) {
+    impl_->turn(now);
+}
+std::shared_ptr<const store::Job> Host::take_job(Now now) {
+    return impl_->take_job(now);
+}
+void Host::complete(store::Outcome outcome, Now now) {
+    impl_->complete(std::move(outcome), now);
+}
+Mono Host::next_deadline() const {
+    return impl_->next_deadline();
+}
+
+std::vector<OutFrame> Host::take_frames() {
+    std::vector<OutFrame> frames = std::exchange(impl_->outside, {});
+    for (Session* session : impl_->listed) {
+        session->listed = false;
+        session->sent = impl_->last_turn;
+        for (std::string& bytes : session->out.flush()) frames.push_back({session->peer, std::move(bytes)});
+    }
+    impl_->listed.clear();
+    return frames;
+}
+
+void Host::drain(std::chrono::milliseconds retry_after, Now now) {
+    impl_->draining = true;
+    impl_->retry_after = retry_after;
+    std::vector<PeerId> peers;
+    for (const auto& [peer, session] : impl_->sessions) peers.push_back(peer);
+    for (const PeerId peer : peers) {
+        Session& session = *impl_->sessions[peer];
+        session.out.add(
+            protocol::Bye{static_cast<std::uint64_t>(retry_after.count()), "this host goes down for a while"});
+        for (std::string& bytes : session.out.flush()) impl_->outside.push_back({peer, std::move(bytes)});
+        impl_->end_session(peer, now);
+    }
+    impl_->touch_all();
+}
+
+bool Host::idle() const {
+    if (impl_->failed) return true;  // nothing can be stored any more
+    if (impl_->job != nullptr) return false;
+    return std::none_of(impl_->boxes.begin(), impl_->boxes.end(),
+                        [](const auto& box) { return box.second->queue.has_changes(); });
+}
+
+std::uint64_t Host::unsettled() const {
+    std::uint64_t messages = 0;
+    for (const auto& [name, box] : impl_->boxes) messages += box->queue.messages();
+    return messages;
+}
+
+}  // namespace posthorn::host

@@ -1,0 +1,170 @@
+// Inside the host. host.cpp drives queues and store, sessions.cpp speaks with peers, admin.cpp answers operators.
+#pragma once
+
+#include <deque>
+#include <set>
+#include <unordered_map>
+
+#include "host/host.hpp"
+#include "protocol/commands.hpp"
+#include "queue/queue.hpp"
+
+namespace posthorn::host {
+
+struct Box;
+
+// One peer's session. Ends when the peer says bye, is silent for too long, breaks the protocol, or comes back.
+struct Session {
+    Session(PeerId of, protocol::Role as, std::uint64_t joined_limit)
+        : peer(of), role(as), out(defaults::frame_limit), in(joined_limit) {}
+
+    PeerId peer;
+    protocol::Role role;
+    std::string principal;  // empty until there are keys
+    protocol::FrameWriter out;
+    protocol::FrameReader in;
+    Identity incarnation;
+    Mono heard{};
+    Mono sent{};
+    Mono busy_since = never;
+    bool listed = false;  // has something for take_frames()
+    Box* box = nullptr;
+
+    // of a producer
+    queue::Producer* producer = nullptr;
+    std::uint64_t told_held = 0;
+    std::uint64_t told_stored = 0;
+    protocol::Credit credit;              // as granted
+    std::uint64_t received_messages = 0;  // of that
+    std::uint64_t received_bytes = 0;
+    std::vector<protocol::Refused> refused;
+
+    // of a consumer
+    queue::ConsumerId consumer = 0;
+    std::uint64_t settles = 0;           // received
+    std::uint64_t gathered_settles = 0;  // as the job under way makes safe
+    std::uint64_t safe_settles = 0;
+    std::uint64_t told_settles = 0;
+    std::vector<protocol::Held> stale;
+    std::optional<bool> told_ready;
+    protocol::Deliver deliveries;  // gathering
+    std::size_t delivery_bytes = 0;
+};
+
+// A queue and who is connected to it.
+struct Box {
+    Box(const std::string& name, const QueuePolicy& policy, bool durable, std::uint64_t seed, const EventHook& on_event)
+        : queue(name, policy, durable, seed, on_event) {}
+
+    queue::Queue queue;
+    std::unordered_map<queue::ConsumerId, Session*> consumers;
+    std::unordered_map<queue::Producer*, Session*> producers;
+    std::uint64_t granted_messages = 0;  // to all producers, not yet received
+    std::uint64_t granted_bytes = 0;
+    bool touched = false;
+    bool unsaved = false;  // listed in Impl::unsaved
+};
+
+// An operator's question that waits for the store.
+struct Question {
+    PeerId peer = 0;
+    std::uint64_t epoch = 0;
+    protocol::AdminRequest request;
+    protocol::AdminResult result;
+    std::string topic;
+};
+
+struct Host::Impl {
+    Impl(Options given, store::Store& on, Now now);
+
+    // host.cpp
+    void turn(Now now);
+    void turn_box(Box& box, Now now);
+    void grant(Session& session, Box& box);
+    void tell_producer(Session& session);
+    void tell_consumer(Session& session, Box& box, Now now);
+    void flush_deliveries(Session& session);
+    void check_sessions(Now now);
+    void touch(Box& box);
+    void touch_all();
+    [[nodiscard]] bool job_is_due(Now now) const;
+    std::shared_ptr<const store::Job> take_job(Now now);
+    void complete(store::Outcome outcome, Now now);
+    void store_failed(const std::string& text);
+    void set_disk_full(bool full, const std::string& text);
+    [[nodiscard]] Mono next_deadline() const;
+    [[nodiscard]] std::string blocked_reason() const;
+    [[nodiscard]] std::uint64_t uncommitted() const;
+    Box* box_of(const std::string& name, bool create);
+    void emit(Event::Kind kind, std::string subject, std::string text, std::uint64_t count = 1) const;
+
+    // sessions.cpp
+    void receive(PeerId peer, const Slice& frame, Now now);
+    void on_hello(PeerId peer, const protocol::Hello& hello, Now now);
+    [[nodiscard]] std::optional<protocol::Refusal> refusal_of(const protocol::Hello& hello) const;
+    void welcome_producer(Session& session, const protocol::Hello& hello, protocol::Welcome& welcome, Now now);
+    void welcome_consumer(Session& session, const protocol::Hello& hello, protocol::Welcome& welcome, Now now);
+    void fence(Box& box, const std::string& name, const Identity& incarnation, Now now);
+    bool on_command(Session& session, const protocol::Command& command, Now now);
+    bool on_publish(Session& session, const protocol::Publish& publish, Now now);
+    void on_settle(Session& session, const protocol::Settle& settle, Now now);
+    void settle_one(Session& session, const queue::Settle& settle, Now now);
+    void send(Session& session, const protocol::Command& command);
+    void send_outside(PeerId peer, const protocol::Command& command);
+    void refuse(PeerId peer, const std::string& code, const std::string& text, Now now);
+    void end_session(PeerId peer, Now now);
+    [[nodiscard]] Duration heartbeat(const Session& session) const;
+    [[nodiscard]] Duration busy_interval(const Session& session) const;
+    [[nodiscard]] bool heard_lately(const Session& session, Now now) const;
+    void drop(const std::string& cause, PeerId peer);
+    [[nodiscard]] bool busy(const Session& session) const;
+    Session* session(PeerId peer);
+
+    // admin.cpp
+    void on_admin(Session& session, const protocol::AdminRequest& request, Now now);
+    void list_queues(Session& session, const protocol::AdminRequest& request, Now now);
+    void answer(store::ReadDeadResult& read, Now now);
+    void answer_stored();
+    void reply(const Question& question);
+
+    Options options;
+    store::Store& store;
+    std::uint64_t last_epoch;
+
+    std::map<std::string, std::unique_ptr<Box>> boxes;
+    std::unordered_map<PeerId, std::unique_ptr<Session>> sessions;
+    std::unordered_map<Identity, PeerId> by_incarnation;  // of producers and consumers
+    std::set<PeerId> asked;                               // unknown peers that were asked for their hello
+    std::deque<Identity> fenced;                          // incarnations that were replaced
+    std::vector<Session*> listed;                         // have frames to send
+    std::vector<OutFrame> outside;                        // frames to peers without a session
+
+    std::vector<Box*> touched;
+    std::vector<Box*> unsaved;  // have something for the store, or want to read
+    Mono last_turn{};
+    Mono boxes_at = never;     // the earliest deadline of a queue
+    Mono sessions_at = never;  // when sessions are looked at next
+
+    std::shared_ptr<const store::Job> job;  // under way, or to be run again: the disk was full
+    bool job_running = false;
+    Mono look_again_at = never;  // at a full disk
+    std::vector<Box*> job_boxes;
+    std::uint64_t uncommitted_bytes = 0;  // as of this turn
+    std::uint64_t granted_bytes = 0;      // to all producers, not yet received
+    std::uint64_t producers = 0;          // sessions of them
+    bool failed = false;
+    std::string failure;
+    bool disk_full = false;
+    bool draining = false;
+    std::chrono::milliseconds retry_after{};
+
+    std::map<std::uint64_t, Question> questions;  // by ticket
+    std::vector<store::ReadDead> dead_reads;      // for the next job
+    std::vector<Question> unstored;               // answered once the next job has been stored
+    std::vector<Question> storing;
+    std::uint64_t last_ticket = 0;
+
+    std::map<std::string, std::uint64_t> dropped;  // by cause
+};
+
+}  // namespace posthorn::host

@@ -1,0 +1,452 @@
+// How the host speaks with its peers: hello, the commands of a session, its end.
+#include <algorithm>
+
+#include "envelope/envelope.hpp"
+#include "host/access.hpp"
+#include "host/host_impl.hpp"
+
+namespace posthorn::host {
+
+namespace {
+
+constexpr std::size_t asked_limit = 10'000;  // peers remembered as asked for their hello
+constexpr std::size_t fenced_limit = 1'000;  // incarnations remembered as replaced
+constexpr std::size_t queue_limit = 10'000;  // queues one host holds
+constexpr std::uint32_t concurrency_limit = 1'000;
+constexpr std::uint64_t joined_slack = 64 * 1024;  // of a fragmented command beyond its message
+constexpr Duration heard_lately_factor = 2s;
+
+queue::Verdict verdict_of(protocol::Verdict verdict) {
+    switch (verdict) {
+        case protocol::Verdict::ack:
+            return queue::Verdict::ack;
+        case protocol::Verdict::release:
+            return queue::Verdict::release;
+        case protocol::Verdict::reject:
+            return queue::Verdict::reject;
+        case protocol::Verdict::undecodable:
+            return queue::Verdict::undecodable;
+        case protocol::Verdict::nack:
+            break;
+    }
+    return queue::Verdict::nack;
+}
+
+std::chrono::milliseconds bounded_ms(std::uint64_t ms) {
+    constexpr std::uint64_t year = 365ULL * 24 * 3600 * 1000;
+    return std::chrono::milliseconds{static_cast<std::int64_t>(std::min(ms, year))};
+}
+
+}  // namespace
+
+Session* Host::Impl::session(PeerId peer) {
+    const auto it = sessions.find(peer);
+    return it == sessions.end() ? nullptr : it->second.get();
+}
+
+void Host::Impl::send(Session& session, const protocol::Command& command) {
+    session.out.add(command);
+    if (session.listed) return;
+    session.listed = true;
+    listed.push_back(&session);
+}
+
+void Host::Impl::send_outside(PeerId peer, const protocol::Command& command) {
+    protocol::FrameWriter writer{defaults::frame_limit};
+    writer.add(command);
+    for (std::string& bytes : writer.flush()) outside.push_back({peer, std::move(bytes)});
+}
+
+// Repeated causes are folded: an event for the 1st, 10th, 100th ...
+void Host::Impl::drop(const std::string& cause, PeerId peer) {
+    const std::uint64_t count = ++dropped[cause];
+    std::uint64_t round = 1;
+    while (round < count) round *= 10;
+    if (round == count) emit(Event::Kind::dropped, "peer " + std::to_string(peer), cause, count);
+}
+
+void Host::Impl::refuse(PeerId peer, const std::string& code, const std::string& text, Now now) {
+    emit(Event::Kind::refused, "peer " + std::to_string(peer), code + ": " + text);
+    if (Session* open = session(peer)) {
+        open->out.add(protocol::Refusal{code, text});
+        for (std::string& bytes : open->out.flush()) outside.push_back({peer, std::move(bytes)});
+        end_session(peer, now);
+    } else {
+        send_outside(peer, protocol::Refusal{code, text});
+    }
+}
+
+void Host::Impl::end_session(PeerId peer, Now now) {
+    const auto it = sessions.find(peer);
+    if (it == sessions.end()) return;
+    Session& session = *it->second;
+    if (session.producer != nullptr) {
+        const std::uint64_t bytes = session.credit.bytes - session.received_bytes;
+        session.box->granted_messages -= session.credit.messages - session.received_messages;
+        session.box->granted_bytes -= bytes;
+        granted_bytes -= bytes;
+        --producers;
+        const auto of_box = session.box->producers.find(session.producer);
+        if (of_box != session.box->producers.end() && of_box->second == &session) session.box->producers.erase(of_box);
+        session.box->queue.detach_producer(*session.producer, now);
+    }
+    if (session.consumer != 0) {
+        const auto of_box = session.box->consumers.find(session.consumer);
+        if (of_box != session.box->consumers.end() && of_box->second == &session) session.box->consumers.erase(of_box);
+        session.box->queue.detach(session.consumer, now);
+    }
+    if (session.box != nullptr) touch(*session.box);
+    const auto known = by_incarnation.find(session.incarnation);
+    if (known != by_incarnation.end() && known->second == peer) by_incarnation.erase(known);
+    listed.erase(std::remove(listed.begin(), listed.end(), &session), listed.end());
+    sessions.erase(it);
+}
+
+Duration Host::Impl::busy_interval(const Session& session) const {
+    if (session.role != protocol::Role::consumer) return defaults::heartbeat_busy;
+    return std::min<Duration>(defaults::heartbeat_busy, session.box->queue.policy().lease / 3);
+}
+
+// While something is leased or unconfirmed signs of life come more often.
+bool Host::Impl::busy(const Session& session) const {
+    if (session.producer != nullptr) {
+        return store.durable() ? session.producer->decided > session.producer->stored
+                               : session.box->queue.messages() > 0;
+    }
+    if (session.consumer != 0) {
+        return session.box->queue.in_flight(session.consumer) > 0 || session.settles > session.told_settles;
+    }
+    return false;
+}
+
+Duration Host::Impl::heartbeat(const Session& session) const {
+    return busy(session) ? busy_interval(session) : defaults::heartbeat_idle;
+}
+
+// A peer that speaks often waits for us as often, whatever we think of its needs.
+bool Host::Impl::heard_lately(const Session& session, Now now) const {
+    return now.mono - session.heard < heard_lately_factor;
+}
+
+// Frames -----------------------------------------------------------------------------------------------------------
+
+void Host::Impl::receive(PeerId peer, const Slice& frame, Now now) {
+    auto decoded = protocol::decode_frame(frame);
+    if (!decoded) {
+        drop("malformed frame", peer);
+        if (session(peer) != nullptr) refuse(peer, "malformed", "a frame could not be read; say hello again", now);
+        return;
+    }
+    if (decoded->epoch == 0) {
+        if (decoded->commands.size() == 1 && std::holds_alternative<protocol::Hello>(decoded->commands.front())) {
+            on_hello(peer, std::get<protocol::Hello>(decoded->commands.front()), now);
+        } else {
+            drop("command outside a session", peer);
+        }
+        return;
+    }
+    Session* open = session(peer);
+    if (open == nullptr) {
+        drop("frame of an unknown session", peer);
+        if (asked.size() >= asked_limit) asked.clear();
+        if (asked.insert(peer).second) send_outside(peer, protocol::Identify{});
+        return;
+    }
+    switch (open->in.accept(*decoded)) {
+        case protocol::FrameReader::Verdict::other_epoch:
+            drop("frame of another session", peer);
+            return;
+        case protocol::FrameReader::Verdict::gap:
+            refuse(peer, "gap", "a frame of this session was lost; say hello again", now);
+            return;
+        case protocol::FrameReader::Verdict::malformed:
+            drop("malformed frame", peer);
+            refuse(peer, "malformed", "a frame could not be read; say hello again", now);
+            return;
+        case protocol::FrameReader::Verdict::nothing:
+        case protocol::FrameReader::Verdict::commands:
+            break;
+    }
+    open->heard = now.mono;
+    if (open->consumer != 0) open->box->queue.heard(open->consumer, now);
+    if (!decoded->unknown.empty()) {
+        refuse(peer, "unknown_command", "this host does not know the command " + decoded->unknown.front().name, now);
+        return;
+    }
+    for (const protocol::Command& command : decoded->commands) {
+        if (!on_command(*open, command, now)) return;  // the session is over
+    }
+    if (open->box != nullptr) touch(*open->box);
+}
+
+std::optional<protocol::Refusal> Host::Impl::refusal_of(const protocol::Hello& hello) const {
+    if (hello.version != protocol::version) {
+        return protocol::Refusal{"bad_version", "this host speaks version " + std::to_string(protocol::version) +
+                                                    " of the protocol, not " + std::to_string(hello.version) +
+                                                    "; use matching releases of Posthorn"};
+    }
+    const Verb verb = hello.role == protocol::Role::admin      ? Verb::administer
+                      : hello.role == protocol::Role::producer ? Verb::publish
+                                                               : Verb::consume;
+    if (!may({}, verb, hello.address)) return protocol::Refusal{"forbidden", "not allowed here"};
+    if (hello.role == protocol::Role::admin) return std::nullopt;
+    if (failed) return protocol::Refusal{"store_failed", failure};
+    if (hello.incarnation.is_zero())
+        return protocol::Refusal{"malformed", "a hello needs 16 random bytes as incarnation"};
+    if (!valid_queue_name(hello.address)) {
+        return protocol::Refusal{"bad_name",
+                                 "\"" + hello.address.substr(0, 200) +
+                                     "\" is not a queue name: 1 to 200 of A-Z a-z 0-9 . _ -, not ending in .dlq"};
+    }
+    if (std::find(fenced.begin(), fenced.end(), hello.incarnation) != fenced.end()) {
+        return protocol::Refusal{"fenced",
+                                 "a later one came under the name " + hello.name + "; give each its own name"};
+    }
+    if (!options.only_queue.empty() && hello.address != options.only_queue) {
+        return protocol::Refusal{"unknown_queue",
+                                 "this host has the queue " + options.only_queue + " and no " + hello.address};
+    }
+    if (boxes.contains(hello.address) || options.queues.contains(hello.address)) return std::nullopt;
+    if (!options.auto_create) {
+        return protocol::Refusal{
+            "unknown_queue",
+            "there is no queue " + hello.address + " here and auto_create is off; add it to the node's configuration"};
+    }
+    if (boxes.size() >= queue_limit) {
+        return protocol::Refusal{"too_many_queues",
+                                 "this host holds " + std::to_string(queue_limit) + " queues already"};
+    }
+    return std::nullopt;
+}
+
+void Host::Impl::on_hello(PeerId peer, const protocol::Hello& hello, Now now) {
+    end_session(peer, now);
+    if (const auto no = refusal_of(hello)) {
+        refuse(peer, no->code, no->text, now);
+        return;
+    }
+    if (draining) {
+        send_outside(peer,
+                     protocol::Bye{static_cast<std::uint64_t>(retry_after.count()), "this host goes down for a while"});
+        return;
+    }
+    if (hello.role != protocol::Role::admin) {
+        const auto before = by_incarnation.find(hello.incarnation);
+        if (before != by_incarnation.end()) end_session(before->second, now);  // it came back on another link
+        by_incarnation[hello.incarnation] = peer;
+    }
+    asked.erase(peer);
+
+    auto owned = std::make_unique<Session>(peer, hello.role, options.message_limit + joined_slack);
+    Session& session = *owned;
+    sessions[peer] = std::move(owned);
+    session.incarnation = hello.incarnation;
+    session.heard = session.sent = now.mono;
+    session.out.start_session(++last_epoch);
+    session.in.start_session(last_epoch, 1);
+    sessions_at = std::min(sessions_at, now.mono);
+
+    protocol::Welcome welcome;
+    welcome.attempt = hello.attempt;
+    welcome.host = options.incarnation;
+    welcome.durable = store.durable();
+    welcome.message_limit = options.message_limit;
+    welcome.heartbeat_ms = static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::milliseconds>(defaults::heartbeat_busy).count());
+    welcome.capabilities = {store.durable() ? "host:node" : "host:memory"};
+    if (hello.role != protocol::Role::admin) session.box = box_of(hello.address, true);
+    if (hello.role == protocol::Role::producer) {
+        welcome_producer(session, hello, welcome, now);
+    } else if (hello.role == protocol::Role::consumer) {
+        welcome_consumer(session, hello, welcome, now);
+    } else {
+        send(session, welcome);
+    }
+    if (session.box != nullptr) touch(*session.box);
+}
+
+void Host::Impl::welcome_producer(Session& session, const protocol::Hello& hello, protocol::Welcome& welcome, Now now) {
+    Box& box = *session.box;
+    queue::Producer& producer = box.queue.attach_producer(hello.incarnation, now);
+    session.producer = &producer;
+    box.producers[&producer] = &session;
+    ++producers;
+    if (hello.confirmed > producer.decided) {
+        if (producer.known || store.durable()) {
+            emit(Event::Kind::store_lost_confirmed, box.queue.name(),
+                 "a producer was told that everything up to its message " + std::to_string(hello.confirmed) +
+                     " is safe; this host knows of " + std::to_string(producer.decided) +
+                     ": was an older copy of the store put back?",
+                 hello.confirmed - producer.decided);
+        }
+        producer.decided = hello.confirmed;
+    }
+    box.queue.forget_refusals(producer, hello.confirmed);
+    welcome.watermark = session.told_held = producer.decided;
+    welcome.stored = session.told_stored = producer.stored;
+    for (const store::Refusal& one : producer.refusals) {
+        if (!store.durable() || one.sequence <= producer.stored) {
+            welcome.refused.push_back({one.sequence, one.code, one.text});
+        } else {
+            session.refused.push_back({one.sequence, one.code, one.text});  // told once it is remembered for good
+        }
+    }
+    send(session, welcome);
+    if (store.durable()) return;
+    protocol::Confirm settled;
+    for (const auto& range : producer.done.above(hello.confirmed)) settled.settled.push_back({range.first, range.last});
+    if (!settled.settled.empty()) send(session, settled);
+}
+
+void Host::Impl::welcome_consumer(Session& session, const protocol::Hello& hello, protocol::Welcome& welcome, Now now) {
+    Box& box = *session.box;
+    if (!hello.name.empty()) fence(box, hello.name, hello.incarnation, now);
+    std::vector<queue::Held> held;
+    held.reserve(hello.held.size());
+    for (const protocol::Held& one : hello.held) held.push_back({one.offset, one.token});
+    std::vector<queue::Held> lost;
+    const std::uint32_t concurrency = std::clamp<std::uint32_t>(hello.concurrency, 1, concurrency_limit);
+    session.consumer = box.queue.attach(hello.incarnation, hello.name, concurrency, held, lost, now);
+    box.queue.set_window(session.consumer, hello.window_messages, hello.window_bytes);
+    box.consumers[session.consumer] = &session;
+    for (const queue::Held& one : lost) welcome.lost.push_back({one.offset, one.token, false});
+    welcome.lease_ms = static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::milliseconds>(box.queue.policy().lease).count());
+    welcome.heartbeat_ms = static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::milliseconds>(busy_interval(session)).count());
+    send(session, welcome);
+}
+
+// Two at once under one name: the later replaces the earlier, whose leases end at once.
+void Host::Impl::fence(Box& box, const std::string& name, const Identity& incarnation, Now now) {
+    for (const auto& [id, earlier] : box.queue.named(name, incarnation)) {
+        fenced.push_back(earlier);
+        if (fenced.size() > fenced_limit) fenced.pop_front();
+        const auto peer = by_incarnation.find(earlier);
+        if (peer != by_incarnation.end()) {
+            refuse(peer->second, "fenced", "a later consumer came under the name " + name + "; give each its own name",
+                   now);
+        }
+        box.queue.fence(id, now);
+    }
+}
+
+// False: the session is over.
+bool Host::Impl::on_command(Session& session, const protocol::Command& command, Now now) {
+    using namespace protocol;
+    const PeerId peer = session.peer;
+    const bool producer = session.role == Role::producer;
+    const bool consumer = session.role == Role::consumer;
+    if (const auto* publish = std::get_if<Publish>(&command); publish != nullptr && producer) {
+        return on_publish(session, *publish, now);
+    }
+    if (std::get_if<Bye>(&command) != nullptr) {
+        if (consumer) session.box->queue.leave(session.consumer, now);
+        end_session(peer, now);
+        return false;
+    }
+    if (const auto* request = std::get_if<AdminRequest>(&command); request != nullptr && session.role == Role::admin) {
+        on_admin(session, *request, now);
+        return true;
+    }
+    if (consumer) {
+        if (const auto* settle = std::get_if<Settle>(&command)) {
+            on_settle(session, *settle, now);
+            return true;
+        }
+        if (const auto* window = std::get_if<Window>(&command)) {
+            session.box->queue.set_window(session.consumer, window->messages, window->bytes);
+            return true;
+        }
+        if (const auto* extend = std::get_if<Extend>(&command)) {
+            for (const ExtendOne& one : extend->items) {
+                if (!session.box->queue.extend(session.consumer, {one.offset, one.token}, bounded_ms(one.ms), now)) {
+                    session.stale.push_back({one.offset, one.token, false});
+                }
+            }
+            return true;
+        }
+        if (std::get_if<Recalled>(&command) != nullptr) {
+            session.box->queue.recalled(session.consumer, now);
+            return true;
+        }
+    }
+    refuse(peer, "wrong_role", "this command does not fit the role that was given in hello", now);
+    return false;
+}
+
+bool Host::Impl::on_publish(Session& session, const protocol::Publish& publish, Now now) {
+    const PeerId peer = session.peer;
+    if (failed || draining) return true;  // it has no credit and is told why; what it sent before it knew, it resends
+    Box& box = *session.box;
+    for (const Slice& bytes : publish.envelopes) {
+        const auto routing = envelope::read_routing(bytes.view());
+        if (!routing || routing->producer != session.incarnation || routing->sequence == 0) {
+            drop("malformed envelope", peer);
+            refuse(peer, "malformed", "an envelope could not be read, or is of another producer", now);
+            return false;
+        }
+        if (session.received_messages >= session.credit.messages ||
+            session.received_bytes >= session.credit.bytes + options.message_limit) {
+            refuse(peer, "no_credit", "more was sent than this host gave credit for", now);
+            return false;
+        }
+        ++session.received_messages;
+        --box.granted_messages;
+        session.received_bytes += bytes.size();
+        if (session.received_bytes > session.credit.bytes) {  // a single message may go beyond
+            const std::uint64_t beyond = session.received_bytes - session.credit.bytes;
+            session.credit.bytes += beyond;
+            box.granted_bytes += beyond;
+            granted_bytes += beyond;
+        }
+        box.granted_bytes -= bytes.size();
+        granted_bytes -= bytes.size();
+
+        queue::Accepted accepted = queue::Accepted::refused;
+        if (bytes.size() > options.message_limit && routing->sequence > session.producer->decided) {
+            box.queue.refuse(*session.producer, routing->sequence, "too_large",
+                             "the message has " + std::to_string(bytes.size()) + " bytes, this host takes at most " +
+                                 std::to_string(options.message_limit),
+                             now);
+        } else {
+            accepted = box.queue.publish(*session.producer, *routing, bytes, now);
+        }
+        if (accepted == queue::Accepted::gap) {
+            refuse(peer, "gap",
+                   "message " + std::to_string(routing->sequence) + " follows " + std::to_string(routing->previous) +
+                       ", which never came; say hello again",
+                   now);
+            return false;
+        }
+        if (accepted == queue::Accepted::refused) {
+            const store::Refusal& why = session.producer->refusals.back();
+            session.refused.push_back({why.sequence, why.code, why.text});
+        }
+    }
+    return true;
+}
+
+void Host::Impl::settle_one(Session& session, const queue::Settle& settle, Now now) {
+    ++session.settles;
+    if (session.box->queue.settle(session.consumer, settle, now)) return;
+    session.stale.push_back({settle.offset, settle.token, false});
+}
+
+void Host::Impl::on_settle(Session& session, const protocol::Settle& settle, Now now) {
+    for (const protocol::AckRun& run : settle.acks) {
+        // A run cannot be longer than what was ever delivered to it; a longer one is not worth walking.
+        const std::uint32_t count = std::min(run.count, 2 * defaults::prefetch_max);
+        for (std::uint32_t i = 0; i < count; ++i) {
+            settle_one(session, {.offset = run.offset + i, .token = run.token, .verdict = queue::Verdict::ack}, now);
+        }
+    }
+    for (const protocol::SettleOne& one : settle.others) {
+        queue::Settle single{
+            .offset = one.offset, .token = one.token, .verdict = verdict_of(one.verdict), .text = one.text};
+        if (one.delay_ms) single.delay = bounded_ms(*one.delay_ms);
+        settle_one(session, single, now);
+    }
+}
+
+}  // namespace posthorn::host
