@@ -13,8 +13,8 @@ class Loop;
 }
 
 struct ContextOptions {
-    EventHook on_event;  // events of every end made with this context
-    LogHook log;
+    EventHook on_event{};  // events of every end made with this context
+    LogHook log{};
 };
 
 class Context {

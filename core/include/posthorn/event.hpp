@@ -10,22 +10,22 @@ namespace posthorn {
 
 struct Event {
     enum class Kind {
-        connected,              // first session with this peer or host
-        lost,                   // the peer has not been heard for too long; leases and unconfirmed messages wait
-        resumed,                // and is back; nothing was lost in between
-        refused,                // a session or a message was refused; text has the code and the way out
-        dropped,                // input was ignored: malformed, of another session, too large; counted by cause
-        stale_delivery,         // a settlement came after its lease was over; the message may run again
-        dead_lettered,          // a message was given up
-        store_lost_confirmed,   // the host knows less than it had confirmed
-        damaged,                // stored messages cannot be read; text has queue and sequence range
-        store_failed,           // the disk is full or a sync failed; text has the way out
-        left_behind,            // an end was closed with messages that are not safe
-        consumer_died,          // a consumer's lease ended with deliveries unsettled
+        connected,             // first session with this peer or host
+        lost,                  // the peer has not been heard for too long; leases and unconfirmed messages wait
+        resumed,               // and is back; nothing was lost in between
+        refused,               // a session or a message was refused; text has the code and the way out
+        dropped,               // input was ignored: malformed, of another session, too large; counted by cause
+        stale_delivery,        // a settlement came after its lease was over; the message may run again
+        dead_lettered,         // a message was given up
+        store_lost_confirmed,  // the host knows less than it had confirmed
+        damaged,               // stored messages cannot be read; text has queue and sequence range
+        store_failed,          // the disk is full or a sync failed; text has the way out
+        left_behind,           // an end was closed with messages that are not safe
+        consumer_died,         // a consumer's lease ended with deliveries unsettled
     };
     Kind kind = Kind::dropped;
-    std::string subject;      // queue, endpoint or peer it is about
-    std::string text;         // one line for people
+    std::string subject{};    // queue, endpoint or peer it is about
+    std::string text{};       // one line for people
     std::uint64_t count = 0;  // of messages or frames, where that makes sense
 };
 

@@ -11,13 +11,13 @@ namespace posthorn {
 // Limits: subject, type, content type, ids and header keys at most 1 KiB each, headers at most 64 KiB
 // together, the whole message at most the host's message limit (16 MiB unless configured).
 struct Message {
-    std::string payload;
-    std::string type;          // the user's name for what the payload is
-    std::string content_type;  // "application/msgpack" for typed payloads; empty: plain bytes
-    std::map<std::string, std::string> headers;
-    std::string subject;  // the routing key, dotted words
-    std::string correlation_id;
-    std::string traceparent;  // W3C Trace Context, carried, never read
+    std::string payload{};
+    std::string type{};          // the user's name for what the payload is
+    std::string content_type{};  // "application/msgpack" for typed payloads; empty: plain bytes
+    std::map<std::string, std::string> headers{};
+    std::string subject{};  // the routing key, dotted words
+    std::string correlation_id{};
+    std::string traceparent{};  // W3C Trace Context, carried, never read
 };
 
 }  // namespace posthorn

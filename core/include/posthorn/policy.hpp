@@ -15,32 +15,32 @@ namespace posthorn {
 
 namespace defaults {
 // Wire
-inline constexpr std::size_t frame_limit = 256 * 1024;           // bytes; one wire message; bounds a reader's memory per read
-inline constexpr std::size_t message_limit = 16 * 1024 * 1024;   // bytes; larger things belong in object storage
-inline constexpr Duration heartbeat_busy = 1s;                   // while something is leased or unconfirmed
-inline constexpr Duration heartbeat_idle = 10s;                  // otherwise: a sign of life is nearly free
-inline constexpr int heartbeats_missed = 5;                      // a peer silent for so many is given up
+inline constexpr std::size_t frame_limit = 256 * 1024;  // bytes; one wire message; bounds a reader's memory per read
+inline constexpr std::size_t message_limit = 16 * 1024 * 1024;  // bytes; larger things belong in object storage
+inline constexpr Duration heartbeat_busy = 1s;                  // while something is leased or unconfirmed
+inline constexpr Duration heartbeat_idle = 10s;                 // otherwise: a sign of life is nearly free
+inline constexpr int heartbeats_missed = 5;                     // a peer silent for so many is given up
 // Queue
-inline constexpr Duration lease = 30s;                           // SQS's visibility timeout; renewed while the session lives
-inline constexpr Duration lease_cap = std::chrono::hours{12};    // a handler that hangs for ever gives its message back
+inline constexpr Duration lease = 30s;  // SQS's visibility timeout; renewed while the session lives
+inline constexpr Duration lease_cap = std::chrono::hours{12};  // a handler that hangs for ever gives its message back
 inline constexpr std::uint32_t max_attempts = 5;
 inline constexpr Duration backoff_min = 1s;
 inline constexpr Duration backoff_max = 10min;
-inline constexpr std::uint64_t memory_max_messages = 100'000;    // per queue, home in memory
+inline constexpr std::uint64_t memory_max_messages = 100'000;  // per queue, home in memory
 inline constexpr std::uint64_t memory_max_bytes = 256 * 1024 * 1024;
-inline constexpr std::uint64_t min_free = 256 * 1024 * 1024;     // bytes of disk kept for settlements and deletes
-inline constexpr std::size_t credit_bytes = 32 * 1024 * 1024;    // bytes granted to producers and not yet safe, per host
-inline constexpr std::size_t tracked_messages = 200'000;         // per queue: leased, waiting and ready ones held in memory
-inline constexpr std::size_t window_messages = 20'000;           // per queue: ready messages kept in memory with bodies
-inline constexpr std::size_t window_bytes = 16 * 1024 * 1024;    // per queue: bytes of such bodies
-inline constexpr std::size_t producers_remembered = 50'000;      // per queue: watermarks kept for dedup
-inline constexpr Duration producer_memory = std::chrono::hours{24 * 7};  // how long a silent producer's watermark is kept
-inline constexpr std::size_t refusals_remembered = 10'000;       // per producer: repeated on resend, beside the watermark
-inline constexpr Duration settle_delay = 50ms;                   // settlements alone wait this long for company before a sync
+inline constexpr std::uint64_t min_free = 256 * 1024 * 1024;   // bytes of disk kept for settlements and deletes
+inline constexpr std::size_t credit_bytes = 32 * 1024 * 1024;  // bytes granted to producers and not yet safe, per host
+inline constexpr std::size_t tracked_messages = 200'000;  // per queue: leased, waiting and ready ones held in memory
+inline constexpr std::size_t window_messages = 20'000;    // per queue: ready messages kept in memory with bodies
+inline constexpr std::size_t window_bytes = 16 * 1024 * 1024;  // per queue: bytes of such bodies
+inline constexpr std::size_t producers_remembered = 50'000;    // per queue: watermarks kept for dedup
+inline constexpr Duration producer_memory = std::chrono::hours{24 * 7};  // how long a silent one's watermark is kept
+inline constexpr std::size_t refusals_remembered = 10'000;  // per producer: repeated on resend, beside the watermark
+inline constexpr Duration settle_delay = 50ms;  // settlements alone wait this long for company before a sync
 // Ends
-inline constexpr Duration send_timeout = 10s;                    // send() waits at most so long for room
+inline constexpr Duration send_timeout = 10s;  // send() waits at most so long for room
 inline constexpr Duration close_timeout = 5s;
-inline constexpr std::size_t producer_buffer_messages = 100'000; // kept until confirmed
+inline constexpr std::size_t producer_buffer_messages = 100'000;  // kept until confirmed
 inline constexpr std::size_t producer_buffer_bytes = 64 * 1024 * 1024;
 inline constexpr std::uint32_t prefetch_max = 10'000;            // unsettled deliveries at one consumer
 inline constexpr std::size_t consumer_bytes = 32 * 1024 * 1024;  // bytes of them
@@ -50,10 +50,10 @@ inline constexpr std::uint16_t port = 5757;
 // How long a failed message waits before its next attempt. attempt n is the one that just failed, from 1.
 struct Backoff {
     enum class Kind { exponential, fixed, list };
-    Kind kind = Kind::exponential;           // exponential: full jitter between 0 and min * 2^(n-1), at most max
-    Duration min = defaults::backoff_min;    // fixed: the wait
+    Kind kind = Kind::exponential;         // exponential: full jitter between 0 and min * 2^(n-1), at most max
+    Duration min = defaults::backoff_min;  // fixed: the wait
     Duration max = defaults::backoff_max;
-    std::vector<Duration> list;              // list: the n-th wait; the last one repeats
+    std::vector<Duration> list{};  // list: the n-th wait; the last one repeats
 };
 
 enum class WhenFull {
@@ -64,19 +64,19 @@ enum class WhenFull {
 // Belongs to the host of the queue, so it is given where the home is given and nowhere else.
 struct QueuePolicy {
     std::uint32_t max_attempts = defaults::max_attempts;  // 1 or more
-    Backoff backoff;
-    Duration lease = defaults::lease;          // 1 s to lease_cap
+    Backoff backoff{};
+    Duration lease = defaults::lease;  // 1 s to lease_cap
     Duration lease_cap = defaults::lease_cap;
-    std::uint64_t max_messages = 0;            // 0: the home's default (memory 100,000; node: by disk)
-    std::uint64_t max_bytes = 0;               // 0: the home's default (memory 256 MiB; node: by disk)
+    std::uint64_t max_messages = 0;  // 0: the home's default (memory 100,000; node: by disk)
+    std::uint64_t max_bytes = 0;     // 0: the home's default (memory 256 MiB; node: by disk)
     WhenFull when_full = WhenFull::block;
 };
 
 // Options of here(): the queue lives in this process.
 struct Here {
-    std::string bind;                   // "tcp://127.0.0.1:5555", "tcp://127.0.0.1:*", "ipc:///path", "inproc://name"
-    std::vector<std::string> connect;   // endpoints of consumers that bind, for producers that come and go
-    QueuePolicy queue;
+    std::string bind{};                  // "tcp://127.0.0.1:5555", "tcp://127.0.0.1:*", "ipc:///path", "inproc://name"
+    std::vector<std::string> connect{};  // endpoints of consumers that bind, for producers that come and go
+    QueuePolicy queue{};
 };
 
 // Where a queue lives. `here({...})`: in this process; `at(endpoint)`: at a host elsewhere.
@@ -97,9 +97,15 @@ private:
     std::vector<std::string> endpoints_;
 };
 
-inline Home here(Here options) { return Home::here(std::move(options)); }
-inline Home at(std::string endpoint) { return Home::at({std::move(endpoint)}); }
-inline Home at(std::vector<std::string> endpoints) { return Home::at(std::move(endpoints)); }
+inline Home here(Here options) {
+    return Home::here(std::move(options));
+}
+inline Home at(std::string endpoint) {
+    return Home::at({std::move(endpoint)});
+}
+inline Home at(std::vector<std::string> endpoints) {
+    return Home::at(std::move(endpoints));
+}
 
 // Queue names: [A-Za-z0-9._-]{1,200}, not ending in the reserved ".dlq".
 [[nodiscard]] bool valid_queue_name(std::string_view name) noexcept;

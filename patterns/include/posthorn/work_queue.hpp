@@ -36,7 +36,7 @@ enum class Level {
 };
 
 struct ProducerOptions {
-    std::string name;                                              // for listings and logs; grants nothing
+    std::string name{};                                            // for listings and logs; grants nothing
     Duration send_timeout = defaults::send_timeout;                // how long send() waits for room
     Duration close_timeout = defaults::close_timeout;              // how long the destructor waits for confirms
     std::size_t buffer_messages = defaults::producer_buffer_messages;  // kept until confirmed; send() waits beyond
@@ -104,10 +104,10 @@ private:
 };
 
 struct WorkerOptions {
-    std::string name;                        // for listings and logs; grants nothing
+    std::string name{};                      // for listings and logs; grants nothing
     unsigned concurrency = 1;                // handlers at a time; 1 to 1000
     unsigned prefetch = 0;                   // deliveries held unsettled; 0: adapts (design section 4)
-    std::vector<std::string> bind;           // endpoints for producers that connect to workers
+    std::vector<std::string> bind{};         // endpoints for producers that connect to workers
     Duration drain_timeout = 30s;            // how long run() lets handlers finish once it is asked to stop
 };
 
