@@ -67,9 +67,9 @@ public:
     explicit ConsumerSession(Options options);
 
     // A link to a host; hello is said at the next turn(). `label` names it in events.
-    void add_host(PeerId peer, std::string label, Now now);
+    void add_host(PeerId peer, std::string label);
     // The link will never come back. What is begun for that host can no longer be settled.
-    void remove_host(PeerId peer);
+    void remove_host(PeerId peer, Now now);
 
     // A frame from an unknown peer that asks for a hello makes it a host.
     void receive(PeerId peer, const Slice& frame, Now now);
@@ -87,8 +87,8 @@ public:
     [[nodiscard]] bool is_lost(Handle handle) const;
 
     // Takes no more, gives back what is not begun.
-    void drain();
-    // Nothing is held and every settle is safe, at every host that can be reached.
+    void drain(Mono now);
+    // Nothing is held and every settle is safe.
     [[nodiscard]] bool quiet() const;
     // Ends all sessions in order. Nothing is said afterwards.
     void bye(Now now);
@@ -133,57 +133,67 @@ private:
 
     struct Host {
         HostLink link;
+        std::uint32_t index = 0;
         std::string label;
-        bool incoming = false;  // it came to us; a lost link does not come back
+        bool incoming = false;  // it came to us: a lost link does not come back, a new one may
         bool gone = false;      // removed; its place may be used again
-        Identity identity;      // zero until it told
-        Duration lease = defaults::lease;
-        std::optional<bool> ready;  // what it said of itself in this session
-        std::uint32_t window = 0;   // as announced
-        std::uint64_t window_bytes = 0;
-        bool silent_for_a_lease = false;
         bool was_connected = false;
-        bool said_lost = false;
+        Identity identity{};  // zero until it told
+        Duration lease = defaults::lease;
+        Duration grace{};             // the host said that it goes away for so long; leases outlast that
+        std::optional<bool> ready{};  // what it said in this session
+        std::uint32_t window = 0;     // as it knows it
+        std::string last_refusal{};
+        std::vector<std::string> capabilities{};
+
+        std::size_t held = 0;  // begun or not
+        std::size_t unbegun_bytes = 0;
+        std::deque<std::uint32_t> unbegun{};  // slots, in the order of delivery
+        bool silent = false;                  // not heard for a whole lease
+        Mono extended_to = never;             // while silent: when to look again
+
+        std::vector<Settling> settling{};    // not sent in this session
+        std::deque<Settling> unconfirmed{};  // sent, in order
+        std::size_t unsafe_settles = 0;      // in both
+        std::uint64_t sent_settles = 0;      // of this session
+        std::uint64_t safe_settles = 0;
         bool recalled = false;  // an answer to recall is due
-        std::string last_refusal;
-        std::vector<std::string> capabilities;
-        std::size_t held = 0;
-        std::deque<std::uint32_t> unbegun;  // slots, in the order of delivery
-        std::vector<Settling> settling;     // not yet sent in this session, in order
-        std::deque<Settling> unconfirmed;   // sent in this session, in order
-        std::uint64_t sent_settles = 0;     // of this session
-        std::uint64_t confirmed_settles = 0;
-        std::size_t unsafe_settles = 0;  // in both lists
-        std::vector<ExtendOne> extends;
-        std::vector<Held> resumed;  // what the hello of this session listed, sorted
+        std::vector<ExtendOne> extends{};
+        std::vector<Held> resumed{};  // what the hello of this session listed, in order
     };
 
     [[nodiscard]] Host* find(PeerId peer);
-    Host* from_stranger(PeerId peer, const Slice& bytes, Now now);
-    void handle(Host& host, const Frame& frame, std::size_t first, Now now);
-    void on_welcome(Host& host, const Welcome& welcome, Now now);
-    void on_deliver(Host& host, const Deliver& deliver, Now now);
+    Host& place(PeerId peer);
+    void from_stranger(PeerId peer, const Slice& bytes, Now now);
+    void handle(Host& host, Frame& frame, Now now);
+    void handle(Host& host, Command& command, Now now);
+    void on_welcome(Host& host, Welcome& welcome, Now now);
+    void on_deliver(Host& host, Deliver& deliver, Now now);
     void on_settled(Host& host, const Settled& settled);
-    void on_recall(Host& host, const Recall& recall);
-    void on_lost(Host& host, const std::vector<Held>& items);
-    void on_refusal(Host& host, const Refusal& refusal, Now now);
-
-    std::uint32_t take_slot(Host& host, const DeliverOne& delivery);
-    void free_slot(std::uint32_t index);
-    [[nodiscard]] bool valid(Handle handle) const;
-    void queue_settle(Host& host, std::uint64_t offset, std::uint32_t token, Settlement settlement);
-    void release_unbegun(Host& host, std::size_t count);
-    void drop_unbegun(Host& host);
-    void say_hello(Host& host, Now now);
-    void send_settles(Host& host);
-    void check_lease(Host& host, Mono now);
+    void on_lost(Host& host, std::vector<Held> items, Mono now);
+    void on_refusal(Host& host, const Refusal& refusal);
+    void on_bye(Host& host, const Bye& bye, Now now);
     void session_over(Host& host, const std::string& why);
-    void remove(Host& host);
+    void remove(Host& host, Mono now);
+
+    [[nodiscard]] bool may_begin(const Host& host, Mono now) const;
+    [[nodiscard]] Slot* slot_of(Handle handle);
+    std::uint32_t take_slot(Host& host, DeliverOne delivery, Mono now);
+    void let_go(std::uint32_t index, Mono now);  // unsettled no longer
+    void free_slot(std::uint32_t index);
+    void lose_begun(std::uint32_t index, Mono now);
+    void release_unbegun(Host& host, std::size_t count, Mono now);
+    void drop_unbegun(Host& host, Mono now);
+    void check_lease(Host& host, Mono now);
+
+    void queue_settle(Host& host, std::uint64_t offset, std::uint32_t token, Settlement settlement);
+    void repeat_settles(Host& host, std::vector<Held> lost);
+    void send_settles(Host& host);
+    void say_hello(Host& host, Now now);
+
     void measure(Mono now);
     void share_budget(Mono now);
-    void set_window(Host& host, std::uint32_t messages, std::uint64_t bytes);
-    [[nodiscard]] bool may_begin(const Host& host, Mono now) const;
-    void event(Event::Kind kind, const Host& host, std::string text, std::uint64_t count = 0);
+    void event(Event::Kind kind, std::string text, std::uint64_t count = 0);
 
     Options options_;
     std::deque<Host> hosts_;     // places never move
@@ -191,6 +201,7 @@ private:
     std::uint32_t attempts_ = 0;
     std::vector<Slot> slots_;
     std::vector<std::uint32_t> free_slots_;
+    Mono next_turn_ = never;  // more hosts are ready than the budget has deliveries: when the next ones are served
     std::size_t held_ = 0;
     std::size_t unbegun_ = 0;
     bool draining_ = false;
@@ -202,7 +213,6 @@ private:
     Duration worked_{};
     Mono working_since_{};
 
-    std::uint64_t stale_ = 0;
     std::uint64_t dropped_ = 0;
     std::vector<OutFrame> out_;
     std::vector<Event> events_;

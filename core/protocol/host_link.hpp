@@ -30,7 +30,8 @@ struct Timing {
 class HostLink {
 public:
     enum class Input {
-        nothing,   // a sign of life, or nothing of this session
+        nothing,   // a sign of life, or a part of what is still to come
+        stale,     // not of this session; ignored
         welcome,   // a session has begun; the welcome is the first of `frame.commands`, others may follow
         commands,  // of the session
         identify,  // the host does not know us; the session, if there was one, is over
@@ -56,6 +57,7 @@ public:
     void add(const Command& command) { writer_.add(command); }
     // A frame could not be sent. True: that ended a session.
     bool send_failed(Mono now);
+    // The session is over; hello is due at `hello_at`.
     void end(Mono hello_at);
 
     // Signs of life. `busy`: something is unconfirmed or leased. True: the host has been silent for too long, and
@@ -70,15 +72,18 @@ public:
 private:
     [[nodiscard]] Duration own_interval() const noexcept { return busy_ ? busy_interval_ : timing_.heartbeat_idle; }
     [[nodiscard]] Mono give_up_at() const noexcept;
-    Input begin(Frame& frame);
+    Input outside(const Frame& frame, Mono now);
+    Input begin(const Frame& frame, Mono now);
 
     PeerId peer_;
     Timing timing_;
+    std::size_t frame_limit_;
     FrameWriter writer_;
     FrameReader reader_;
     std::vector<std::string> hello_;  // waits for flush()
 
     bool open_ = false;
+    bool awaiting_ = false;      // a hello was said and nothing has come of it yet
     std::uint32_t attempt_ = 0;  // of the latest hello; 0: none was said
     Mono hello_at_{};            // when the next one is due
     Duration hello_wait_;        // and how long the one after that waits; grows while nobody answers

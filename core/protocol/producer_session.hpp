@@ -84,23 +84,26 @@ private:
     struct Link {
         HostLink host;
         std::string label;
+        std::uint64_t stored = 0;  // what this host has called stored
+        int hellos = 0;            // without an answer
     };
 
-    Link* current() { return links_.empty() ? nullptr : &links_[current_]; }
-    void handle(const Frame& frame, std::size_t first, Now now);
+    [[nodiscard]] Link* current() { return links_.empty() ? nullptr : &links_[current_]; }
+    void handle(const Frame& frame, Now now);
+    void handle(const Command& command, Now now);
     void welcome(const Welcome& welcome, Now now);
     void confirm(const Confirm& confirm);
-    void refuse(const Refused& refused);
-    void refused_session(const Refusal& refusal, Now now);
+    void refuse(const std::vector<Refused>& refused);
+    void session_refused(const Refusal& refusal);
+    void said_bye(const Bye& bye, Now now);
     void make_safe(std::uint64_t first, std::uint64_t last);
     void close(std::uint64_t first, std::uint64_t last);
     void thin(std::uint64_t word, std::uint64_t open_bits);
-    void lost(std::string why);
-    void next_link(Mono now);
-    void say_hello(Now now);
-    void publish();
+    void lost(const std::string& why);
+    void next_link();
+    void say_hello(Link& link, Now now);
+    void publish(HostLink& host, Now now);
     [[nodiscard]] bool may_send(std::size_t bytes) const;
-    [[nodiscard]] Slice envelope_of(std::uint64_t sequence) const;
     [[nodiscard]] std::uint64_t confirmed() const;  // all up to here is safe or refused
     void event(Event::Kind kind, std::string text, std::uint64_t count = 0);
 
@@ -119,14 +122,14 @@ private:
     std::uint64_t message_limit_ = 0;
     std::uint64_t held_ = 0;
     std::uint64_t stored_ = 0;
-    std::uint64_t sent_ = 0;  // all up to here have been sent to this host, or need not be
+    std::uint64_t sent_ = 0;       // all up to here have been sent to this host, or need not be
+    std::uint64_t published_ = 0;  // the last one the host has or was sent: what the next one follows
     Credit credit_;
     std::uint64_t sent_messages_ = 0;
     std::uint64_t sent_bytes_ = 0;
     bool more_to_send_ = false;  // this turn's share is used up, the credit is not
 
     bool was_connected_ = false;
-    bool said_lost_ = false;
     std::string last_refusal_;
     std::uint64_t dropped_ = 0;
     std::vector<OutFrame> out_;

@@ -61,6 +61,23 @@ public:
         }
         return it == words_.end() ? 0 : first_of(it->first, it->second);
     }
+    // Calls `visit` for what is open from `sequence` on, in order, for as long as it answers true.
+    template <typename Visit>
+    void visit_open(std::uint64_t sequence, Visit visit) const {
+        const std::uint64_t start = sequence / word_bits;
+        for (auto it = words_.lower_bound(start); it != words_.end(); ++it) {
+            std::uint64_t bits = it->second;
+            if (it->first == start) bits &= ~std::uint64_t{0} << (sequence % word_bits);
+            for (; bits != 0; bits &= bits - 1) {
+                if (!visit(first_of(it->first, bits))) return;
+            }
+        }
+    }
+    // The open ones of one word.
+    [[nodiscard]] std::uint64_t word(std::uint64_t number) const {
+        const auto it = words_.find(number);
+        return it == words_.end() ? 0 : it->second;
+    }
     [[nodiscard]] std::uint64_t oldest() const { return next_open(0); }
     [[nodiscard]] std::uint64_t count() const noexcept { return count_; }
     [[nodiscard]] std::uint64_t last() const noexcept { return last_; }  // ever opened
