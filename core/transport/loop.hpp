@@ -2,11 +2,13 @@
 // (participants) live on it and are called on its thread only.
 //
 // Over ZeroMQ: one ROUTER per bound endpoint (MANDATORY, never HANDOVER, ids left to libzmq), one DEALER per outgoing
-// link with IMMEDIATE, so that a lost link empties its pipe. HANDSHAKE_IVL and ZMTP heartbeats reap dead TCP;
-// MAXMSGSIZE, MAX_SOCKETS and RCVHWM bound what a peer can make us hold. Send HWM is 0: the protocol's credit bounds
-// what sits in pipes. inproc endpoints are links within one Context.
+// link with IMMEDIATE, so that a lost link empties its pipe. HANDSHAKE_IVL, TCP keepalive and TCP_USER_TIMEOUT reap
+// dead TCP. MAXMSGSIZE and MAX_SOCKETS bound what a peer can make us hold; both HWMs are 0: the protocol's credit
+// bounds what sits in pipes (socket.cpp says why not ZMTP heartbeats and RCVHWM). inproc endpoints are links within one
+// Context.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -18,19 +20,24 @@
 
 namespace posthorn::transport {
 
-using PeerId = std::uint64_t;      // one link; never reused, never 0
-using EndpointId = std::uint64_t;  // one bind or connect
+using PeerId = std::uint64_t;  // one link; never reused, never 0
 
-// Lives on a loop. Every call comes on the loop's thread.
+// Lives on a loop. Every call comes on the loop's thread; none may throw, there would be nobody to catch it.
 class Participant {
 public:
     virtual ~Participant() = default;
+    // A message of more than one part is no frame of ours: it comes as an empty one.
     virtual void on_frame(PeerId peer, Slice frame, Now now) = 0;
     // Called after every round in which something happened to this participant (frames, wake(), its deadline).
-    // Sends what it has to send and returns when it wants to be called again at the latest (`never`: only when something happens).
+    // Sends what it has to send and returns when it wants to be called again at the latest (`never`: only when
+    // something happens).
     virtual Mono turn(Now now) = 0;
     // An outgoing link exists now (it may not be connected yet). Incoming links announce themselves by frames.
     virtual void on_link(PeerId /*peer*/, const std::string& /*endpoint*/) {}
+
+private:
+    friend class Loop;
+    std::atomic<bool> woken_{false};
 };
 
 class Loop {
@@ -55,7 +62,7 @@ public:
 
     // Thread-safe, cheap, coalesced: turn() of the participant will be called soon.
     void wake(Participant& participant);
-    // Thread-safe: runs `work` on the loop thread.
+    // Thread-safe: runs `work`, which must not throw, on the loop thread.
     void post(std::function<void()> work);
 
     [[nodiscard]] static Now now();

@@ -1,0 +1,496 @@
+#include "transport/loop.hpp"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <climits>
+#include <csignal>
+#include <future>
+#include <mutex>
+#include <system_error>
+#include <thread>
+#include <type_traits>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "transport/endpoint.hpp"
+#include "transport/peer_table.hpp"
+#include "transport/socket.hpp"
+
+namespace posthorn::transport {
+namespace {
+
+constexpr int max_sockets = 1023;          // in a loop; each costs a descriptor or two
+constexpr std::size_t max_peers = 65'536;  // remembered for an endpoint; about 200 bytes each
+constexpr int frames_per_round = 64;       // read from one socket before the others have their turn
+// A link that could not send for so long gets a new socket: libzmq never connects again after a protocol error, and the
+// junk that answered may have made way for the host. Longer than a handshake may take.
+constexpr Duration renew_after = 3s;
+
+// Blocks signals for as long as it lives, so that a thread made meanwhile never takes one from the application. Faults
+// of the thread's own stay deliverable.
+class SignalsBlocked {
+public:
+    SignalsBlocked() {
+        sigset_t blocked;
+        sigfillset(&blocked);
+        for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS}) sigdelset(&blocked, fault);
+        pthread_sigmask(SIG_SETMASK, &blocked, &before_);
+    }
+    ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+    SignalsBlocked(const SignalsBlocked&) = delete;
+    SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+private:
+    sigset_t before_{};
+};
+
+// Something poll() can wait on and any thread can set.
+class Bell {
+public:
+    Bell() : fd_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+        if (fd_ < 0) throw Error("cannot make an event descriptor: " + std::generic_category().message(errno));
+    }
+    ~Bell() { ::close(fd_); }
+    Bell(const Bell&) = delete;
+    Bell& operator=(const Bell&) = delete;
+
+    [[nodiscard]] int fd() const noexcept { return fd_; }
+    void ring() const noexcept { (void)::eventfd_write(fd_, 1); }  // fails only when it is ringing loudly already
+    void silence() const noexcept {
+        eventfd_t count = 0;
+        (void)::eventfd_read(fd_, &count);
+    }
+
+private:
+    int fd_;
+};
+
+class ZmqContext {
+public:
+    ZmqContext() : handle_(zmq_ctx_new()) {
+        if (handle_ == nullptr) throw Error("cannot make a ZeroMQ context: " + std::generic_category().message(errno));
+        zmq_ctx_set(handle_, ZMQ_MAX_SOCKETS, max_sockets);
+        zmq_ctx_set(handle_, ZMQ_BLOCKY, 0);
+    }
+    ~ZmqContext() {
+        while (zmq_ctx_term(handle_) != 0 && errno == EINTR) {
+        }
+    }
+    ZmqContext(const ZmqContext&) = delete;
+    ZmqContext& operator=(const ZmqContext&) = delete;
+    [[nodiscard]] void* get() const noexcept { return handle_; }
+
+private:
+    void* handle_;
+};
+
+// One participant on the loop. It loses the participant when that is removed and goes at the end of the round.
+struct Seat {
+    Participant* participant;
+    Mono deadline = never;
+    bool due = true;  // something happened since its last turn
+};
+
+// One bound endpoint (a ROUTER with its peers) or one outgoing link (a DEALER, which is its own peer).
+struct Port {
+    Seat* seat;
+    std::string endpoint;
+    Scheme scheme;
+    PeerId link = 0;  // 0: a bound endpoint
+    Socket socket{};  // none: an inproc link whose endpoint is not bound now
+    PeerTable peers{max_peers};
+    Mono failing_since = never;
+    bool readable = true;  // false: poll() just said there is nothing
+    bool gone = false;
+
+    [[nodiscard]] bool bound() const noexcept { return link == 0; }
+};
+
+struct Route {
+    Port* port;
+    const PeerTable::Peer* peer;  // null: an outgoing link
+};
+
+}  // namespace
+
+struct Loop::Impl {
+    Impl() {
+        const SignalsBlocked blocked;
+        thread_ = std::thread([this] { run(); });
+    }
+
+    ~Impl() {
+        post([this] { stopping_ = true; });
+        thread_.join();
+    }
+
+    Impl(const Impl&) = delete;
+    Impl& operator=(const Impl&) = delete;
+
+    // Any thread
+    void post(std::function<void()> work);
+    void rouse() noexcept;
+    template <class Work>
+    std::invoke_result_t<Work> on_loop(Work work);
+
+    // Loop thread
+    void run();
+    bool round();
+    bool run_posted();
+    void sweep();
+    bool receive(Port& port, Now now);
+    bool receive_frame(Port& port, Now now);
+    PeerId hear(Port& port, std::string_view routing_id);
+    void sleep();
+    bool stay_awake();
+
+    Seat& seat_of(const Participant& participant, const std::string& endpoint, Use use);
+    void remove(const Participant& participant);
+    std::string bind(Participant& participant, const std::string& endpoint);
+    void connect(Participant& participant, const std::string& endpoint);
+    Socket open_link(const std::string& endpoint);
+    bool is_bound_here(const std::string& endpoint);
+    void join_inproc_links(const std::string& endpoint);
+    void close(Port& port);
+    bool send(PeerId peer, std::string&& frame);
+    bool send_to_peer(Port& port, const PeerTable::Peer& peer, std::string&& frame);
+    bool send_on_link(Port& port, std::string&& frame);
+    void forget(Port& port, const PeerTable::Peer& peer);
+
+    static thread_local const Impl* running;
+
+    ZmqContext context_;
+    Bell bell_;
+    std::atomic<bool> sleeping_{false};
+    std::mutex mutex_;
+    std::vector<std::function<void()>> posted_;  // under mutex_
+
+    // The loop thread's own
+    std::vector<std::unique_ptr<Seat>> seats_;
+    std::vector<std::unique_ptr<Port>> ports_;
+    std::unordered_map<PeerId, Route> routes_;
+    PeerId last_peer_ = 0;
+    std::vector<zmq_pollitem_t> poll_items_;
+    bool any_gone_ = false;
+    bool stopping_ = false;
+
+    std::thread thread_;
+};
+
+thread_local const Loop::Impl* Loop::Impl::running = nullptr;
+
+// ---------------------------------------------------------------------------------------------- crossing to the loop
+
+void Loop::Impl::post(std::function<void()> work) {
+    {
+        const std::lock_guard lock(mutex_);
+        posted_.push_back(std::move(work));
+    }
+    rouse();
+}
+
+void Loop::Impl::rouse() noexcept {
+    if (sleeping_.load() && sleeping_.exchange(false)) bell_.ring();
+}
+
+// Runs `work` on the loop thread and hands back what it returns or throws.
+template <class Work>
+std::invoke_result_t<Work> Loop::Impl::on_loop(Work work) {
+    if (running == this) return work();
+    const auto task = std::make_shared<std::packaged_task<std::invoke_result_t<Work>()>>(std::move(work));
+    auto result = task->get_future();
+    post([task] { (*task)(); });
+    return result.get();
+}
+
+// ------------------------------------------------------------------------------------------------------------ rounds
+
+void Loop::Impl::run() {
+    running = this;
+    while (!stopping_)
+        if (!round()) sleep();
+    routes_.clear();
+    ports_.clear();
+}
+
+// Reads before it works: what peers may send is bounded by credit, and what nobody granted is soon dropped only if it
+// is soon read. False: there was nothing to do.
+bool Loop::Impl::round() {
+    bool busy = run_posted();
+    sweep();
+    const Now now = Loop::now();
+    for (std::size_t i = 0; i < ports_.size(); ++i)  // by index: callbacks may bind and connect
+        if (std::exchange(ports_[i]->readable, true)) busy = receive(*ports_[i], now) || busy;
+    for (std::size_t i = 0; i < seats_.size(); ++i) {
+        Seat& seat = *seats_[i];
+        if (seat.participant == nullptr) continue;
+        const bool woken = seat.participant->woken_.load() && seat.participant->woken_.exchange(false);
+        if (!woken && !seat.due && now.mono < seat.deadline) continue;
+        seat.due = false;
+        seat.deadline = seat.participant->turn(now);
+        busy = true;
+    }
+    return busy;
+}
+
+bool Loop::Impl::run_posted() {
+    std::vector<std::function<void()>> work;
+    {
+        const std::lock_guard lock(mutex_);
+        work.swap(posted_);
+    }
+    for (auto& each : work) each();
+    return !work.empty();
+}
+
+void Loop::Impl::sweep() {
+    if (!std::exchange(any_gone_, false)) return;
+    std::erase_if(ports_, [](const auto& port) { return port->gone; });
+    std::erase_if(seats_, [](const auto& seat) { return seat->participant == nullptr; });
+}
+
+bool Loop::Impl::receive(Port& port, Now now) {
+    int frames = 0;
+    while (frames < frames_per_round && !port.gone && port.socket && receive_frame(port, now)) ++frames;
+    return frames > 0;
+}
+
+bool Loop::Impl::receive_frame(Port& port, Now now) {
+    Message frame;
+    if (!port.socket.receive(frame)) return false;
+    PeerId peer = port.link;
+    if (port.bound()) {
+        peer = hear(port, frame.view());
+        if (!port.socket.receive(frame)) return true;  // cannot be: libzmq hands on whole messages only
+    }
+    const bool single = !frame.more();
+    for (bool more = !single; more;) {
+        Message rest;
+        more = port.socket.receive(rest) && rest.more();
+    }
+    port.seat->due = true;
+    port.seat->participant->on_frame(peer, single ? frame.take() : Slice(), now);
+    return true;
+}
+
+PeerId Loop::Impl::hear(Port& port, std::string_view routing_id) {
+    if (const auto* known = port.peers.hear(routing_id)) return known->id;
+    const auto* peer = port.peers.add(++last_peer_, routing_id);
+    routes_.emplace(peer->id, Route{&port, peer});
+    const PeerId id = peer->id;
+    if (const auto* surplus = port.peers.surplus()) forget(port, *surplus);
+    return id;
+}
+
+void Loop::Impl::forget(Port& port, const PeerTable::Peer& peer) {
+    routes_.erase(peer.id);
+    port.peers.erase(peer);
+}
+
+void Loop::Impl::sleep() {
+    sleeping_ = true;
+    if (stay_awake()) {
+        sleeping_ = false;
+        return;
+    }
+    Mono until = never;
+    for (const auto& seat : seats_) until = std::min(until, seat->deadline);
+    long timeout = -1;
+    if (until != never) {
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Loop::now().mono);
+        timeout = std::clamp<long>(left.count(), 0, INT_MAX);
+    }
+
+    poll_items_.assign(1, {nullptr, bell_.fd(), ZMQ_POLLIN, 0});
+    for (const auto& port : ports_)
+        if (port->socket) poll_items_.push_back({port->socket.get(), 0, ZMQ_POLLIN, 0});
+    const int ready = zmq_poll(poll_items_.data(), static_cast<int>(poll_items_.size()), timeout);
+    sleeping_ = false;
+    if (ready < 0) {
+        if (errno == EINTR) return;
+        throw Error(std::string("cannot wait for messages: ") + zmq_strerror(errno));
+    }
+    if (poll_items_.front().revents != 0) bell_.silence();
+    std::size_t item = 1;
+    for (const auto& port : ports_)
+        if (port->socket) port->readable = poll_items_[item++].revents != 0;
+}
+
+// What came since the last round looked, seen after sleeping_ was set: whoever comes later sees that and rings.
+bool Loop::Impl::stay_awake() {
+    if (std::any_of(seats_.begin(), seats_.end(), [](const auto& seat) {
+            return seat->participant == nullptr || seat->due || seat->participant->woken_.load();
+        }))
+        return true;
+    const std::lock_guard lock(mutex_);
+    return !posted_.empty();
+}
+
+// ---------------------------------------------------------------------------------------------- endpoints and links
+
+Seat& Loop::Impl::seat_of(const Participant& participant, const std::string& endpoint, Use use) {
+    for (const auto& seat : seats_)
+        if (seat->participant == &participant) return *seat;
+    throw Error((use == Use::bind ? "cannot bind " : "cannot connect to ") + endpoint +
+                ": who asks is not on the loop; add() comes first");
+}
+
+void Loop::Impl::remove(const Participant& participant) {
+    for (const auto& seat : seats_) {
+        if (seat->participant != &participant) continue;
+        for (const auto& port : ports_)
+            if (port->seat == seat.get() && !port->gone) close(*port);
+        seat->participant = nullptr;
+        any_gone_ = true;
+    }
+}
+
+std::string Loop::Impl::bind(Participant& participant, const std::string& endpoint) {
+    const Scheme scheme = check_endpoint(endpoint, Use::bind);
+    Seat& seat = seat_of(participant, endpoint, Use::bind);
+    if (scheme == Scheme::ipc) check_path_free(endpoint);
+    Socket socket(context_.get(), ZMQ_ROUTER, endpoint, Use::bind);
+    const std::string bound = socket.bind(endpoint);
+    ports_.push_back(
+        std::make_unique<Port>(Port{.seat = &seat, .endpoint = bound, .scheme = scheme, .socket = std::move(socket)}));
+    if (scheme == Scheme::inproc) join_inproc_links(bound);
+    return bound;
+}
+
+void Loop::Impl::connect(Participant& participant, const std::string& endpoint) {
+    const Scheme scheme = check_endpoint(endpoint, Use::connect);
+    Seat& seat = seat_of(participant, endpoint, Use::connect);
+    auto port =
+        std::make_unique<Port>(Port{.seat = &seat, .endpoint = endpoint, .scheme = scheme, .link = last_peer_ + 1});
+    if (scheme != Scheme::inproc || is_bound_here(endpoint)) port->socket = open_link(endpoint);
+    const PeerId link = ++last_peer_;
+    routes_.emplace(link, Route{port.get(), nullptr});
+    ports_.push_back(std::move(port));
+    seat.due = true;
+    participant.on_link(link, endpoint);
+}
+
+Socket Loop::Impl::open_link(const std::string& endpoint) {
+    Socket socket(context_.get(), ZMQ_DEALER, endpoint, Use::connect);
+    socket.connect(endpoint);
+    return socket;
+}
+
+bool Loop::Impl::is_bound_here(const std::string& endpoint) {
+    return std::any_of(ports_.begin(), ports_.end(),
+                       [&](const auto& port) { return port->bound() && !port->gone && port->endpoint == endpoint; });
+}
+
+// inproc links are connected only while their endpoint is bound: libzmq neither reconnects them nor lets one that waits
+// for its endpoint be closed safely (libzmq issue 4544).
+void Loop::Impl::join_inproc_links(const std::string& endpoint) {
+    for (const auto& port : ports_)
+        if (!port->bound() && !port->gone && port->endpoint == endpoint) port->socket = open_link(endpoint);
+}
+
+void Loop::Impl::close(Port& port) {
+    port.gone = true;
+    any_gone_ = true;
+    if (!port.bound()) {
+        routes_.erase(port.link);
+        port.socket.close();
+        return;
+    }
+    for (const auto& peer : port.peers.peers()) routes_.erase(peer.id);
+    port.socket.unbind(context_.get(), port.endpoint);
+    port.socket.close();
+    if (port.scheme != Scheme::inproc) return;
+    for (const auto& other : ports_)
+        if (!other->bound() && other->endpoint == port.endpoint) other->socket.close();
+}
+
+// ----------------------------------------------------------------------------------------------------------- sending
+
+bool Loop::Impl::send(PeerId peer, std::string&& frame) {
+    const auto found = routes_.find(peer);
+    if (found == routes_.end()) return false;
+    const auto [port, to] = found->second;
+    if (!port->socket) return false;
+    return to == nullptr ? send_on_link(*port, std::move(frame)) : send_to_peer(*port, *to, std::move(frame));
+}
+
+bool Loop::Impl::send_to_peer(Port& port, const PeerTable::Peer& peer, std::string&& frame) {
+    Message address{std::string_view(peer.routing_id)};
+    if (!port.socket.send(address, ZMQ_SNDMORE)) {
+        forget(port, peer);
+        return false;
+    }
+    Message body(std::move(frame));
+    return port.socket.send(body);
+}
+
+bool Loop::Impl::send_on_link(Port& port, std::string&& frame) {
+    Message body(std::move(frame));
+    if (port.socket.send(body)) {
+        port.failing_since = never;
+        return true;
+    }
+    if (port.scheme == Scheme::inproc) return false;
+    const Mono now = Loop::now().mono;
+    if (port.failing_since == never) port.failing_since = now;
+    if (now - port.failing_since < renew_after) return false;
+    port.failing_since = now;
+    try {
+        port.socket = open_link(port.endpoint);
+    } catch (const Error&) {
+        // Out of sockets for the moment: the old one stays, and this is tried again.
+        return false;
+    }
+    return false;
+}
+
+// --------------------------------------------------------------------------------------------------------- interface
+
+Loop::Loop() : impl_(std::make_unique<Impl>()) {}
+
+Loop::~Loop() = default;
+
+void Loop::add(Participant& participant) {
+    impl_->on_loop([&] {
+        Impl& loop = *impl_;
+        const bool there = std::any_of(loop.seats_.begin(), loop.seats_.end(),
+                                       [&](const auto& seat) { return seat->participant == &participant; });
+        if (!there) loop.seats_.push_back(std::make_unique<Seat>(Seat{.participant = &participant}));
+    });
+}
+
+void Loop::remove(Participant& participant) {
+    impl_->on_loop([&] { impl_->remove(participant); });
+}
+
+std::string Loop::bind(Participant& participant, const std::string& endpoint) {
+    return impl_->on_loop([&] { return impl_->bind(participant, endpoint); });
+}
+
+void Loop::connect(Participant& participant, const std::string& endpoint) {
+    impl_->on_loop([&] { impl_->connect(participant, endpoint); });
+}
+
+bool Loop::send(PeerId peer, std::string frame) {
+    return impl_->send(peer, std::move(frame));
+}
+
+void Loop::wake(Participant& participant) {
+    if (!participant.woken_.exchange(true)) impl_->rouse();
+}
+
+void Loop::post(std::function<void()> work) {
+    impl_->post(std::move(work));
+}
+
+Now Loop::now() {
+    return {Mono(std::chrono::steady_clock::now().time_since_epoch()),
+            Wall(std::chrono::duration_cast<WallClock::duration>(std::chrono::system_clock::now().time_since_epoch()))};
+}
+
+}  // namespace posthorn::transport

@@ -1,0 +1,167 @@
+// Participants for these tests, and the patience to wait for what they see.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+#include <deque>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <posthorn/status.hpp>
+
+#include "transport/loop.hpp"
+
+namespace posthorn::transport::test {
+
+constexpr auto patience = std::chrono::seconds(20);  // a test that waits so long has failed
+
+// Sends every frame back whence it came and remembers who sent what.
+class Echo : public Participant {
+public:
+    explicit Echo(Loop& loop) : loop_(loop) { loop_.add(*this); }
+    ~Echo() override { loop_.remove(*this); }
+    Echo(const Echo&) = delete;
+    Echo& operator=(const Echo&) = delete;
+
+    void on_frame(PeerId peer, Slice frame, Now /*now*/) override {
+        if (!frame.empty()) loop_.send(peer, std::string(frame.view()));
+        const std::lock_guard lock(mutex_);
+        ++frames_[peer];
+        ++total_;
+        if (frame.empty()) ++empty_;
+        changed_.notify_all();
+    }
+    Mono turn(Now /*now*/) override { return never; }
+
+    bool wait_for_frames(std::uint64_t count) {
+        std::unique_lock lock(mutex_);
+        return changed_.wait_for(lock, patience, [&] { return total_ >= count; });
+    }
+    bool wait_for_empty(std::uint64_t count) {
+        std::unique_lock lock(mutex_);
+        return changed_.wait_for(lock, patience, [&] { return empty_ >= count; });
+    }
+    std::uint64_t total() {
+        const std::lock_guard lock(mutex_);
+        return total_;
+    }
+    std::size_t peers() {
+        const std::lock_guard lock(mutex_);
+        return frames_.size();
+    }
+
+private:
+    Loop& loop_;
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::map<PeerId, std::uint64_t> frames_;
+    std::uint64_t total_ = 0;
+    std::uint64_t empty_ = 0;
+};
+
+// Says what it is told to on its one link, again and again until the link takes it, and collects the answers.
+class Caller : public Participant {
+public:
+    explicit Caller(Loop& loop) : loop_(loop) { loop_.add(*this); }
+    ~Caller() override { loop_.remove(*this); }
+    Caller(const Caller&) = delete;
+    Caller& operator=(const Caller&) = delete;
+
+    void say(std::string text) {
+        {
+            const std::lock_guard lock(mutex_);
+            to_say_.push_back(std::move(text));
+        }
+        loop_.wake(*this);
+    }
+
+    // Says it until an answer comes, as a session does with its hello: what was under way when a link broke is lost.
+    bool call(const std::string& text) {
+        const auto before = answers().size();
+        const auto end = std::chrono::steady_clock::now() + patience;
+        while (std::chrono::steady_clock::now() < end) {
+            say(text);
+            std::unique_lock lock(mutex_);
+            const auto answered = [&] { return answers_.size() > before; };
+            if (changed_.wait_for(lock, std::chrono::milliseconds(200), answered)) return answers_.back() == text;
+        }
+        return false;
+    }
+
+    bool wait_for_answers(std::size_t count) {
+        std::unique_lock lock(mutex_);
+        return changed_.wait_for(lock, patience, [&] { return answers_.size() >= count; });
+    }
+    bool wait_for_refused_sends(std::uint64_t count) {
+        std::unique_lock lock(mutex_);
+        return changed_.wait_for(lock, patience, [&] { return refused_sends_ >= count; });
+    }
+    std::vector<std::string> answers() {
+        const std::lock_guard lock(mutex_);
+        return answers_;
+    }
+
+    void on_link(PeerId peer, const std::string& /*endpoint*/) override { link_ = peer; }
+    void on_frame(PeerId /*peer*/, Slice frame, Now /*now*/) override {
+        const std::lock_guard lock(mutex_);
+        answers_.emplace_back(frame.view());
+        changed_.notify_all();
+    }
+    Mono turn(Now now) override {
+        const std::lock_guard lock(mutex_);
+        while (!to_say_.empty()) {
+            if (!loop_.send(link_, to_say_.front())) {
+                ++refused_sends_;
+                changed_.notify_all();
+                return now.mono + std::chrono::milliseconds(10);
+            }
+            to_say_.pop_front();
+        }
+        return never;
+    }
+
+private:
+    Loop& loop_;
+    PeerId link_ = 0;
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::deque<std::string> to_say_;
+    std::vector<std::string> answers_;
+    std::uint64_t refused_sends_ = 0;
+};
+
+// A folder for ipc paths, gone with the test.
+class Folder {
+public:
+    Folder() {
+        std::string name = (std::filesystem::temp_directory_path() / "posthorn-XXXXXX").string();
+        if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("no temporary folder");
+        path_ = name;
+    }
+    ~Folder() { std::filesystem::remove_all(path_); }
+    Folder(const Folder&) = delete;
+    Folder& operator=(const Folder&) = delete;
+    [[nodiscard]] std::filesystem::path path() const { return path_; }
+    [[nodiscard]] std::string ipc(const std::string& name) const { return "ipc://" + (path_ / name).string(); }
+
+private:
+    std::filesystem::path path_;
+};
+
+inline std::string error_of(const std::function<void()>& work) {
+    try {
+        work();
+    } catch (const Error& error) {
+        return error.what();
+    }
+    return {};
+}
+
+}  // namespace posthorn::transport::test
