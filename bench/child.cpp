@@ -84,8 +84,8 @@ std::string Line::hear() const {
     return {words.data(), static_cast<std::size_t>(size)};
 }
 
-void Line::take_output() const {
-    if (::dup2(socket_, STDOUT_FILENO) < 0) throw_errno("dup2");
+void Line::take_errors() const {
+    if (::dup2(socket_, STDERR_FILENO) < 0) throw_errno("dup2");
 }
 
 Child::Child(const std::function<void(const Line&)>& role) : Child(start(role)) {}

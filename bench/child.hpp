@@ -22,8 +22,8 @@ public:
     void say(std::string_view words) const;
     // The next message. Throws if the other side has ended or says nothing for two minutes.
     [[nodiscard]] std::string hear() const;
-    // From now on what this process prints is said on the line.
-    void take_output() const;
+    // From now on what this process writes to standard error is said on the line.
+    void take_errors() const;
 
 private:
     int socket_;

@@ -99,7 +99,7 @@ public:
         for (std::string said; endpoint_.empty();) {
             said += process_.hear();
             const auto at = said.find(ready);
-            const auto end = said.find_first_of(" \n", at + ready.size());
+            const auto end = said.find_first_of(", \n", at + ready.size());
             if (at != std::string::npos && end != std::string::npos)
                 endpoint_ = said.substr(at + ready.size(), end - at - ready.size());
         }
@@ -113,9 +113,9 @@ public:
 
 private:
     void become_node(const Line& line, const fs::path& posthorn) const {
-        line.take_output();
+        line.take_errors();
         ::execl(posthorn.c_str(), posthorn.c_str(), "node", "--bind", "tcp://127.0.0.1:*", "--data", data_.path.c_str(),
-                static_cast<char*>(nullptr));
+                "--log-level", "error", static_cast<char*>(nullptr));
         throw std::runtime_error("cannot run " + posthorn.string() + "; ./run build makes it");
     }
 

@@ -296,7 +296,7 @@ class Node:
     def kill(self):
         """SIGKILL under load, then the same again on the same data."""
         for _ in range(10):
-            queue = next(q for q in self.stage.listing(self.endpoint, "queues") if q["queue"] == QUEUE)
+            queue = next(q for q in self.stage.listing(self.endpoint, "queues") if q["name"] == QUEUE)
             pid = self.process.handle.pid
             self.process.kill()
             in_hand, unconfirmed = self.stage.evidence_of_load()
