@@ -63,6 +63,28 @@ Type type_of(std::uint8_t code) noexcept {
     return Type::map;
 }
 
+// Bytes of a whole value where the code alone tells them; 0: more has to be read, or no value starts so.
+constexpr std::array<std::uint8_t, 256> sizes = [] {
+    std::array<std::uint8_t, 256> table{};
+    const auto range = [&](unsigned first, unsigned last, unsigned size) {
+        for (unsigned code = first; code <= last; ++code) table[code] = static_cast<std::uint8_t>(size);
+    };
+    range(0x00, 0x7f, 1);
+    range(code_negative_fixint, 0xff, 1);
+    range(code_nil, code_nil, 1);
+    range(code_false, code_true, 1);
+    range(code_float32, code_float32, 1 + 4);
+    range(code_float64, code_float64, 1 + 8);
+    for (unsigned size = 0; size < 32; ++size) range(0xa0 + size, 0xa0 + size, 1 + size);
+    for (unsigned power = 0; power < 4; ++power) {
+        range(code_uint8 + power, code_uint8 + power, 1 + (1U << power));
+        range(code_int8 + power, code_int8 + power, 1 + (1U << power));
+    }
+    for (unsigned power = 0; power < 5; ++power)
+        range(code_fixext1 + power, code_fixext1 + power, 1 + 1 + (1U << power));
+    return table;
+}();
+
 std::int64_t sign_extend(std::uint64_t bits, std::size_t width) noexcept {
     const auto unused = static_cast<unsigned>(64 - 8 * width);
     return static_cast<std::int64_t>(bits << unused) >> unused;
@@ -181,46 +203,31 @@ std::string_view Reader::raw() noexcept {
 }
 
 void Reader::skip_nested(int depth) noexcept {
-    switch (peek()) {
-        case Type::nil:
-        case Type::boolean:
-            rest_.remove_prefix(1);
-            return;
-        case Type::integer: {
-            const std::uint8_t code = first();
-            rest_.remove_prefix(1);
-            // Both families stand at a multiple of four: the last two bits are the power of the width.
-            if (code >= code_uint8 && code <= code_int64) take(std::uint64_t{1} << (code & 0x03U));
-            return;
-        }
-        case Type::floating:
-            take(first() == code_float32 ? 5 : 9);
-            return;
-        case Type::string:
-            string();
-            return;
-        case Type::binary:
-            binary();
-            return;
-        case Type::extension: {
-            const std::uint8_t code = first();
-            rest_.remove_prefix(1);
-            take(1 + (code >= code_fixext1 ? width_of(code, code_fixext1) : big_endian(width_of(code, code_ext8))));
-            return;
-        }
-        case Type::array:
-        case Type::map: {
-            if (depth >= nesting_limit) break;
-            const bool pairs = peek() == Type::map;
-            std::uint64_t values = pairs ? std::uint64_t{map()} * 2 : array();
-            for (; values > 0 && ok_; --values) skip_nested(depth + 1);
-            return;
-        }
-        case Type::end:
-        case Type::malformed:
-            break;
+    if (rest_.empty()) return fail();
+    const std::uint8_t code = first();
+    if (const std::uint8_t size = sizes[code]; size != 0) {
+        take(size);
+        return;
     }
-    fail();
+    const Type type = type_of(code);
+    if (type == Type::binary) {
+        binary();
+    } else if (type == Type::string) {
+        string();
+    } else if (type == Type::extension) {
+        skip_extension();
+    } else if ((type == Type::array || type == Type::map) && depth < nesting_limit) {
+        std::uint64_t values = type == Type::map ? std::uint64_t{map()} * 2 : array();
+        for (; values > 0 && ok_; --values) skip_nested(depth + 1);
+    } else {
+        fail();
+    }
+}
+
+void Reader::skip_extension() noexcept {
+    const std::size_t width = width_of(first(), code_ext8);
+    rest_.remove_prefix(1);
+    take(1 + big_endian(width));
 }
 
 // One code byte and a big-endian number of `width` bytes.
@@ -232,12 +239,12 @@ void Writer::head(std::uint8_t code, std::uint64_t value, std::size_t width) {
 }
 
 Writer& Writer::nil() {
-    head(code_nil, 0, 0);
+    head(code_nil);
     return *this;
 }
 
 Writer& Writer::boolean(bool value) {
-    head(value ? code_true : code_false, 0, 0);
+    head(value ? code_true : code_false);
     return *this;
 }
 
@@ -245,7 +252,7 @@ Writer& Writer::integer(std::int64_t value) {
     if (value >= 0) return unsigned_integer(static_cast<std::uint64_t>(value));
     const auto bits = static_cast<std::uint64_t>(value);
     if (value >= -32) {
-        head(static_cast<std::uint8_t>(bits & 0xffU), 0, 0);
+        head(static_cast<std::uint8_t>(bits & 0xffU));
     } else if (value >= std::numeric_limits<std::int8_t>::min()) {
         head(code_int8, bits, 1);
     } else if (value >= std::numeric_limits<std::int16_t>::min()) {
@@ -278,7 +285,7 @@ Writer& Writer::floating(double value) {
 
 Writer& Writer::string(std::string_view value) {
     if (value.size() < 32) {
-        head(static_cast<std::uint8_t>(0xa0U | value.size()), 0, 0);
+        head(static_cast<std::uint8_t>(0xa0U | value.size()));
     } else if (value.size() <= 0xff) {
         head(code_str8, value.size(), 1);
     } else if (value.size() <= 0xffff) {
@@ -309,7 +316,7 @@ Writer& Writer::binary_header(std::uint32_t size) {
 
 Writer& Writer::array(std::uint32_t elements) {
     if (elements < 16) {
-        head(static_cast<std::uint8_t>(0x90U | elements), 0, 0);
+        head(static_cast<std::uint8_t>(0x90U | elements));
     } else if (elements <= 0xffff) {
         head(code_array16, elements, 2);
     } else {
@@ -320,7 +327,7 @@ Writer& Writer::array(std::uint32_t elements) {
 
 Writer& Writer::map(std::uint32_t pairs) {
     if (pairs < 16) {
-        head(static_cast<std::uint8_t>(0x80U | pairs), 0, 0);
+        head(static_cast<std::uint8_t>(0x80U | pairs));
     } else if (pairs <= 0xffff) {
         head(code_map16, pairs, 2);
     } else {

@@ -76,14 +76,32 @@ private:
         rest_.remove_prefix(taken.size());
         return taken;
     }
-    std::uint64_t big_endian(std::size_t count) noexcept {
+    std::uint64_t big_endian(std::size_t width) noexcept {  // 1, 2, 4 or 8 bytes
+        const std::string_view bytes = take(width);
+        switch (bytes.size()) {
+            case 1:
+                return fold<1>(bytes);
+            case 2:
+                return fold<2>(bytes);
+            case 4:
+                return fold<4>(bytes);
+            case 8:
+                return fold<8>(bytes);
+            default:
+                return 0;  // there were fewer left
+        }
+    }
+    // With the width known the compiler makes it one load.
+    template <std::size_t width>
+    static std::uint64_t fold(std::string_view bytes) noexcept {
         std::uint64_t value = 0;
-        for (const char byte : take(count)) value = value << 8U | static_cast<std::uint8_t>(byte);
+        for (std::size_t at = 0; at < width; ++at) value = value << 8U | static_cast<std::uint8_t>(bytes[at]);
         return value;
     }
     std::uint64_t long_unsigned() noexcept;
     std::string_view long_string() noexcept;
     void skip_nested(int depth) noexcept;
+    void skip_extension() noexcept;
 
     std::string_view rest_;
     bool ok_ = true;
@@ -110,6 +128,7 @@ public:
     Writer& map(std::uint32_t pairs);
 
 private:
+    void head(std::uint8_t code) { out_->push_back(static_cast<char>(code)); }
     void head(std::uint8_t code, std::uint64_t value, std::size_t width);
     Writer& long_unsigned(std::uint64_t value);
 
