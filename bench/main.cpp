@@ -10,9 +10,9 @@
 #include <iostream>
 #include <thread>
 
+#include <zmq.h>
 #include <boost/program_options.hpp>
 #include <nlohmann/json.hpp>
-#include <zmq.hpp>
 
 #include "work_queue.hpp"
 
@@ -84,7 +84,10 @@ std::string processor() {
 }
 
 json machine() {
-    const auto [major, minor, patch] = zmq::version();
+    int major = 0;
+    int minor = 0;
+    int patch = 0;
+    ::zmq_version(&major, &minor, &patch);
     return {{"processor", processor()},
             {"cores", std::thread::hardware_concurrency()},
             {"libzmq", std::to_string(major) + '.' + std::to_string(minor) + '.' + std::to_string(patch)}};

@@ -1,8 +1,11 @@
 #include <algorithm>
+#include <array>
+#include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
-#include <zmq.hpp>
+#include <zmq.h>
 
 #include "child.hpp"
 #include "work_queue.hpp"
@@ -11,31 +14,64 @@ namespace bench {
 
 namespace {
 
+void check(int result, const char* what) {
+    if (result < 0) throw std::runtime_error(std::string(what) + ": " + ::zmq_strerror(::zmq_errno()));
+}
+
+// A socket with a context of its own. Its end waits until everything sent is handed to the kernel.
+class Socket {
+public:
+    explicit Socket(int type) : context_(::zmq_ctx_new()), socket_(::zmq_socket(context_, type)) {
+        if (socket_ == nullptr) throw std::runtime_error("cannot make a socket");
+    }
+    ~Socket() {
+        ::zmq_close(socket_);
+        ::zmq_ctx_term(context_);
+    }
+    Socket(const Socket&) = delete;
+    Socket(Socket&&) = delete;
+    Socket& operator=(const Socket&) = delete;
+    Socket& operator=(Socket&&) = delete;
+
+    [[nodiscard]] void* get() const { return socket_; }
+    void set(int option, int value) const {
+        check(::zmq_setsockopt(socket_, option, &value, sizeof value), "setsockopt");
+    }
+
+private:
+    void* context_;
+    void* socket_;
+};
+
 void receive(const Line& line, std::uint64_t messages) {
-    zmq::context_t context;
-    zmq::socket_t socket{context, zmq::socket_type::pull};
-    socket.set(zmq::sockopt::rcvtimeo, 30'000);  // a message lost ends the run
-    socket.bind("tcp://127.0.0.1:*");
-    line.say(socket.get(zmq::sockopt::last_endpoint));
+    const Socket socket{ZMQ_PULL};
+    socket.set(ZMQ_RCVTIMEO, 30'000);  // a message lost ends the run
+    check(::zmq_bind(socket.get(), "tcp://127.0.0.1:*"), "bind");
+    std::array<char, 256> endpoint{};
+    std::size_t size = endpoint.size();
+    check(::zmq_getsockopt(socket.get(), ZMQ_LAST_ENDPOINT, endpoint.data(), &size), "endpoint");
+    line.say(endpoint.data());
 
     Tally tally{messages};
-    zmq::message_t frame;
+    zmq_msg_t frame;
+    ::zmq_msg_init(&frame);
+    const std::unique_ptr<zmq_msg_t, int (*)(zmq_msg_t*)> closed_at_the_end{&frame, ::zmq_msg_close};
     while (!tally.complete()) {
-        if (!socket.recv(frame)) throw std::runtime_error("PUSH/PULL has lost messages");
-        if (frame.size() % payload_bytes != 0) throw std::runtime_error("PUSH/PULL: not a frame of ours");
-        for (std::size_t at = 0; at < frame.size(); at += payload_bytes)
-            tally.count(frame.data<char>() + at, payload_bytes);
+        check(::zmq_msg_recv(&frame, socket.get(), 0), "PUSH/PULL has lost messages");
+        const std::size_t bytes = ::zmq_msg_size(&frame);
+        if (bytes % payload_bytes != 0) throw std::runtime_error("PUSH/PULL: not a frame of ours");
+        const char* data = static_cast<const char*>(::zmq_msg_data(&frame));
+        for (std::size_t at = 0; at < bytes; at += payload_bytes) tally.count(data + at, payload_bytes);
     }
     line.say(std::to_string(monotonic_ns()));
 }
 
 void send(const Line& line, const std::string& endpoint, std::uint64_t messages, std::size_t per_frame) {
-    zmq::context_t context;
-    zmq::socket_t socket{context, zmq::socket_type::push};
-    socket.set(zmq::sockopt::immediate, true);
-    socket.connect(endpoint);
-    zmq::pollitem_t connected{socket.handle(), 0, ZMQ_POLLOUT, 0};
-    if (zmq::poll(&connected, 1, std::chrono::seconds{10}) == 0) throw std::runtime_error("PUSH does not connect");
+    const Socket socket{ZMQ_PUSH};
+    socket.set(ZMQ_IMMEDIATE, 1);  // so that "can send" means "is connected"
+    check(::zmq_connect(socket.get(), endpoint.c_str()), "connect");
+    zmq_pollitem_t connected{socket.get(), 0, ZMQ_POLLOUT, 0};
+    if (::zmq_poll(&connected, 1, 10'000) != 1) throw std::runtime_error("PUSH does not connect");
     line.say("connected");
     static_cast<void>(line.hear());  // go
 
@@ -44,7 +80,7 @@ void send(const Line& line, const std::string& endpoint, std::uint64_t messages,
     for (std::uint64_t number = 0; number < messages;) {
         const auto count = std::min<std::uint64_t>(per_frame, messages - number);
         for (std::uint64_t i = 0; i < count; ++i) write_number(frame.data() + i * payload_bytes, number++);
-        socket.send(zmq::buffer(frame.data(), count * payload_bytes));
+        check(::zmq_send(socket.get(), frame.data(), count * payload_bytes, 0), "send");
     }
     line.say(std::to_string(start));
 }
