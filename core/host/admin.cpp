@@ -103,7 +103,7 @@ void Host::Impl::on_admin(Session& session, const protocol::AdminRequest& reques
     } else if (!request.reason.empty() && !store::reason_from(request.reason)) {
         question.result.error = "there is no reason " + request.reason +
                                 "; there are rejected, max_attempts, expired, queue_full, undecodable";
-    } else if (box_of(request.address, false) == nullptr) {
+    } else if (find_box(request.address) == nullptr) {
         question.result.error = "there is no queue " + request.address + " here; there is: ";
         std::string names;
         for (const auto& [name, box] : boxes) names += (names.empty() ? "" : ", ") + name;
@@ -177,7 +177,7 @@ void Host::Impl::answer(store::ReadDeadResult& read, Now now) {
     Question question = std::move(found->second);
     questions.erase(found);
     const protocol::AdminRequest& request = question.request;
-    Box* box = box_of(question.topic, false);
+    Box* box = find_box(question.topic);
     const bool list = request.verb == "dlq_list" || request.verb == "dlq_show";
     std::uint64_t matched = 0;
     std::uint64_t done = 0;

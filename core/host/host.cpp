@@ -37,7 +37,7 @@ Host::Impl::Impl(Options given, store::Store& on, Now now)
              damage.messages);
     }
     for (const store::RecoveredTopic& topic : recovery.topics) {
-        Box& box = *box_of(topic.topic, true);
+        Box& box = make_box(topic.topic);
         box.queue.recover(topic, now);
         while (const auto read = box.queue.wanted_recovery()) {
             store::Job reading;
@@ -56,14 +56,24 @@ void Host::Impl::emit(Event::Kind kind, std::string subject, std::string text, s
     }
 }
 
-Box* Host::Impl::box_of(const std::string& name, bool create) {
+Box* Host::Impl::find_box(const std::string& name) {
     const auto it = boxes.find(name);
-    if (it != boxes.end()) return it->second.get();
-    if (!create) return nullptr;
+    return it == boxes.end() ? nullptr : it->second.get();
+}
+
+Box& Host::Impl::make_box(const std::string& name) {
     const auto policy = options.queues.find(name);
+    const std::uint64_t seed = options.seed ^ std::hash<std::string>{}(name);
     auto box = std::make_unique<Box>(name, policy == options.queues.end() ? options.defaults : policy->second,
-                                     store.durable(), options.seed + std::hash<std::string>{}(name), options.on_event);
-    return boxes.emplace(name, std::move(box)).first->second.get();
+                                     store.durable(), seed, options.on_event);
+    return *boxes.emplace(name, std::move(box)).first->second;
+}
+
+Box& Host::Impl::open_box(const std::string& name) {
+    if (Box* known = find_box(name)) return *known;
+    Box& box = make_box(name);
+    box.queue.start_at(1 + (std::hash<Identity>{}(options.incarnation) >> 33U));
+    return box;
 }
 
 void Host::Impl::touch(Box& box) {
@@ -349,7 +359,7 @@ void Host::Impl::complete(store::Outcome outcome, Now now) {
     answer_stored();
     std::set<Box*> read;
     for (store::ReadResult& result : outcome.reads) {
-        Box* box = box_of(result.topic, false);
+        Box* box = find_box(result.topic);
         if (box == nullptr) continue;
         box->queue.loaded(std::move(result), now);
         read.insert(box);
@@ -389,7 +399,7 @@ void Host::receive(PeerId peer, const Slice& frame, Now now) {
     impl_->receive(peer, frame, now);
 }
 void Host::greet(PeerId peer) {
-    impl_->send_outside(peer, protocol::Identify{});
+    impl_->send_outside(peer, protocol::Identify{impl_->options.incarnation});
 }
 void Host::turn(Now now) {
     impl_->turn(now);

@@ -95,11 +95,14 @@ struct Host::Impl {
     [[nodiscard]] Mono next_deadline() const;
     [[nodiscard]] std::string blocked_reason() const;
     [[nodiscard]] std::uint64_t uncommitted() const;
-    Box* box_of(const std::string& name, bool create);
+    [[nodiscard]] Box* find_box(const std::string& name);
+    Box& make_box(const std::string& name);
+    Box& open_box(const std::string& name);  // found or new
     void emit(Event::Kind kind, std::string subject, std::string text, std::uint64_t count = 1) const;
 
     // sessions.cpp
     void receive(PeerId peer, const Slice& frame, Now now);
+    void outside_session(PeerId peer, protocol::Frame& frame, Now now);
     void on_hello(PeerId peer, const protocol::Hello& hello, Now now);
     [[nodiscard]] std::optional<protocol::Refusal> refusal_of(const protocol::Hello& hello) const;
     void welcome_producer(Session& session, const protocol::Hello& hello, protocol::Welcome& welcome, Now now);
@@ -135,9 +138,10 @@ struct Host::Impl {
     std::unordered_map<PeerId, std::unique_ptr<Session>> sessions;
     std::unordered_map<Identity, PeerId> by_incarnation;  // of producers and consumers
     std::set<PeerId> asked;                               // unknown peers that were asked for their hello
-    std::deque<Identity> fenced;                          // incarnations that were replaced
-    std::vector<Session*> listed;                         // have frames to send
-    std::vector<OutFrame> outside;                        // frames to peers without a session
+    std::unordered_map<PeerId, protocol::FrameReader> large_hellos;
+    std::deque<Identity> fenced;    // incarnations that were replaced
+    std::vector<Session*> listed;   // have frames to send
+    std::vector<OutFrame> outside;  // frames to peers without a session
 
     std::vector<Box*> touched;
     std::vector<Box*> unsaved;  // have something for the store, or want to read

@@ -9,6 +9,8 @@ namespace posthorn::host {
 
 namespace {
 
+constexpr std::size_t large_hello_limit = 64;  // at a time
+constexpr std::size_t hello_bytes = 1024 * 1024;
 constexpr std::size_t asked_limit = 10'000;  // peers remembered as asked for their hello
 constexpr std::size_t fenced_limit = 1'000;  // incarnations remembered as replaced
 constexpr std::size_t queue_limit = 10'000;  // queues one host holds
@@ -138,18 +140,14 @@ void Host::Impl::receive(PeerId peer, const Slice& frame, Now now) {
         return;
     }
     if (decoded->epoch == 0) {
-        if (decoded->commands.size() == 1 && std::holds_alternative<protocol::Hello>(decoded->commands.front())) {
-            on_hello(peer, std::get<protocol::Hello>(decoded->commands.front()), now);
-        } else {
-            drop("command outside a session", peer);
-        }
+        outside_session(peer, *decoded, now);
         return;
     }
     Session* open = session(peer);
     if (open == nullptr) {
         drop("frame of an unknown session", peer);
         if (asked.size() >= asked_limit) asked.clear();
-        if (asked.insert(peer).second) send_outside(peer, protocol::Identify{});
+        if (asked.insert(peer).second) send_outside(peer, protocol::Identify{options.incarnation});
         return;
     }
     switch (open->in.accept(*decoded)) {
@@ -179,11 +177,34 @@ void Host::Impl::receive(PeerId peer, const Slice& frame, Now now) {
     if (open->box != nullptr) touch(*open->box);
 }
 
+// Only a hello is said outside a session; one that lists much comes in fragments.
+void Host::Impl::outside_session(PeerId peer, protocol::Frame& frame, Now now) {
+    if (frame.fragment) {
+        if (large_hellos.size() >= large_hello_limit && !large_hellos.contains(peer)) large_hellos.clear();
+        auto& reader = large_hellos.try_emplace(peer, hello_bytes).first->second;
+        const auto verdict = reader.accept(frame);
+        if (verdict == protocol::FrameReader::Verdict::nothing) return;
+        large_hellos.erase(peer);
+        if (verdict != protocol::FrameReader::Verdict::commands) {
+            drop("malformed hello", peer);
+            return;
+        }
+    }
+    if (frame.commands.size() == 1 && std::holds_alternative<protocol::Hello>(frame.commands.front())) {
+        on_hello(peer, std::get<protocol::Hello>(frame.commands.front()), now);
+    } else {
+        drop("command outside a session", peer);
+    }
+}
+
 std::optional<protocol::Refusal> Host::Impl::refusal_of(const protocol::Hello& hello) const {
     if (hello.version != protocol::version) {
         return protocol::Refusal{"bad_version", "this host speaks version " + std::to_string(protocol::version) +
                                                     " of the protocol, not " + std::to_string(hello.version) +
                                                     "; use matching releases of Posthorn"};
+    }
+    if (hello.role == protocol::Role::unknown) {
+        return protocol::Refusal{"wrong_role", "the role in hello is none of producer, consumer, admin"};
     }
     const Verb verb = hello.role == protocol::Role::admin      ? Verb::administer
                       : hello.role == protocol::Role::producer ? Verb::publish
@@ -254,7 +275,7 @@ void Host::Impl::on_hello(PeerId peer, const protocol::Hello& hello, Now now) {
     welcome.heartbeat_ms = static_cast<std::uint64_t>(
         std::chrono::duration_cast<std::chrono::milliseconds>(defaults::heartbeat_busy).count());
     welcome.capabilities = {store.durable() ? "host:node" : "host:memory"};
-    if (hello.role != protocol::Role::admin) session.box = box_of(hello.address, true);
+    if (hello.role != protocol::Role::admin) session.box = &open_box(hello.address);
     if (hello.role == protocol::Role::producer) {
         welcome_producer(session, hello, welcome, now);
     } else if (hello.role == protocol::Role::consumer) {

@@ -115,7 +115,9 @@ void Queue::dispatch_suspects(Now now, std::vector<Delivered>& out) {
     for (auto& [id, consumer] : consumers_) {
         if (!consumer.connected || consumer.window == 0) continue;
         if (consumer.in_flight == 0 || consumer.holds_suspects) {
-            if (!give_suspects(id, consumer, now, out)) return;
+            if (give_suspects(id, consumer, now, out)) continue;
+            if (!suspects_.empty() && consumer.in_flight == 0) taker_ = id;  // it takes them once their bodies are here
+            return;
         } else if (taker_ == 0 || consumer.in_flight < least) {
             taker_ = id;  // the first to run dry; the others go on
             least = consumer.in_flight;

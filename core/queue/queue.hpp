@@ -100,6 +100,9 @@ struct Depth {
 class Queue {
 public:
     Queue(std::string name, const QueuePolicy& policy, bool durable, std::uint64_t seed, EventHook on_event);
+    // Before anything else, for a new queue: offsets that a consumer remembers from a host that is gone for good must
+    // not name anything here, so a host starts each queue somewhere else.
+    void start_at(Offset first);
     // Before anything else, when the store knew this queue. Then loaded() with reads of wanted_recovery() until it is
     // empty.
     void recover(const store::RecoveredTopic& topic, Now now);
@@ -226,6 +229,7 @@ private:
     [[nodiscard]] bool has_track_room() const;
     Entry& track(Offset offset);
     void adopt_pending(Now now);
+    void skip_forgotten();
     void load_one(store::StoredMessage& message, Now now);
     void load_mark(Offset offset, Entry& entry, const store::Mark& mark, Now now);
     ConsumerId consumer_of(const Identity& incarnation, Now now);
@@ -297,6 +301,7 @@ private:
 
     Offset next_offset_ = 1;
     Offset loaded_to_ = 1;          // see the invariant above
+    Offset former_end_ = 0;         // recovery: stored by former lives: all below
     Offset marked_to_ = 0;          // recovery: marks up to here are to be loaded before anybody is served
     std::vector<Pending> pending_;  // offsets next_offset_ - size .. next_offset_ - 1
     std::uint64_t pending_bytes_ = 0;

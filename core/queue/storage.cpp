@@ -8,6 +8,10 @@ namespace posthorn::queue {
 namespace {
 
 constexpr std::size_t fetch_limit = 256;  // bodies asked for at once
+// A life that ends may have delivered messages it had not stored yet; their offsets must never name others. There are
+// fewer of them than bytes of publish credit.
+constexpr Offset forgotten_offsets = Offset{1} << 26U;
+static_assert(forgotten_offsets > defaults::credit_bytes);
 
 std::vector<store::OffsetRange> ranges(std::vector<Offset>& offsets) {
     std::vector<store::OffsetRange> out;
@@ -206,6 +210,7 @@ void Queue::loaded(store::ReadResult result, Now now) {
     }
     for (const store::Damage& damage : result.damage) lost_damaged(damage);
     loaded_to_ = std::max(loaded_to_, result.next);
+    skip_forgotten();
     adopt_pending(now);
 }
 
@@ -265,8 +270,13 @@ void Queue::lost_damaged(const store::Damage& damage) {
     if (damage.messages > tracked) messages_ -= std::min(messages_, damage.messages - tracked);
 }
 
+void Queue::start_at(Offset first) {
+    next_offset_ = loaded_to_ = first;
+}
+
 void Queue::recover(const store::RecoveredTopic& topic, Now now) {
-    next_offset_ = topic.next_offset;
+    next_offset_ = topic.next_offset + forgotten_offsets;
+    former_end_ = topic.next_offset;
     loaded_to_ = topic.first;
     marked_to_ = topic.marked;
     messages_ = topic.messages;
@@ -283,14 +293,22 @@ void Queue::recover(const store::RecoveredTopic& topic, Now now) {
         producer.known = true;
     }
     if (!producers_.empty()) forget_at_ = now.mono + 1h;
+    skip_forgotten();
+}
+
+void Queue::skip_forgotten() {
+    if (loaded_to_ == former_end_) loaded_to_ += forgotten_offsets;
 }
 
 std::optional<store::Read> Queue::wanted_recovery() const {
-    if (loaded_to_ > marked_to_ || entries_.size() >= defaults::tracked_messages) return std::nullopt;
+    // Beyond the last mark there may be deliveries that were never written down: consumers come back with those.
+    const bool marks = loaded_to_ <= marked_to_ && entries_.size() < defaults::tracked_messages;
+    const bool unmarked = loaded_to_ < former_end_ && entries_.size() < defaults::prefetch_max;
+    if (!marks && !unmarked) return std::nullopt;
     return store::Read{.topic = name_,
                        .from = loaded_to_,
-                       .to = marked_to_,
-                       .max_messages = defaults::tracked_messages - entries_.size(),
+                       .to = former_end_ - 1,
+                       .max_messages = defaults::prefetch_max,
                        .max_bytes = std::numeric_limits<std::size_t>::max(),
                        .bodies = false};
 }

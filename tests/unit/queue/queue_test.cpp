@@ -1,0 +1,420 @@
+#include <gmock/gmock.h>
+
+#include "fixture.hpp"
+
+namespace posthorn::queue {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+TEST_F(QueueFixture, DeliversInOrderWithinTheWindow) {
+    make();
+    publish_many(5);
+    consumer(7, 1, 3);
+    const auto first = turn();
+    EXPECT_THAT(offsets(first), ElementsAre(1, 2, 3));
+    EXPECT_EQ(first[0].attempt, 1U);
+    EXPECT_TRUE(settle(first[0], Verdict::ack));
+    EXPECT_THAT(offsets(turn()), ElementsAre(4));
+}
+
+TEST_F(QueueFixture, FreeHandlersAreServedBeforeAnyoneGetsMore) {
+    make();
+    publish_many(2);
+    const auto a = consumer(7, 1, 10);
+    const auto b = consumer(8, 1, 10);
+    const auto given = turn();
+    ASSERT_THAT(given, SizeIs(2));
+    EXPECT_NE(given[0].consumer, given[1].consumer);
+    static_cast<void>(a);
+    static_cast<void>(b);
+}
+
+TEST_F(QueueFixture, ADuplicateIsNotTakenAgainAndAGapIsRefused) {
+    make();
+    publish_many(3);
+    EXPECT_EQ(queue->publish(*producer, {identity(1), 2, 1}, Slice{envelope_bytes(identity(1), 2)}, now),
+              Accepted::duplicate);
+    EXPECT_EQ(queue->publish(*producer, {identity(1), 6, 5}, Slice{envelope_bytes(identity(1), 6)}, now),
+              Accepted::gap);
+    // A message the producer dropped itself leaves a legal gap: it names the sequence before.
+    EXPECT_EQ(queue->publish(*producer, {identity(1), 6, 3}, Slice{envelope_bytes(identity(1), 6)}, now),
+              Accepted::yes);
+    EXPECT_EQ(queue->messages(), 4U);
+}
+
+TEST_F(QueueFixture, AResendFromAnUnknownProducerIsMarked) {
+    make();
+    Producer& other = queue->attach_producer(identity(9), now);
+    EXPECT_EQ(queue->publish(other, {identity(9), 5, 4}, Slice{envelope_bytes(identity(9), 5)}, now), Accepted::yes);
+    consumer(7);
+    const auto given = turn();
+    ASSERT_THAT(given, SizeIs(1));
+    EXPECT_TRUE(given[0].maybe_duplicate);
+}
+
+TEST_F(QueueFixture, FullQueueRejectsAndRemembersTheRefusal) {
+    make({.max_messages = 2, .when_full = WhenFull::reject});
+    publish_many(2);
+    EXPECT_EQ(publish(), Accepted::refused);
+    ASSERT_EQ(producer->refusals.size(), 1U);
+    EXPECT_EQ(producer->refusals[0].code, "queue_full");
+    EXPECT_EQ(producer->decided, 3U);
+    EXPECT_EQ(queue->messages(), 2U);
+    commit();
+    ASSERT_EQ(last.watermarks.size(), 1U);
+    EXPECT_EQ(last.watermarks[0].refusals.size(), 1U);
+}
+
+TEST_F(QueueFixture, NackWaitsForItsBackoffAndCountsAnAttempt) {
+    make({.backoff = {.kind = Backoff::Kind::fixed, .min = 2s}});
+    publish_many(2);
+    consumer(7, 1, 1);
+    auto given = turn();
+    EXPECT_TRUE(settle(given[0], Verdict::nack));
+    given = turn();
+    EXPECT_THAT(offsets(given), ElementsAre(2)) << "the failed one must not hold up the rest";
+    EXPECT_EQ(queue->next_deadline(), now.mono + 2s);
+    EXPECT_TRUE(settle(given[0], Verdict::ack));
+    commit();
+    pass(2s);
+    turn();
+    commit();  // its body was let go and has to be fetched
+    given = turn();
+    ASSERT_THAT(offsets(given), ElementsAre(1));
+    EXPECT_EQ(given[0].attempt, 2U);
+}
+
+TEST_F(QueueFixture, NackWithADelayOfItsOwn) {
+    make();
+    publish_many(1);
+    consumer(7);
+    settle(turn()[0], Verdict::nack, 7s);
+    EXPECT_EQ(queue->next_deadline(), now.mono + 7s);
+}
+
+TEST_F(QueueFixture, ReleaseDoesNotCountAndGoesBackToItsPlace) {
+    make();
+    publish_many(3);
+    consumer(7, 1, 2);
+    const auto given = turn();
+    commit();
+    settle(given[0], Verdict::release);
+    turn();
+    commit();
+    const auto again = turn();
+    ASSERT_THAT(offsets(again), ElementsAre(1)) << "before the third, which was never delivered";
+    EXPECT_EQ(again[0].attempt, 1U);
+    EXPECT_GT(again[0].token, given[0].token);
+}
+
+TEST_F(QueueFixture, RejectIsADeadLetterAtOnce) {
+    make();
+    publish_many(1);
+    consumer(7);
+    settle(turn()[0], Verdict::reject, {}, "no such file");
+    commit();
+    ASSERT_EQ(dead.size(), 1U);
+    EXPECT_EQ(dead[1].record.reason, store::Reason::rejected);
+    EXPECT_EQ(dead[1].record.text, "no such file");
+    EXPECT_EQ(dead[1].record.attempts, 1U);
+    EXPECT_EQ(queue->depth().dead, 1U);
+    EXPECT_EQ(queue->messages(), 0U);
+}
+
+TEST_F(QueueFixture, MaxAttemptsEndsInADeadLetterWithTheLastText) {
+    make({.max_attempts = 3, .backoff = {.kind = Backoff::Kind::fixed, .min = 0s}});
+    publish_many(1);
+    consumer(7);
+    for (int attempt = 1; attempt <= 3; ++attempt) {
+        auto given = turn();
+        if (given.empty()) {
+            commit();
+            given = turn();
+        }
+        ASSERT_THAT(given, SizeIs(1)) << attempt;
+        settle(given[0], Verdict::nack, {}, "failure " + std::to_string(attempt));
+    }
+    commit();
+    ASSERT_EQ(dead.size(), 1U);
+    EXPECT_EQ(dead[1].record.reason, store::Reason::max_attempts);
+    EXPECT_EQ(dead[1].record.attempts, 3U);
+    EXPECT_EQ(dead[1].record.text, "failure 3");
+}
+
+TEST_F(QueueFixture, ALeaseIsRenewedByItsSessionAndEndsWithoutIt) {
+    make({.lease = 30s});
+    publish_many(1);
+    const auto id = consumer(7);
+    const auto given = turn();
+    pass(29s);
+    queue->heard(id, now);
+    pass(29s);
+    EXPECT_THAT(turn(), IsEmpty());
+    EXPECT_EQ(queue->depth().in_flight, 1U);
+    queue->detach(id, now);  // losing a link is not dying
+    pass(500ms);
+    turn();
+    EXPECT_EQ(queue->depth().in_flight, 1U);
+    pass(1s);
+    turn();
+    EXPECT_EQ(queue->depth().in_flight, 0U);
+    EXPECT_FALSE(settle(given[0], Verdict::ack)) << "a late ack is stale";
+    EXPECT_EQ(queue->messages(), 1U);
+}
+
+TEST_F(QueueFixture, ExtendKeepsADeliveryBeyondTheLostSession) {
+    make({.lease = 10s});
+    publish_many(2);
+    const auto id = consumer(7, 2, 2);
+    const auto given = turn();
+    ASSERT_TRUE(queue->extend(id, {given[0].offset, given[0].token}, 60s, now));
+    queue->detach(id, now);
+    pass(11s);
+    turn();
+    EXPECT_EQ(queue->depth().in_flight, 1U);
+    pass(50s);
+    turn();
+    EXPECT_EQ(queue->depth().in_flight, 0U);
+}
+
+TEST_F(QueueFixture, TheLeaseCapTakesAMessageFromAHandlerThatHangs) {
+    make({.backoff = {.kind = Backoff::Kind::fixed, .min = 0s}, .lease = 10s, .lease_cap = 100s});
+    publish_many(1);
+    const auto id = consumer(7, 1, 1);
+    turn();
+    for (int i = 0; i < 30; ++i) {
+        pass(5s);
+        queue->heard(id, now);
+        turn();
+    }
+    const auto lost_leases = queue->take_lost();
+    ASSERT_THAT(lost_leases, SizeIs(1));
+    EXPECT_EQ(lost_leases[0].first, id);
+    EXPECT_EQ(queue->counters().expired_leases, 1U);
+}
+
+TEST_F(QueueFixture, ResumeKeepsWhatIsHeldAndGivesBackTheRestUncharged) {
+    make();
+    publish_many(3);
+    const auto id = consumer(7, 1, 3);
+    const auto given = turn();
+    queue->detach(id, now);
+    pass(1s);
+    const auto again = consumer(7, 1, 3, {{given[1].offset, given[1].token}});
+    EXPECT_EQ(again, id);
+    EXPECT_THAT(lost, IsEmpty());
+    EXPECT_EQ(queue->depth().in_flight, 1U);
+    commit();
+    turn();
+    commit();
+    const auto back = turn();
+    EXPECT_THAT(offsets(back), ElementsAre(1, 3));
+    EXPECT_EQ(back[0].attempt, 1U);
+    EXPECT_TRUE(settle(given[1], Verdict::ack));
+}
+
+TEST_F(QueueFixture, ASettleThatIsRepeatedAfterAResumeIsNotStale) {
+    make();
+    publish_many(1);
+    const auto id = consumer(7);
+    const auto given = turn();
+    EXPECT_TRUE(settle(given[0], Verdict::nack, 10s));
+    queue->detach(id, now);
+    consumer(7, 1, 1, {{given[0].offset, given[0].token}});
+    EXPECT_THAT(lost, IsEmpty());
+    EXPECT_TRUE(settle(given[0], Verdict::nack, 10s));
+    EXPECT_EQ(queue->counters().nacked, 1U) << "applied once";
+}
+
+TEST_F(QueueFixture, ByeGivesBackAtOnce) {
+    make();
+    publish_many(2);
+    const auto id = consumer(7);
+    turn();
+    queue->leave(id, now);
+    EXPECT_EQ(queue->depth().in_flight, 0U);
+    EXPECT_EQ(queue->depth().consumers, 0U);
+}
+
+TEST_F(QueueFixture, AckedBeforeItsCommitTheBodyIsNotWritten) {
+    make();
+    publish_many(2);
+    consumer(7);
+    const auto given = turn();
+    settle(given[0], Verdict::ack);
+    commit();
+    ASSERT_EQ(last.appends.size(), 1U);
+    EXPECT_EQ(last.appends[0].offset, 2U);
+    EXPECT_EQ(last.next_offset, 3U);
+    ASSERT_EQ(last.watermarks.size(), 1U);
+    EXPECT_EQ(last.watermarks[0].sequence, 2U) << "the watermark is written all the same";
+    EXPECT_THAT(last.settled, IsEmpty());
+}
+
+TEST_F(QueueFixture, StoredIsSaidOnlyAfterTheCommit) {
+    make();
+    publish_many(2);
+    auto batch = queue->gather(now);
+    publish_many(1);
+    EXPECT_EQ(producer->stored, 0U);
+    queue->committed();
+    EXPECT_EQ(producer->stored, 2U);
+    EXPECT_EQ(producer->decided, 3U);
+}
+
+TEST_F(QueueFixture, ARestartKeepsLeasesAttemptsAndBackoff) {
+    const QueuePolicy policy{.backoff = {.kind = Backoff::Kind::fixed, .min = 5s}, .lease = 30s};
+    make(policy);
+    publish_many(3);
+    consumer(7, 1, 2);
+    const auto given = turn();
+    settle(given[0], Verdict::nack);
+    commit();
+    restart(policy);
+    consumer(8, 1, 10);
+    turn();
+    commit();
+    EXPECT_THAT(offsets(turn()), ElementsAre(3)) << "the first waits, the second is still worked on";
+    const auto same = consumer(7, 1, 2, {{given[1].offset, given[1].token}});
+    EXPECT_THAT(lost, IsEmpty());
+    EXPECT_TRUE(queue->settle(same, {given[1].offset, given[1].token, Verdict::ack, {}, {}}, now));
+    pass(6s);
+    turn();
+    commit();
+    const auto retried = turn();
+    ASSERT_THAT(offsets(retried), ElementsAre(1));
+    EXPECT_EQ(retried[0].attempt, 2U);
+}
+
+TEST_F(QueueFixture, ADeliveryTheRestartForgotIsAdopted) {
+    make();
+    publish_many(2);
+    commit();
+    consumer(7, 1, 1);
+    const auto given = turn();  // not committed: this life ends before
+    restart();
+    const auto id = consumer(7, 1, 1, {{given[0].offset, given[0].token}});
+    EXPECT_THAT(lost, IsEmpty());
+    EXPECT_THAT(turn(), IsEmpty()) << "it is still worked on";
+    EXPECT_TRUE(queue->settle(id, {given[0].offset, given[0].token, Verdict::ack, {}, {}}, now));
+}
+
+TEST_F(QueueFixture, AMessageThatDiedUnstoredIsNotTakenForAnother) {
+    make();
+    publish_many(1);
+    commit();
+    publish_many(1);
+    consumer(7, 2, 2);
+    const auto given = turn();
+    ASSERT_THAT(offsets(given), ElementsAre(1, 2));
+    restart();  // the second was delivered ahead of its commit
+    publish_many(1);
+    consumer(7, 2, 0, {{1, given[0].token}, {2, given[1].token}});
+    ASSERT_THAT(lost, SizeIs(1));
+    EXPECT_EQ(lost[0].offset, 2U);
+    consumer(8);
+    const auto again = turn();
+    ASSERT_THAT(again, SizeIs(1));
+    EXPECT_GT(again[0].offset, 2U);
+}
+
+TEST_F(QueueFixture, ABacklogBeyondTheWindowIsReadOn) {
+    make();
+    const int many = static_cast<int>(defaults::window_messages) + 5000;
+    for (int i = 0; i < many; ++i) {
+        publish_many(1);
+        if (i % 1000 == 999) commit();
+    }
+    commit();
+    const auto id = consumer(7, 1, 1000);
+    Offset expected = 1;
+    for (int rounds = 0; rounds < 1000 && expected <= static_cast<Offset>(many); ++rounds) {
+        for (const auto& one : turn()) {
+            ASSERT_EQ(one.offset, expected++);
+            ASSERT_TRUE(settle(one, Verdict::ack));
+        }
+        commit();
+    }
+    EXPECT_EQ(expected, static_cast<Offset>(many) + 1);
+    EXPECT_EQ(queue->messages(), 0U);
+    EXPECT_TRUE(stored.empty());
+    static_cast<void>(id);
+}
+
+TEST_F(QueueFixture, RedriveReturnsItUnderANewOffsetAndOnlyOnce) {
+    make();
+    publish_many(1);
+    consumer(7);
+    settle(turn()[0], Verdict::reject, {}, "bad");
+    commit();
+    const auto letter = dead[1];
+    EXPECT_TRUE(queue->redrive(letter, now));
+    EXPECT_FALSE(queue->redrive(letter, now));
+    EXPECT_FALSE(queue->purge(letter, now));
+    commit();
+    EXPECT_THAT(offsets(turn()), ElementsAre(2));
+    EXPECT_EQ(queue->depth().dead, 0U);
+}
+
+TEST_F(QueueFixture, ALongTaskIsNotInTheWayOfAFreeConsumer) {
+    make();
+    publish_many(3);
+    const auto slow = consumer(7, 1, 3);
+    EXPECT_THAT(turn(), SizeIs(3));
+    consumer(8, 1, 3);
+    turn();
+    EXPECT_THAT(recalls, IsEmpty()) << "it may be about to finish";
+    EXPECT_EQ(queue->next_deadline(), now.mono + 10ms);
+    pass(10ms);
+    turn();
+    ASSERT_THAT(recalls, SizeIs(1));
+    EXPECT_EQ(recalls[0].consumer, slow);
+    EXPECT_EQ(recalls[0].count, 1U);
+}
+
+TEST_F(QueueFixture, MemoryHomesBoundMessagesAndSaySettled) {
+    make({.max_messages = 10}, false);
+    publish_many(4);
+    EXPECT_EQ(queue->free_messages(), 6U);
+    consumer(7);
+    for (const auto& one : turn()) settle(one, Verdict::ack);
+    std::vector<SequenceRange> said;
+    queue->take_settled([&](Producer&, const std::vector<SequenceRange>& news) { said = news; });
+    EXPECT_THAT(said, ElementsAre(SequenceRange{1, 4}));
+    EXPECT_THAT(producer->done.above(2), ElementsAre(SequenceRange{3, 4}));
+}
+
+TEST_F(QueueFixture, DamageIsReportedAndTheRestServed) {
+    make();
+    publish_many(3);
+    commit();
+    const auto id = consumer(7, 1, 1);
+    settle(turn()[0], Verdict::release);
+    commit();
+    store::ReadResult result{.topic = "q", .next = 1};
+    result.damage.push_back({"q", {1, 2}, 2, "checksum"});
+    queue->loaded(std::move(result), now);
+    EXPECT_EQ(events.back().kind, Event::Kind::damaged);
+    EXPECT_EQ(queue->messages(), 1U);
+    queue->set_window(id, 10, 1000);
+    turn();
+    commit();
+    EXPECT_EQ(queue->depth().in_flight + queue->depth().ready, 1U);
+}
+
+TEST(SequenceSet, JoinsNeighbours) {
+    SequenceSet set;
+    set.add({5, 6});
+    set.add({1, 2});
+    set.add({3, 4});
+    EXPECT_THAT(set.above(0), ElementsAre(SequenceRange{1, 6}));
+    set.add({9, 9});
+    EXPECT_THAT(set.above(3), ElementsAre(SequenceRange{4, 6}, SequenceRange{9, 9}));
+    EXPECT_THAT(set.above(9), IsEmpty());
+}
+
+}  // namespace
+}  // namespace posthorn::queue
