@@ -1,0 +1,51 @@
+// The example of README.md: one program that is producer or worker of a queue at a node.
+#include <cstdlib>
+#include <exception>
+#include <iostream>
+#include <string_view>
+
+#include <posthorn/work_queue.hpp>
+
+namespace wq = posthorn::work_queue;
+using namespace std::chrono_literals;
+
+struct EncodeJob {
+    std::string path, profile;
+    MSGPACK_DEFINE_MAP(path, profile)
+};
+
+namespace {
+
+constexpr const char* node = "tcp://127.0.0.1:5757";
+
+bool produce() {
+    posthorn::Context context;
+    wq::Producer jobs{context, "encode", posthorn::at(node)};
+    wq::Ticket ticket = jobs.send(EncodeJob{"cat.mov", "720p"});
+    return ticket.wait(5s) == posthorn::Status::ok;  // it is on the node's disk now
+}
+
+bool work() {
+    posthorn::Context context;
+    wq::Worker worker{context, "encode", posthorn::at(node), {.concurrency = 4}};
+    const auto encode = [](const EncodeJob& job, posthorn::Delivery&) {  // return: done; throw: try again later
+        std::cout << job.path << " as " << job.profile << std::endl;
+    };
+    return worker.run(encode, wq::until_signal()) == posthorn::Status::ok;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    try {
+        const std::string_view role = argc > 1 ? argv[1] : "";
+        if (role != "produce" && role != "work") {
+            std::cerr << "usage: encode produce|work, with a node at " << node << '\n';
+            return EXIT_FAILURE;
+        }
+        return (role == "produce" ? produce() : work()) ? EXIT_SUCCESS : EXIT_FAILURE;
+    } catch (const std::exception& error) {
+        std::cerr << error.what() << '\n';
+        return EXIT_FAILURE;
+    }
+}
