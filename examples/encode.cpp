@@ -18,20 +18,19 @@ namespace {
 
 constexpr const char* node = "tcp://127.0.0.1:5757";
 
-bool produce() {
-    posthorn::Context context;
+bool produce(posthorn::Context& context) {
     wq::Producer jobs{context, "encode", posthorn::at(node)};
-    wq::Ticket ticket = jobs.send(EncodeJob{"cat.mov", "720p"});
-    return ticket.wait(5s) == posthorn::Status::ok;  // it is on the node's disk now
+    const wq::Ticket ticket = jobs.send(EncodeJob{"cat.mov", "720p"});
+    const bool safe = ticket.wait(5s) == posthorn::Status::ok;  // on the node's disk
+    return safe;
 }
 
-bool work() {
-    posthorn::Context context;
+bool work(posthorn::Context& context) {
     wq::Worker worker{context, "encode", posthorn::at(node), {.concurrency = 4}};
-    const auto encode = [](const EncodeJob& job, posthorn::Delivery&) {  // return: done; throw: try again later
-        std::cout << job.path << " as " << job.profile << std::endl;
-    };
-    return worker.run(encode, wq::until_signal()) == posthorn::Status::ok;
+    const posthorn::Status ended = worker.run([](const EncodeJob& job, posthorn::Delivery&) {
+        std::cout << job.path << " as " << job.profile << std::endl;  // return: done; throw: try again later
+    });
+    return ended == posthorn::Status::ok;
 }
 
 }  // namespace
@@ -43,7 +42,8 @@ int main(int argc, char** argv) {
             std::cerr << "usage: encode produce|work, with a node at " << node << '\n';
             return EXIT_FAILURE;
         }
-        return (role == "produce" ? produce() : work()) ? EXIT_SUCCESS : EXIT_FAILURE;
+        posthorn::Context context;
+        return (role == "produce" ? produce(context) : work(context)) ? EXIT_SUCCESS : EXIT_FAILURE;
     } catch (const std::exception& error) {
         std::cerr << error.what() << '\n';
         return EXIT_FAILURE;
