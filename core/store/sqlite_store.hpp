@@ -14,10 +14,14 @@
 
 namespace posthorn::store {
 
+// A VFS of one's own may answer this sqlite3_file_control() with the bytes it has free, as an sqlite3_int64.
+inline constexpr int free_space_control = 0x504801;
+
 struct SqliteOptions {
-    std::filesystem::path folder;                  // made if missing
-    std::uint64_t min_free = defaults::min_free;   // bytes; free_bytes counts above it
-    std::string vfs;                               // a registered SQLite VFS; empty: the system's
+    std::filesystem::path folder;                 // made if missing
+    std::uint64_t min_free = defaults::min_free;  // bytes; free_bytes counts above it
+    std::string vfs;                              // a registered SQLite VFS, which is the only one to look into the
+                                                  // folder: no lock, no statvfs; empty: the system's
 };
 
 // Throws posthorn::Error when the folder cannot be made or written, is in use by another process (named by pid),

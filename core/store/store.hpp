@@ -38,14 +38,14 @@ struct Append {
 // What is remembered of a message that is neither untouched nor settled. Stored beside its chunk.
 struct Mark {
     Offset offset = 0;
-    std::uint32_t token = 0;      // deliveries so far, released ones included; names the latest lease
-    std::uint16_t attempts = 0;   // charged
-    std::uint16_t deaths = 0;     // consumers that died holding it, not yet charged
-    bool suspect = false;         // to be delivered apart from healthy messages
-    bool isolate = false;         // a suspect to be delivered alone
-    Identity holder;              // incarnation of the consumer that holds it; zero: nobody
-    Wall due{};                   // not before; zero: at once
-    Wall first_failure{};         // zero: never failed
+    std::uint32_t token = 0;     // deliveries so far, released ones included; names the latest lease
+    std::uint16_t attempts = 0;  // charged
+    std::uint16_t deaths = 0;    // consumers that died holding it, not yet charged
+    bool suspect = false;        // to be delivered apart from healthy messages
+    bool isolate = false;        // a suspect to be delivered alone
+    Identity holder;             // incarnation of the consumer that holds it; zero: nobody
+    Wall due{};                  // not before; zero: at once
+    Wall first_failure{};        // zero: never failed
     friend bool operator==(const Mark&, const Mark&) = default;
 };
 
@@ -55,9 +55,9 @@ enum class Reason : std::uint8_t { rejected = 1, max_attempts = 2, expired = 3, 
 
 // Why and how a message was given up. Leaves the topic and enters the dead letters in one commit.
 struct DeadLetter {
-    Offset offset = 0;     // where it stood; also its id among the topic's dead letters
+    Offset offset = 0;  // where it stood; also its id among the topic's dead letters
     Reason reason = Reason::rejected;
-    std::string text;      // the handler's words, at most 1 KiB
+    std::string text;  // the handler's words, at most 1 KiB
     std::uint32_t attempts = 0;
     Wall first_failure{};
     Wall last_failure{};
@@ -94,17 +94,17 @@ struct Redrive {
 
 // All that changes in one topic in one commit. The parts take effect in the order of the members.
 struct TopicBatch {
-    std::string topic;                    // created when new
-    Wall accepted_at{};                   // the host's stamp on everything appended here
-    Offset next_offset = 1;               // after this batch
-    std::vector<Append> appends;          // ascending offsets; what is missing between them was settled before it was stored
-    std::vector<OffsetRange> settled;     // of earlier batches, ascending, disjoint
-    std::vector<Mark> marks;              // replaces what was known of that message
-    std::vector<DeadLetter> dead;         // of this or earlier batches
+    std::string topic;            // created when new
+    Wall accepted_at{};           // the host's stamp on everything appended here
+    Offset next_offset = 1;       // after this batch
+    std::vector<Append> appends;  // ascending offsets; what is missing between them was settled before it was stored
+    std::vector<OffsetRange> settled;  // of earlier batches, ascending, disjoint
+    std::vector<Mark> marks;           // replaces what was known of that message
+    std::vector<DeadLetter> dead;      // of this or earlier batches
     std::vector<Redrive> redrives;
-    std::vector<Offset> purged;           // dead letters that go for good
-    std::vector<Watermark> watermarks;    // replace
-    std::vector<Identity> forgotten;      // watermarks that go
+    std::vector<Offset> purged;         // dead letters that go for good
+    std::vector<Watermark> watermarks;  // replace
+    std::vector<Identity> forgotten;    // watermarks that go
 
     [[nodiscard]] bool empty() const noexcept {
         return appends.empty() && settled.empty() && marks.empty() && dead.empty() && redrives.empty() &&
@@ -114,17 +114,17 @@ struct TopicBatch {
 
 struct Read {
     std::string topic;
-    Offset from = 1;               // unsettled messages from here on ...
-    Offset to = 0;                 // ... up to and including here
+    Offset from = 1;  // unsettled messages from here on ...
+    Offset to = 0;    // ... up to and including here
     std::size_t max_messages = 0;
-    std::size_t max_bytes = 0;     // of envelopes; one message is always given
-    bool bodies = true;            // false: marks and sizes only
+    std::size_t max_bytes = 0;  // of envelopes; one message is always given
+    bool bodies = true;         // false: marks and sizes only
 };
 
 struct StoredMessage {
     Offset offset = 0;
-    Slice envelope;                // empty when not asked for
-    std::uint32_t size = 0;        // bytes of the envelope
+    Slice envelope;          // empty when not asked for
+    std::uint32_t size = 0;  // bytes of the envelope
     std::uint16_t redrives = 0;
     bool maybe_duplicate = false;
     Wall accepted_at{};
@@ -151,7 +151,7 @@ struct ReadDead {
     std::string topic;
     Offset from = 0;
     std::size_t max = 1000;
-    std::uint64_t ticket = 0;    // given back, so that the asker knows its answer
+    std::uint64_t ticket = 0;  // given back, so that the asker knows its answer
 };
 
 struct ReadDeadResult {
@@ -180,19 +180,20 @@ struct Outcome {
     std::string text;                 // what happened, to which file, and what to do
     std::vector<ReadResult> reads;
     std::vector<ReadDeadResult> dead_reads;
+    std::vector<Damage> damage;             // found by the commit or among dead letters; reads carry their own
     std::uint64_t free_bytes = UINT64_MAX;  // left for messages after the job; UINT64_MAX: not bounded by a disk
 };
 
 struct RecoveredTopic {
     std::string topic;
     Offset next_offset = 1;
-    Offset first = 1;               // nothing unsettled below
-    Offset marked = 0;              // no marks above
-    std::uint64_t messages = 0;     // unsettled
-    std::uint64_t bytes = 0;        // of their envelopes
+    Offset first = 1;            // nothing unsettled below
+    Offset marked = 0;           // no marks above
+    std::uint64_t messages = 0;  // unsettled
+    std::uint64_t bytes = 0;     // of their envelopes
     std::uint64_t dead = 0;
     std::uint64_t dead_bytes = 0;
-    Wall oldest{};                  // when the first unsettled one was accepted; zero: none
+    Wall oldest{};  // when the first unsettled one was accepted; zero: none
     std::vector<Watermark> watermarks;
 };
 

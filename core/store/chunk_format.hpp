@@ -1,0 +1,53 @@
+// How a chunk is written down: a header (what lies where in the body) and a state (what became of it), both msgpack
+// values in a row with a CRC32C behind them; docs/storage.md has them field by field. The header's CRC covers the
+// body as well, through the body's own CRC in it. Decoding never throws and allocates at most a chunk.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "store/chunk.hpp"
+
+namespace posthorn::store {
+
+inline constexpr std::uint64_t chunk_version = 1;
+
+[[nodiscard]] std::uint32_t crc32c(std::string_view bytes) noexcept;
+
+// Appends the CRC32C of what is there; and the other way round: empty when it does not fit.
+void seal(std::string& bytes);
+[[nodiscard]] std::optional<std::string_view> unseal(std::string_view bytes) noexcept;
+
+// What is in front in a header: enough for recovery and for chunks that go whole.
+struct HeaderSummary {
+    std::uint64_t topic = 0;
+    std::uint64_t body = 0;  // row of the body
+    Offset first = 0;
+    Offset last = 0;
+    std::uint64_t messages = 0;
+    std::uint32_t body_size = 0;
+    std::uint32_t body_crc = 0;
+    Wall accepted_at{};  // of the first message
+};
+
+// The same of a state.
+struct StateSummary {
+    std::uint64_t messages = 0;  // in the chunk, settled or not
+    std::uint64_t settled = 0;
+    std::uint64_t settled_bytes = 0;
+    Offset first_live = 0;
+    Offset last_marked = 0;  // 0: none
+};
+
+[[nodiscard]] std::string encode_header(const Chunk& chunk, std::uint64_t topic, std::uint64_t body,
+                                        std::uint32_t body_crc);
+[[nodiscard]] std::optional<HeaderSummary> read_summary(std::string_view header) noexcept;
+[[nodiscard]] std::optional<Chunk> decode_header(std::string_view header);
+
+[[nodiscard]] std::string encode_state(Chunk& chunk);  // drops marks that no longer matter first
+[[nodiscard]] std::optional<StateSummary> read_state_summary(std::string_view state) noexcept;
+[[nodiscard]] bool decode_state(std::string_view state, Chunk& chunk);
+
+}  // namespace posthorn::store

@@ -1,0 +1,147 @@
+#include "store/database.hpp"
+
+#include <algorithm>
+#include <limits>
+
+namespace posthorn::store {
+
+namespace {
+
+int count_log_pages(void* counter, sqlite3* /*db*/, const char* /*name*/, int pages) {
+    *static_cast<std::size_t*>(counter) = static_cast<std::size_t>(pages);
+    return SQLITE_OK;
+}
+
+}  // namespace
+
+Database::Database(const std::string& path, const std::string& vfs) : path_(path) {
+    const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
+    const int code = sqlite3_open_v2(path.c_str(), &db_, flags, vfs.empty() ? nullptr : vfs.c_str());
+    if (code != SQLITE_OK) {
+        const std::string what = db_ != nullptr ? sqlite3_errmsg(db_) : sqlite3_errstr(code);
+        close();
+        throw SqlError(code, what);
+    }
+    sqlite3_wal_hook(db_, count_log_pages, &log_pages_);  // also ends SQLite's own checkpoints
+}
+
+Database::~Database() {
+    close();
+}
+
+void Database::close() noexcept {
+    // Fails only while statements are open; those are members of whoever owns the database and go first.
+    sqlite3_close(db_);
+    db_ = nullptr;
+}
+
+void Database::check(int code) const {
+    if (code == SQLITE_OK || code == SQLITE_ROW || code == SQLITE_DONE) return;
+    throw SqlError(code, std::string(sqlite3_errmsg(db_)) + " (SQLite code " + std::to_string(code) + ")");
+}
+
+void Database::execute(const char* sql) {
+    check(sqlite3_exec(db_, sql, nullptr, nullptr, nullptr));
+}
+
+std::int64_t Database::integer(const char* sql) {
+    Statement statement(*this, sql);
+    Query query(statement);
+    return query.step() ? query.signed_at(0) : 0;
+}
+
+std::string Database::text(const char* sql) {
+    Statement statement(*this, sql);
+    Query query(statement);
+    return query.step() ? std::string(query.bytes_at(0)) : std::string();
+}
+
+void Database::leave_log_alone() noexcept {
+    sqlite3_db_config(db_, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
+}
+
+void Database::checkpoint() {
+    check(sqlite3_wal_checkpoint_v2(db_, nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr));
+    log_pages_ = 0;
+}
+
+Transaction::Transaction(Database& db) : db_(db) {
+    db_.execute("BEGIN IMMEDIATE");
+}
+
+Transaction::~Transaction() {
+    // SQLite rolls back by itself after some errors; then there is nothing left to do. A rollback that fails leaves
+    // nothing behind either: what was not committed is not in the file.
+    if (open_ && sqlite3_get_autocommit(db_.handle()) == 0) {
+        sqlite3_exec(db_.handle(), "ROLLBACK", nullptr, nullptr, nullptr);
+    }
+}
+
+void Transaction::commit() {
+    db_.execute("COMMIT");
+    open_ = false;
+}
+
+Statement::Statement(Database& db, const char* sql) : db_(db) {
+    db.check(sqlite3_prepare_v3(db.handle(), sql, -1, SQLITE_PREPARE_PERSISTENT, &statement_, nullptr));
+}
+
+Statement::~Statement() {
+    sqlite3_finalize(statement_);
+}
+
+Query::~Query() {
+    sqlite3_reset(statement_);  // repeats the error of the last step, which has been thrown
+    sqlite3_clear_bindings(statement_);
+}
+
+Query& Query::integer(std::uint64_t value) {
+    constexpr std::uint64_t most = std::numeric_limits<std::int64_t>::max();
+    return signed_integer(static_cast<std::int64_t>(std::min(value, most)));
+}
+
+Query& Query::signed_integer(std::int64_t value) {
+    db_.check(sqlite3_bind_int64(statement_, next_++, value));
+    return *this;
+}
+
+Query& Query::bytes(std::string_view value) {
+    // A null pointer would bind NULL.
+    db_.check(sqlite3_bind_blob64(statement_, next_++, value.empty() ? "" : value.data(), value.size(), SQLITE_STATIC));
+    return *this;
+}
+
+Query& Query::text(std::string_view value) {
+    db_.check(sqlite3_bind_text64(statement_, next_++, value.empty() ? "" : value.data(), value.size(), SQLITE_STATIC,
+                                  SQLITE_UTF8));
+    return *this;
+}
+
+bool Query::step() {
+    const int code = sqlite3_step(statement_);
+    db_.check(code);
+    return code == SQLITE_ROW;
+}
+
+std::uint64_t Query::integer_at(int column) const noexcept {
+    return static_cast<std::uint64_t>(signed_at(column));
+}
+
+std::int64_t Query::signed_at(int column) const noexcept {
+    return sqlite3_column_int64(statement_, column);
+}
+
+bool Query::null_at(int column) const noexcept {
+    return sqlite3_column_type(statement_, column) == SQLITE_NULL;
+}
+
+std::string_view Query::bytes_at(int column) const {
+    const auto* data = static_cast<const char*>(sqlite3_column_blob(statement_, column));
+    if (data == nullptr) {
+        if (sqlite3_errcode(db_.handle()) == SQLITE_NOMEM) db_.check(SQLITE_NOMEM);
+        return {};
+    }
+    return {data, static_cast<std::size_t>(sqlite3_column_bytes(statement_, column))};
+}
+
+}  // namespace posthorn::store

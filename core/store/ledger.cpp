@@ -1,0 +1,199 @@
+#include "store/ledger.hpp"
+
+#include <utility>
+
+#include "envelope/wire.hpp"
+#include "store/chunk_format.hpp"
+
+namespace posthorn::store {
+
+namespace {
+
+std::int64_t ticks(Wall at) {
+    return at.time_since_epoch().count();
+}
+Wall wall(std::int64_t milliseconds) {
+    return Wall{WallClock::duration{milliseconds}};
+}
+
+// The whole watermark, sealed: a wrong one would make us call a new message a duplicate.
+std::string encode(const Watermark& watermark) {
+    std::string bytes;
+    wire::Writer out(bytes);
+    out.binary(watermark.producer.view()).unsigned_integer(watermark.sequence).integer(ticks(watermark.seen));
+    out.array(static_cast<std::uint32_t>(watermark.refusals.size()));
+    for (const Refusal& refusal : watermark.refusals) {
+        out.unsigned_integer(refusal.sequence).string(refusal.code).string(refusal.text);
+    }
+    seal(bytes);
+    return bytes;
+}
+
+std::optional<Watermark> decode(std::string_view record) {
+    const auto content = unseal(record);
+    if (!content) return std::nullopt;
+    wire::Reader in(*content);
+    Watermark watermark;
+    if (!Identity::from_bytes(in.binary(), watermark.producer)) return std::nullopt;
+    watermark.sequence = in.unsigned_integer();
+    watermark.seen = wall(in.integer());
+    for (std::uint32_t left = in.array(); left != 0 && in.ok(); --left) {
+        Refusal& refusal = watermark.refusals.emplace_back();
+        refusal.sequence = in.unsigned_integer();
+        refusal.code = in.string();
+        refusal.text = in.string();
+    }
+    if (!in.ok() || !in.at_end()) return std::nullopt;
+    return watermark;
+}
+
+}  // namespace
+
+Ledger::Ledger(Database& db)
+    : db_(db),
+      select_topics_(db, "SELECT name, id, next_offset, dead, dead_bytes FROM topic"),
+      insert_topic_(db, "INSERT INTO topic(name, next_offset, dead, dead_bytes) VALUES(?,1,0,0)"),
+      update_topic_(db, "UPDATE topic SET next_offset=?, dead=?, dead_bytes=? WHERE id=?"),
+      insert_dead_(db,
+                   "REPLACE INTO dead_letter(topic, \"offset\", reason, text, attempts, first_failure, last_failure, "
+                   "consumer, redrives, crc, envelope) VALUES(?,?,?,?,?,?,?,?,?,?,?)"),
+      select_dead_(db,
+                   "SELECT \"offset\", reason, text, attempts, first_failure, last_failure, consumer, redrives, crc, "
+                   "envelope FROM dead_letter WHERE topic=? AND \"offset\"=?"),
+      select_dead_from_(db,
+                        "SELECT \"offset\", reason, text, attempts, first_failure, last_failure, consumer, redrives, "
+                        "crc, envelope FROM dead_letter WHERE topic=? AND \"offset\">=? ORDER BY \"offset\" LIMIT 1"),
+      delete_dead_(db, "DELETE FROM dead_letter WHERE topic=? AND \"offset\"=?"),
+      insert_damaged_(db,
+                      "INSERT INTO damaged(topic, first, last, messages, what, header) "
+                      "SELECT topic, \"offset\", \"offset\", 1, 'dead letter damaged', envelope FROM dead_letter "
+                      "WHERE topic=? AND \"offset\"=?"),
+      put_producer_(db, "REPLACE INTO producer(topic, id, sequence, seen, record) VALUES(?,?,?,?,?)"),
+      delete_producer_(db, "DELETE FROM producer WHERE topic=? AND id=?"),
+      select_producers_(db, "SELECT id, record FROM producer WHERE topic=? ORDER BY id") {}
+
+void Ledger::reload() {
+    topics_.clear();
+    Query query(select_topics_);
+    while (query.step()) {
+        topics_[std::string(query.bytes_at(0))] = {query.integer_at(1), query.integer_at(2), query.integer_at(3),
+                                                   query.integer_at(4), false};
+    }
+}
+
+const TopicRow* Ledger::find(const std::string& topic) const {
+    const auto found = topics_.find(topic);
+    return found == topics_.end() ? nullptr : &found->second;
+}
+
+std::string Ledger::name_of(TopicId id) const {
+    for (const auto& [name, topic] : topics_) {
+        if (topic.id == id) return name;
+    }
+    return "topic " + std::to_string(id);  // only if the file has lost the topic's own row
+}
+
+TopicRow& Ledger::topic(const std::string& name) {
+    const auto found = topics_.find(name);
+    if (found != topics_.end()) return found->second;
+    Query(insert_topic_).text(name).run();
+    TopicRow& topic = topics_[name];
+    topic.id = static_cast<TopicId>(sqlite3_last_insert_rowid(db_.handle()));
+    return topic;
+}
+
+void Ledger::write(TopicRow& topic) {
+    if (!topic.changed) return;
+    Query(update_topic_)
+        .integer(topic.next_offset)
+        .integer(topic.dead)
+        .integer(topic.dead_bytes)
+        .integer(topic.id)
+        .run();
+    topic.changed = false;
+}
+
+void Ledger::bury(TopicRow& topic, const DeadLetter& letter, std::string_view envelope, std::uint16_t redrives) {
+    Query row(insert_dead_);
+    row.integer(topic.id).integer(letter.offset).text(to_string(letter.reason)).text(letter.text);
+    row.integer(letter.attempts).signed_integer(ticks(letter.first_failure)).signed_integer(ticks(letter.last_failure));
+    row.text(letter.consumer).integer(redrives).integer(crc32c(envelope)).bytes(envelope).run();
+    ++topic.dead;
+    topic.dead_bytes += envelope.size();
+    topic.changed = true;
+}
+
+void Ledger::purge(TopicRow& topic, Offset dead) {
+    const auto found = dead_letter(topic, dead);
+    if (!found) return;
+    Query(delete_dead_).integer(topic.id).integer(dead).run();
+    --topic.dead;
+    topic.dead_bytes -= found->letter.envelope.size();
+    topic.changed = true;
+}
+
+Ledger::Found Ledger::read_dead_letter(const Query& row) {
+    Found found;
+    DeadLetter& record = found.letter.record;
+    record.offset = row.integer_at(0);
+    const auto reason = reason_from(row.bytes_at(1));
+    record.reason = reason.value_or(Reason::rejected);
+    record.text = row.bytes_at(2);
+    record.attempts = static_cast<std::uint32_t>(row.integer_at(3));
+    record.first_failure = wall(row.signed_at(4));
+    record.last_failure = wall(row.signed_at(5));
+    record.consumer = row.bytes_at(6);
+    found.letter.redrives = static_cast<std::uint16_t>(row.integer_at(7));
+    const std::string_view envelope = row.bytes_at(9);
+    found.damaged = !reason || crc32c(envelope) != row.integer_at(8);
+    found.letter.envelope = Slice(std::string(envelope));
+    return found;
+}
+
+std::optional<Ledger::Found> Ledger::dead_letter(const TopicRow& topic, Offset dead) {
+    Query query(select_dead_);
+    query.integer(topic.id).integer(dead);
+    if (!query.step()) return std::nullopt;
+    return read_dead_letter(query);
+}
+
+std::optional<Ledger::Found> Ledger::next_dead_letter(TopicId topic, Offset from) {
+    Query query(select_dead_from_);
+    query.integer(topic).integer(from);
+    if (!query.step()) return std::nullopt;
+    return read_dead_letter(query);
+}
+
+void Ledger::set_dead_letter_aside(TopicRow& topic, const Found& found) {
+    const Offset dead = found.letter.record.offset;
+    Query(insert_damaged_).integer(topic.id).integer(dead).run();
+    purge(topic, dead);
+}
+
+void Ledger::put(const TopicRow& topic, const Watermark& watermark) {
+    const std::string record = encode(watermark);
+    Query row(put_producer_);
+    row.integer(topic.id).bytes(watermark.producer.view()).integer(watermark.sequence);
+    row.signed_integer(ticks(watermark.seen)).bytes(record).run();
+}
+
+void Ledger::forget(const TopicRow& topic, const Identity& producer) {
+    Query(delete_producer_).integer(topic.id).bytes(producer.view()).run();
+}
+
+std::vector<Watermark> Ledger::watermarks(TopicId topic, std::size_t& damaged) {
+    std::vector<Watermark> watermarks;
+    Query query(select_producers_);
+    query.integer(topic);
+    while (query.step()) {
+        auto watermark = decode(query.bytes_at(1));
+        if (watermark && watermark->producer.view() == query.bytes_at(0)) {
+            watermarks.push_back(std::move(*watermark));
+        } else {
+            ++damaged;
+        }
+    }
+    return watermarks;
+}
+
+}  // namespace posthorn::store

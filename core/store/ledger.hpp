@@ -1,0 +1,71 @@
+// The rows of their own, kept for what is rare or worth reading: topics, dead letters, producers' watermarks.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "store/database.hpp"
+#include "store/store.hpp"
+#include "store/upkeep_plan.hpp"
+
+namespace posthorn::store {
+
+struct TopicRow {
+    TopicId id = 0;
+    Offset next_offset = 1;
+    std::uint64_t dead = 0;
+    std::uint64_t dead_bytes = 0;
+    bool changed = false;  // the file has other values
+};
+
+class Ledger {
+public:
+    explicit Ledger(Database& db);
+
+    void reload();  // topics, from the file: at the start and after a rollback
+    [[nodiscard]] const std::map<std::string, TopicRow>& topics() const noexcept { return topics_; }
+    [[nodiscard]] const TopicRow* find(const std::string& topic) const;
+    [[nodiscard]] std::string name_of(TopicId id) const;
+    TopicRow& topic(const std::string& name);  // made when new
+    void write(TopicRow& topic);               // if it has changed
+
+    void bury(TopicRow& topic, const DeadLetter& letter, std::string_view envelope, std::uint16_t redrives);
+    void purge(TopicRow& topic, Offset dead);
+    // Nothing: there is none. A damaged envelope comes back empty, `damaged` set.
+    struct Found {
+        StoredDeadLetter letter;
+        bool damaged = false;
+    };
+    std::optional<Found> dead_letter(const TopicRow& topic, Offset dead);
+    std::optional<Found> next_dead_letter(TopicId topic, Offset from);
+    void set_dead_letter_aside(TopicRow& topic, const Found& found);
+
+    void put(const TopicRow& topic, const Watermark& watermark);
+    void forget(const TopicRow& topic, const Identity& producer);
+    // Ascending by producer. Those that cannot be read are left out and counted.
+    std::vector<Watermark> watermarks(TopicId topic, std::size_t& damaged);
+
+private:
+    static Found read_dead_letter(const Query& row);
+
+    Database& db_;
+    std::map<std::string, TopicRow> topics_;
+
+    Statement select_topics_;
+    Statement insert_topic_;
+    Statement update_topic_;
+    Statement insert_dead_;
+    Statement select_dead_;
+    Statement select_dead_from_;
+    Statement delete_dead_;
+    Statement insert_damaged_;
+    Statement put_producer_;
+    Statement delete_producer_;
+    Statement select_producers_;
+};
+
+}  // namespace posthorn::store

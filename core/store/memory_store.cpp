@@ -1,0 +1,170 @@
+#include "store/memory_store.hpp"
+
+#include <map>
+#include <memory>
+#include <utility>
+
+#include "store/chunk.hpp"
+#include "store/gathering.hpp"
+
+namespace posthorn::store {
+
+namespace {
+
+// Chunks smaller than this are not worth repacking for what they hold on to.
+constexpr std::uint32_t repack_from = 4096;  // bytes
+
+struct KeptChunk {
+    Chunk chunk;
+    std::shared_ptr<const std::string> body;  // shared with the slices that were read from it
+};
+
+class Topic {
+public:
+    void apply(const TopicBatch& batch) {
+        append(batch);
+        for (const OffsetRange& range : batch.settled) settle(range);
+        for (const DeadLetter& letter : batch.dead) bury(letter);
+        for (const Redrive& redrive : batch.redrives) send_back(redrive, batch.accepted_at);
+        for (const Offset dead : batch.purged) dead_.erase(dead);
+    }
+
+    [[nodiscard]] ReadResult read(const Read& read) const;
+    [[nodiscard]] ReadDeadResult read_dead(const ReadDead& read) const;
+
+private:
+    using Chunks = std::map<Offset, KeptChunk>;  // by first offset; one node per commit batch, not per message
+
+    void append(const TopicBatch& batch);
+    void add(PackedChunk packed) {
+        const Offset first = packed.chunk.first();
+        chunks_.emplace_hint(
+            chunks_.end(), first,
+            KeptChunk{std::move(packed.chunk), std::make_shared<const std::string>(std::move(packed.body))});
+    }
+    template <class Map>
+    static auto at_or_behind(Map& chunks, Offset offset) {  // the chunk that holds `offset`, else the next one
+        auto found = chunks.upper_bound(offset);
+        if (found != chunks.begin() && std::prev(found)->second.chunk.last() >= offset) --found;
+        return found;
+    }
+    void settle(const OffsetRange& range);
+    Chunks::iterator shrink(Chunks::iterator at);
+    void bury(const DeadLetter& letter);
+    void send_back(const Redrive& redrive, Wall accepted_at);
+
+    Chunks chunks_;
+    std::map<Offset, StoredDeadLetter> dead_;
+};
+
+void Topic::append(const TopicBatch& batch) {
+    for (std::size_t next = 0; next < batch.appends.size();) {
+        PackedChunk packed;
+        next = pack(batch, next, packed);
+        add(std::move(packed));
+    }
+}
+
+void Topic::settle(const OffsetRange& range) {
+    auto at = at_or_behind(chunks_, range.first);
+    while (at != chunks_.end() && at->first <= range.last) {
+        Chunk& chunk = at->second.chunk;
+        if (range.first <= chunk.first() && chunk.last() <= range.last) {
+            at = chunks_.erase(at);
+        } else {
+            chunk.settle(range);
+            at = shrink(at);
+        }
+    }
+}
+
+// After a settlement: drops a chunk that is done, repacks one that holds on to much for little. Returns the next one.
+Topic::Chunks::iterator Topic::shrink(Chunks::iterator at) {
+    KeptChunk& kept = at->second;
+    if (kept.chunk.live() == 0) return chunks_.erase(at);
+    if (kept.chunk.body_size() < repack_from || kept.chunk.live_bytes() * 4 > kept.chunk.body_size()) {
+        return std::next(at);
+    }
+    PackedChunk packed;
+    if (!copy_live(kept.chunk, *kept.body, packed)) return std::next(at);  // cannot be: a part of a chunk fits a chunk
+    auto node = chunks_.extract(at++);
+    node.key() = packed.chunk.first();
+    node.mapped() = {std::move(packed.chunk), std::make_shared<const std::string>(std::move(packed.body))};
+    chunks_.insert(at, std::move(node));
+    return at;
+}
+
+void Topic::bury(const DeadLetter& letter) {
+    const auto at = at_or_behind(chunks_, letter.offset);
+    if (at == chunks_.end()) return;
+    Chunk& chunk = at->second.chunk;
+    const std::size_t index = chunk.lower_bound(letter.offset);
+    if (index == chunk.size() || chunk.offset(index) != letter.offset || !chunk.is_live(index)) return;
+    Slice envelope(std::string(chunk.bytes(index, *at->second.body)));
+    dead_.insert_or_assign(letter.offset, StoredDeadLetter{letter, std::move(envelope), chunk.message(index).redrives});
+    chunk.settle({letter.offset, letter.offset});
+    shrink(at);
+}
+
+void Topic::send_back(const Redrive& redrive, Wall accepted_at) {
+    const auto found = dead_.find(redrive.dead);
+    if (found == dead_.end()) return;
+    const StoredDeadLetter& letter = found->second;
+    add(pack_one(redriven(redrive, letter, accepted_at), letter.envelope.view()));
+    dead_.erase(found);
+}
+
+ReadResult Topic::read(const Read& read) const {
+    ReadResult result;
+    result.topic = read.topic;
+    Gathering gathering(read, result);
+    for (auto at = at_or_behind(chunks_, read.from); at != chunks_.end() && at->first <= read.to; ++at) {
+        const auto& body = at->second.body;
+        if (!gathering.take(at->second.chunk, Slice(body, *body))) return result;
+    }
+    gathering.finish();
+    return result;
+}
+
+ReadDeadResult Topic::read_dead(const ReadDead& read) const {
+    ReadDeadResult result;
+    DeadGathering gathering(read, result);
+    for (auto at = dead_.lower_bound(read.from); at != dead_.end(); ++at) {
+        if (!gathering.fits(at->second.envelope.size())) break;
+        result.letters.push_back(at->second);
+    }
+    return result;
+}
+
+class MemoryStore final : public Store {
+public:
+    // A new one is empty, and what marks and watermarks are for is a restart: they end here.
+    Recovery recover() override { return {}; }
+
+    Outcome run(const Job& job) override {
+        for (const TopicBatch& batch : job.batch) topics_[batch.topic].apply(batch);
+        Outcome outcome;
+        for (const Read& read : job.reads) outcome.reads.push_back(topic(read.topic).read(read));
+        for (const ReadDead& read : job.dead_reads) outcome.dead_reads.push_back(topic(read.topic).read_dead(read));
+        return outcome;
+    }
+
+    [[nodiscard]] bool durable() const noexcept override { return false; }
+
+private:
+    [[nodiscard]] const Topic& topic(const std::string& name) const {
+        static const Topic none;
+        const auto found = topics_.find(name);
+        return found == topics_.end() ? none : found->second;
+    }
+
+    std::map<std::string, Topic> topics_;
+};
+
+}  // namespace
+
+std::unique_ptr<Store> make_memory_store() {
+    return std::make_unique<MemoryStore>();
+}
+
+}  // namespace posthorn::store

@@ -1,0 +1,145 @@
+#include "store/recovery.hpp"
+
+#include <algorithm>
+#include <string>
+#include <unordered_map>
+#include <utility>
+
+#include "store/chunk_format.hpp"
+
+namespace posthorn::store {
+
+namespace {
+
+struct Bad {
+    ChunkRow row;
+    std::string what;
+};
+
+class Scan {
+public:
+    Scan(Database& db, UpkeepPlan& plan) : db_(db), plan_(plan) {}
+
+    RecoveredTopic& topic(TopicId id) { return topics_[id]; }
+    [[nodiscard]] const std::vector<Bad>& bad() const noexcept { return bad_; }
+    [[nodiscard]] std::uint64_t chunks() const noexcept { return chunks_; }
+
+    void run() {
+        Statement statement(db_,
+                            "SELECT topic, first, last, messages, bytes, body, header, state "
+                            "FROM chunk LEFT JOIN chunk_state USING(topic, first) ORDER BY topic, first");
+        Query query(statement);
+        while (query.step()) look_at(query);
+    }
+
+private:
+    void look_at(const Query& query) {
+        const ChunkRow row{query.integer_at(0), query.integer_at(1), query.integer_at(2),
+                           query.integer_at(3), query.integer_at(4), query.integer_at(5)};
+        if (topics_.find(row.topic) == topics_.end()) {
+            bad_.push_back({row, "of an unknown topic"});
+            return;
+        }
+        const auto header = read_summary(query.bytes_at(6));
+        if (!header || !matches(*header, row)) {
+            bad_.push_back({row, "header damaged"});
+            return;
+        }
+        StateSummary state;
+        state.messages = row.messages;
+        state.first_live = row.first;
+        if (!query.null_at(7)) {
+            const auto found = read_state_summary(query.bytes_at(7));
+            if (!found || found->messages != row.messages || found->settled >= row.messages ||
+                found->settled_bytes > row.body_size) {
+                bad_.push_back({row, "settlements damaged"});
+                return;
+            }
+            state = *found;
+        }
+        add(row, *header, state);
+    }
+
+    void add(const ChunkRow& row, const HeaderSummary& header, const StateSummary& state) {
+        ++chunks_;
+        RecoveredTopic& topic = topics_.at(row.topic);
+        const std::uint64_t live_bytes = row.body_size - state.settled_bytes;
+        if (topic.messages == 0) {
+            topic.first = state.first_live;
+            topic.oldest = header.accepted_at;
+        }
+        topic.messages += row.messages - state.settled;
+        topic.bytes += live_bytes;
+        topic.marked = std::max(topic.marked, state.last_marked);
+        topic.next_offset = std::max(topic.next_offset, row.last + 1);
+        plan_.created({row.topic, row.first}, row.body_size);
+        if (UpkeepPlan::is_sparse(row.body_size, live_bytes)) plan_.sparse({row.topic, row.first});
+    }
+
+    Database& db_;
+    UpkeepPlan& plan_;
+    std::unordered_map<TopicId, RecoveredTopic> topics_;
+    std::vector<Bad> bad_;
+    std::uint64_t chunks_ = 0;
+};
+
+void set_aside(Database& db, ChunkTable& chunks, const std::vector<Bad>& bad, const Ledger& ledger,
+               Recovery& recovery) {
+    if (bad.empty()) return;
+    Transaction transaction(db);
+    for (const Bad& one : bad) chunks.set_aside(one.row, one.row.messages, one.what);
+    transaction.commit();
+    for (LostChunk& lost : chunks.take_lost()) {
+        recovery.damage.push_back({ledger.name_of(lost.topic), lost.range, lost.messages, std::move(lost.what)});
+    }
+}
+
+// The first chunk of a topic may begin with settled messages, or be made of many by a merge: only its index knows.
+void find_oldest(TopicId id, ChunkTable& chunks, RecoveredTopic& topic) {
+    if (topic.messages == 0) {
+        topic.first = topic.next_offset;
+        return;
+    }
+    const HeldChunk* held = chunks.at_or_behind(id, topic.first);
+    if (held == nullptr) return;
+    const std::size_t index = held->chunk.next_live(0);
+    if (index < held->chunk.size()) topic.oldest = held->chunk.message(index).accepted_at;
+}
+
+}  // namespace
+
+Recovery read_everything(Database& db, Ledger& ledger, ChunkTable& chunks, UpkeepPlan& plan) {
+    Recovery recovery;
+    Scan scan(db, plan);
+    for (const auto& [name, row] : ledger.topics()) {
+        RecoveredTopic& topic = scan.topic(row.id);
+        topic.topic = name;
+        topic.next_offset = row.next_offset;
+        topic.dead = row.dead;
+        topic.dead_bytes = row.dead_bytes;
+    }
+    scan.run();
+    set_aside(db, chunks, scan.bad(), ledger, recovery);
+    std::size_t forgotten = 0;
+    std::uint64_t messages = 0;
+    std::uint64_t dead = 0;
+    for (const auto& [name, row] : ledger.topics()) {
+        RecoveredTopic& topic = scan.topic(row.id);
+        topic.watermarks = ledger.watermarks(row.id, forgotten);
+        find_oldest(row.id, chunks, topic);
+        messages += topic.messages;
+        dead += topic.dead;
+        recovery.topics.push_back(std::move(topic));
+    }
+    recovery.notes.push_back("found " + std::to_string(recovery.topics.size()) + " topics, " +
+                             std::to_string(messages) + " messages in " + std::to_string(scan.chunks()) + " chunks, " +
+                             std::to_string(dead) + " dead letters in " + db.path());
+    if (forgotten != 0) {
+        recovery.notes.push_back(std::to_string(forgotten) +
+                                 " producers' watermarks are damaged and left out: what these producers send again "
+                                 "may come twice");
+    }
+    return recovery;
+}
+
+}  // namespace posthorn::store

@@ -1,0 +1,82 @@
+#include "store/schema.hpp"
+
+#include <string>
+
+#include <posthorn/status.hpp>
+
+namespace posthorn::store {
+
+namespace {
+
+// To change the format: raise format_version, add the step from the version before to check_format() (one
+// transaction, the version included), describe it in docs/storage.md, and keep a file of the old format among the
+// tests.
+constexpr const char* tables = R"(
+CREATE TABLE meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE topic(
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, next_offset INTEGER NOT NULL,
+    dead INTEGER NOT NULL, dead_bytes INTEGER NOT NULL) STRICT;
+CREATE TABLE chunk(
+    topic INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, messages INTEGER NOT NULL,
+    bytes INTEGER NOT NULL, body INTEGER NOT NULL, header BLOB NOT NULL,
+    PRIMARY KEY(topic, first)) STRICT, WITHOUT ROWID;
+CREATE TABLE chunk_state(
+    topic INTEGER NOT NULL, first INTEGER NOT NULL, state BLOB NOT NULL,
+    PRIMARY KEY(topic, first)) STRICT, WITHOUT ROWID;
+CREATE TABLE body(id INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
+CREATE TABLE dead_letter(
+    topic INTEGER NOT NULL, "offset" INTEGER NOT NULL, reason TEXT NOT NULL, text TEXT NOT NULL,
+    attempts INTEGER NOT NULL, first_failure INTEGER NOT NULL, last_failure INTEGER NOT NULL,
+    consumer TEXT NOT NULL, redrives INTEGER NOT NULL, crc INTEGER NOT NULL, envelope BLOB NOT NULL,
+    PRIMARY KEY(topic, "offset")) STRICT, WITHOUT ROWID;
+CREATE TABLE producer(
+    topic INTEGER NOT NULL, id BLOB NOT NULL, sequence INTEGER NOT NULL, seen INTEGER NOT NULL, record BLOB NOT NULL,
+    PRIMARY KEY(topic, id)) STRICT, WITHOUT ROWID;
+CREATE TABLE damaged(
+    id INTEGER PRIMARY KEY, topic INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+    messages INTEGER NOT NULL, what TEXT NOT NULL, body INTEGER, header BLOB, state BLOB) STRICT;
+INSERT INTO meta(key, value) VALUES('format', 1);
+)";
+
+void settings(Database& db) {
+    // Page size and vacuum mode take effect on a new file only; the locking mode must come before the first access to
+    // the log, so that its index stays in our memory and nobody else reads the file meanwhile.
+    db.execute("PRAGMA page_size=16384; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA locking_mode=EXCLUSIVE;");
+    if (db.text("PRAGMA journal_mode=WAL") != "wal") {
+        throw Error("the store " + db.path() + " cannot keep a write-ahead log in its folder");
+    }
+    db.execute(
+        "PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-32768; PRAGMA mmap_size=0;"
+        "PRAGMA secure_delete=OFF; PRAGMA cell_size_check=ON; PRAGMA foreign_keys=OFF;"
+        "PRAGMA journal_size_limit=16777216;");
+}
+
+void check_format(Database& db) {
+    if (db.integer("SELECT count(*) FROM sqlite_schema WHERE name='meta'") == 0) {
+        throw Error(db.path() + " is an SQLite file but not a Posthorn store. Give another data folder");
+    }
+    const std::int64_t found = db.integer("SELECT value FROM meta WHERE key='format'");
+    if (found == format_version) return;
+    const std::string versions =
+        "format " + std::to_string(found) + ", this program reads format " + std::to_string(format_version);
+    throw Error("the store " + db.path() + " has " + versions +
+                (found > format_version ? ". Start a newer Posthorn on it, or give another data folder"
+                                        : ". That was never released; give another data folder"));
+}
+
+}  // namespace
+
+std::unique_ptr<Database> open_store_file(const std::string& path, const std::string& vfs) {
+    auto db = std::make_unique<Database>(path, vfs);
+    settings(*db);
+    if (db->integer("SELECT count(*) FROM sqlite_schema") != 0) {
+        check_format(*db);
+        return db;
+    }
+    Transaction transaction(*db);
+    db->execute(tables);
+    transaction.commit();
+    return db;
+}
+
+}  // namespace posthorn::store

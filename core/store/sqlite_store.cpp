@@ -1,0 +1,349 @@
+#include "store/sqlite_store.hpp"
+
+#include <algorithm>
+#include <iterator>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include <posthorn/status.hpp>
+
+#include "store/chunk_table.hpp"
+#include "store/database.hpp"
+#include "store/folder.hpp"
+#include "store/gathering.hpp"
+#include "store/ledger.hpp"
+#include "store/recovery.hpp"
+#include "store/schema.hpp"
+#include "store/upkeep.hpp"
+#include "store/wal_check.hpp"
+
+namespace posthorn::store {
+
+namespace {
+
+// The log is moved into the file when it has this many pages (8 MiB). SQLite moves all of it at once, so this bounds
+// what one commit may have to wait for.
+constexpr std::size_t log_limit = 512;
+
+// Of min_free; with less room than that nothing is appended, so that settlements and deletes still can be.
+constexpr std::uint64_t floor_share = 8;
+
+std::string recovery_command(const std::string& path) {
+    return "To save what can be saved, with the node stopped: sqlite3 '" + path + "' .recover | sqlite3 '" + path +
+           ".recovered', then put that file in the place of the other";
+}
+
+[[noreturn]] void refuse(const SqlError& error, const std::string& path) {
+    const std::string what = "the store " + path + " cannot be opened: " + error.what() + ". ";
+    switch (error.primary()) {
+        case SQLITE_BUSY:
+        case SQLITE_LOCKED:
+            throw Error(what + "Close the program that has it open");
+        case SQLITE_FULL:
+            throw Error(what + "Make room on the disk");
+        case SQLITE_CANTOPEN:
+        case SQLITE_PERM:
+        case SQLITE_READONLY:
+        case SQLITE_AUTH:
+            throw Error(what + "Make the file and its folder writable for this user");
+        default:
+            throw Error(what + recovery_command(path));
+    }
+}
+
+class SqliteStore final : public Store {
+public:
+    SqliteStore(const SqliteOptions& options, const std::string& path)
+        : options_(options),
+          lock_(options.vfs.empty() ? std::make_unique<FolderLock>(options.folder) : nullptr),
+          log_note_(note_on_log(path, options.vfs)),
+          file_(open_store_file(path, options.vfs)),
+          ledger_(db_),
+          chunks_(db_, plan_),
+          upkeep_(db_, chunks_, plan_) {}
+
+    Recovery recover() override;
+    Outcome run(const Job& job) override;
+    [[nodiscard]] bool durable() const noexcept override { return true; }
+
+private:
+    static std::string note_on_log(const std::string& path, const std::string& vfs) {
+        const auto findings = check_log(path, vfs);
+        return findings ? describe(*findings, path) : std::string();
+    }
+
+    void commit(const std::vector<TopicBatch>& batches);
+    void apply(const TopicBatch& batch);
+    void bury(TopicRow& topic, const DeadLetter& letter);
+    void send_back(TopicRow& topic, const Redrive& redrive, Wall accepted_at);
+    void set_dead_letter_aside(TopicRow& topic, const Ledger::Found& found);
+    ReadResult read(const Read& read);
+    void gather(const TopicRow& topic, const Read& read, Gathering& gathering);
+    ReadDeadResult read_dead(const ReadDead& read);
+    void look_after(bool room);
+    void checkpoint_if_due();
+    void roll_back();
+
+    [[nodiscard]] std::optional<std::uint64_t> room();  // on the disk; nothing: no disk to run out of
+    [[nodiscard]] std::uint64_t free_bytes();
+    void check_room(const std::vector<TopicBatch>& batches);
+    void add_lost(std::vector<Damage>& damage);
+    void give_up(const SqlError& error);
+
+    SqliteOptions options_;
+    std::unique_ptr<FolderLock> lock_;
+    std::string log_note_;
+    std::unique_ptr<Database> file_;
+    Database& db_ = *file_;
+    UpkeepPlan plan_;
+    Ledger ledger_;
+    ChunkTable chunks_;
+    Upkeep upkeep_;
+    std::vector<Damage> dead_damage_;  // dead letters that a commit found damaged
+    std::string broken_;               // why nothing is stored any more
+};
+
+Recovery SqliteStore::recover() {
+    try {
+        ledger_.reload();
+        Recovery recovery = read_everything(db_, ledger_, chunks_, plan_);
+        if (!log_note_.empty()) recovery.notes.push_back(log_note_);
+        return recovery;
+    } catch (const SqlError& error) {
+        refuse(error, db_.path());
+    }
+}
+
+Outcome SqliteStore::run(const Job& job) {
+    Outcome outcome;
+    if (!broken_.empty()) {
+        outcome.failure = Failure::failed;
+        outcome.text = broken_;
+        return outcome;
+    }
+    try {
+        if (!job.batch.empty()) commit(job.batch);
+        add_lost(outcome.damage);
+        for (const Read& read : job.reads) outcome.reads.push_back(this->read(read));
+        for (const ReadDead& read : job.dead_reads) outcome.dead_reads.push_back(read_dead(read));
+        add_lost(outcome.damage);
+        outcome.free_bytes = free_bytes();
+        if (!job.batch.empty()) look_after(outcome.free_bytes != 0);
+    } catch (const SqlError& error) {
+        outcome = {};
+        outcome.text = "the store " + db_.path() + ": " + error.what();
+        if (error.primary() == SQLITE_FULL) {
+            outcome.failure = Failure::full;
+            outcome.free_bytes = 0;
+            roll_back();
+        } else {
+            give_up(error);
+        }
+        if (!broken_.empty()) {
+            outcome.failure = Failure::failed;
+            outcome.text = broken_;
+        }
+    }
+    return outcome;
+}
+
+void SqliteStore::commit(const std::vector<TopicBatch>& batches) {
+    check_room(batches);
+    Transaction transaction(db_);
+    for (const TopicBatch& batch : batches) apply(batch);
+    chunks_.flush();
+    transaction.commit();
+    plan_.committed();
+}
+
+void SqliteStore::apply(const TopicBatch& batch) {
+    TopicRow& topic = ledger_.topic(batch.topic);
+    if (batch.next_offset > topic.next_offset) {
+        topic.next_offset = batch.next_offset;
+        topic.changed = true;
+    }
+    for (std::size_t next = 0; next < batch.appends.size();) {
+        PackedChunk packed;
+        next = pack(batch, next, packed);
+        chunks_.insert(topic.id, std::move(packed));
+    }
+    for (const OffsetRange& range : batch.settled) chunks_.settle(topic.id, range);
+    chunks_.set_marks(topic.id, batch.marks);
+    for (const DeadLetter& letter : batch.dead) bury(topic, letter);
+    for (const Redrive& redrive : batch.redrives) send_back(topic, redrive, batch.accepted_at);
+    for (const Offset dead : batch.purged) ledger_.purge(topic, dead);
+    for (const Watermark& watermark : batch.watermarks) ledger_.put(topic, watermark);
+    for (const Identity& producer : batch.forgotten) ledger_.forget(topic, producer);
+    ledger_.write(topic);
+}
+
+void SqliteStore::bury(TopicRow& topic, const DeadLetter& letter) {
+    HeldChunk* held = chunks_.at_or_behind(topic.id, letter.offset);
+    if (held == nullptr) return;
+    const std::size_t index = held->chunk.lower_bound(letter.offset);
+    if (index == held->chunk.size() || held->chunk.offset(index) != letter.offset || !held->chunk.is_live(index))
+        return;
+    const auto body = chunks_.body(*held);
+    if (!body) return;  // damaged: set aside with its neighbours, and reported
+    ledger_.bury(topic, letter, held->chunk.bytes(index, body->view()), held->chunk.message(index).redrives);
+    chunks_.settle_at(*held, index);
+}
+
+void SqliteStore::send_back(TopicRow& topic, const Redrive& redrive, Wall accepted_at) {
+    const auto found = ledger_.dead_letter(topic, redrive.dead);
+    if (!found) return;
+    if (found->damaged) {
+        set_dead_letter_aside(topic, *found);
+        return;
+    }
+    chunks_.insert(topic.id, pack_one(redriven(redrive, found->letter, accepted_at), found->letter.envelope.view()));
+    ledger_.purge(topic, redrive.dead);
+}
+
+void SqliteStore::set_dead_letter_aside(TopicRow& topic, const Ledger::Found& found) {
+    ledger_.set_dead_letter_aside(topic, found);
+    const Offset offset = found.letter.record.offset;
+    dead_damage_.push_back({ledger_.name_of(topic.id), {offset, offset}, 1, "dead letter damaged"});
+}
+
+ReadResult SqliteStore::read(const Read& read) {
+    ReadResult result;
+    Gathering gathering(read, result);
+    if (const TopicRow* topic = ledger_.find(read.topic)) {
+        try {
+            gather(*topic, read, gathering);
+        } catch (const SqlError& error) {
+            // No room to set a damaged chunk aside: what was read up to there is given, the rest when there is room.
+            if (error.primary() != SQLITE_FULL) throw;
+        }
+        add_lost(result.damage);
+    } else {
+        gathering.finish();
+    }
+    return result;
+}
+
+void SqliteStore::gather(const TopicRow& topic, const Read& read, Gathering& gathering) {
+    Offset at = read.from;
+    while (at <= read.to) {
+        if (gathering.full()) return;
+        HeldChunk* held = chunks_.at_or_behind(topic.id, at);
+        if (held == nullptr || held->chunk.first() > read.to) break;
+        at = held->chunk.last() + 1;
+        Slice body;
+        if (read.bodies) {
+            auto bytes = chunks_.body(*held);
+            if (!bytes) continue;  // set aside and reported
+            body = std::move(*bytes);
+        }
+        if (!gathering.take(held->chunk, body)) return;
+    }
+    gathering.finish();
+}
+
+ReadDeadResult SqliteStore::read_dead(const ReadDead& read) {
+    ReadDeadResult result;
+    DeadGathering gathering(read, result);
+    if (ledger_.find(read.topic) == nullptr) return result;
+    TopicRow* topic = &ledger_.topic(read.topic);
+    Offset from = read.from;
+    while (auto found = ledger_.next_dead_letter(topic->id, from)) {
+        from = found->letter.record.offset + 1;
+        if (found->damaged) {
+            Transaction transaction(db_);
+            set_dead_letter_aside(*topic, *found);
+            ledger_.write(*topic);
+            transaction.commit();
+            continue;
+        }
+        if (!gathering.fits(found->letter.envelope.size())) break;
+        result.letters.push_back(std::move(found->letter));
+    }
+    return result;
+}
+
+// What need not be done for the outcome and must not spoil it: it holds whatever happens here.
+void SqliteStore::look_after(bool room) {
+    try {
+        checkpoint_if_due();
+        upkeep_.work(room);
+        checkpoint_if_due();
+    } catch (const SqlError& error) {
+        if (error.primary() == SQLITE_FULL) {
+            chunks_.clear();
+        } else {
+            give_up(error);
+        }
+    }
+}
+
+void SqliteStore::checkpoint_if_due() {
+    if (db_.log_pages() >= log_limit) db_.checkpoint();
+}
+
+void SqliteStore::roll_back() {
+    chunks_.clear();
+    dead_damage_.clear();
+    try {
+        ledger_.reload();
+    } catch (const SqlError& error) {
+        give_up(error);
+    }
+}
+
+std::optional<std::uint64_t> SqliteStore::room() {
+    if (options_.vfs.empty()) return free_bytes_of(options_.folder);
+    sqlite3_int64 answer = 0;
+    const int code = sqlite3_file_control(db_.handle(), nullptr, free_space_control, &answer);
+    if (code == SQLITE_NOTFOUND) return std::nullopt;
+    db_.check(code);
+    return static_cast<std::uint64_t>(answer);
+}
+
+std::uint64_t SqliteStore::free_bytes() {
+    const auto free = room();
+    if (!free) return std::numeric_limits<std::uint64_t>::max();
+    return *free > options_.min_free ? *free - options_.min_free : 0;
+}
+
+void SqliteStore::check_room(const std::vector<TopicBatch>& batches) {
+    const bool grows = std::any_of(batches.begin(), batches.end(), [](const auto& b) { return !b.appends.empty(); });
+    if (!grows) return;
+    const std::uint64_t floor = options_.min_free / floor_share;
+    const auto free = room();
+    if (free && *free < floor) {
+        throw SqlError(SQLITE_FULL, "less than " + std::to_string(floor) + " bytes are free on its disk");
+    }
+}
+
+void SqliteStore::add_lost(std::vector<Damage>& damage) {
+    for (LostChunk& lost : chunks_.take_lost()) {
+        damage.push_back({ledger_.name_of(lost.topic), lost.range, lost.messages, std::move(lost.what)});
+    }
+    std::move(dead_damage_.begin(), dead_damage_.end(), std::back_inserter(damage));
+    dead_damage_.clear();
+}
+
+void SqliteStore::give_up(const SqlError& error) {
+    const bool corrupt = error.primary() == SQLITE_CORRUPT || error.primary() == SQLITE_NOTADB;
+    broken_ = "the store " + db_.path() + " failed: " + error.what() + ". Nothing more is stored. " +
+              (corrupt ? recovery_command(db_.path()) : "Look after the disk, then start again");
+    chunks_.clear();
+    db_.leave_log_alone();
+}
+
+}  // namespace
+
+std::unique_ptr<Store> open_sqlite_store(const SqliteOptions& options) {
+    const std::string path = (options.folder / "posthorn.db").string();
+    try {
+        return std::make_unique<SqliteStore>(options, path);
+    } catch (const SqlError& error) {
+        refuse(error, path);
+    }
+}
+
+}  // namespace posthorn::store
