@@ -53,8 +53,18 @@ private:
     void on_link(transport::PeerId peer, const std::string& endpoint) override;
     Mono turn(Now now) override;
 
+    // A link this host opened. Its peer speaks only when it is asked to, and on a link that was made anew below us it
+    // does not know us.
+    struct Outgoing {
+        transport::PeerId peer = 0;
+        Mono greet_at{};
+    };
+
     Mono pump(Now now);
-    void send_frames();
+    void run_jobs(Now now);
+    void greet(Now now);
+    void greet_at(transport::PeerId peer, Mono at);
+    void send_frames(Now now);
 
     Context& context_;
     transport::Loop& loop_;
@@ -63,6 +73,7 @@ private:
     std::unique_ptr<store::CommitThread> commits_;  // durable stores only
     std::function<void()> frames_wait_;
     std::vector<std::string> local_;  // for peer 0
+    std::vector<Outgoing> outgoing_;
 
     std::mutex mutex_;
     std::condition_variable drained_;

@@ -8,7 +8,8 @@ namespace posthorn::protocol {
 
 namespace {
 
-constexpr std::size_t unsafe_settles_max = 50'000;  // per host: then nothing is begun until some are safe
+constexpr std::size_t unsafe_settles_max = 50'000;         // per host: then nothing is begun until some are safe
+constexpr std::uint32_t run_max = defaults::prefetch_max;  // deliveries in one run of acks; hosts read up to twice that
 
 bool before(const Held& a, const Held& b) {
     return std::pair{a.offset, a.token} < std::pair{b.offset, b.token};
@@ -234,7 +235,8 @@ void ConsumerSession::queue_settle(Host& host, std::uint64_t offset, std::uint32
     ++host.unsafe_settles;
     if (settlement.verdict == Verdict::ack && !host.settling.empty()) {
         Settling& last = host.settling.back();
-        if (last.settlement.verdict == Verdict::ack && last.token == token && last.offset + last.count == offset) {
+        if (last.settlement.verdict == Verdict::ack && last.token == token && last.offset + last.count == offset &&
+            last.count < run_max) {
             ++last.count;
             return;
         }
@@ -287,7 +289,8 @@ void ConsumerSession::send_settles(Host& host) {
                 settle.others.push_back(
                     {it->offset, it->token, it->settlement.verdict, it->settlement.delay_ms, it->settlement.text});
             } else if (!settle.acks.empty() && settle.acks.back().token == it->token &&
-                       settle.acks.back().offset + settle.acks.back().count == it->offset) {
+                       settle.acks.back().offset + settle.acks.back().count == it->offset &&
+                       settle.acks.back().count + it->count <= run_max) {
                 settle.acks.back().count += it->count;
                 host.unconfirmed.back().count += it->count;
                 continue;

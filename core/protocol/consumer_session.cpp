@@ -61,20 +61,25 @@ void ConsumerSession::remove(Host& host, Mono now) {
 }
 
 void ConsumerSession::from_stranger(PeerId peer, const Slice& bytes, Now now) {
-    const auto frame = decode_frame(bytes);
-    const Identify* identify = nullptr;
-    if (frame && frame->epoch == 0 && !frame->commands.empty())
-        identify = std::get_if<Identify>(&frame->commands.front());
-    if (identify == nullptr || ended_) {
+    const auto frame = ended_ ? std::nullopt : decode_frame(bytes);
+    if (!frame) {
         ++dropped_;
         return;
     }
+    const Identify* identify = nullptr;
+    if (frame->epoch == 0 && !frame->commands.empty()) identify = std::get_if<Identify>(&frame->commands.front());
     const auto known = std::find_if(hosts_.begin(), hosts_.end(), [&](const Host& host) {
-        return !host.gone && host.incoming && !host.identity.is_zero() && host.identity == identify->host;
+        if (host.gone || !host.incoming) return false;
+        if (identify == nullptr) return host.link.is_session(frame->epoch);
+        return !host.identity.is_zero() && host.identity == identify->host;
     });
-    if (known != hosts_.end()) {  // back on another link
+    if (known != hosts_.end()) {  // the link was made anew below us
         if (known->link.open()) session_over(*known, "it came back on another link");
         known->link.move_to(peer, now.mono);
+        return;
+    }
+    if (identify == nullptr) {
+        ++dropped_;
         return;
     }
     const auto present = std::count_if(hosts_.begin(), hosts_.end(), [](const Host& host) { return !host.gone; });
@@ -150,8 +155,7 @@ void ConsumerSession::handle(Host& host, Command& command, Now now) {
         on_bye(host, *bye, now);
     } else if (const auto* refusal = std::get_if<Refusal>(&command)) {
         host.link.end(now.mono + options_.timing.heartbeat_busy);
-        session_over(host, "the host ended the session");
-        on_refusal(host, *refusal);
+        session_over(host, "the host ended the session: " + refusal->code + ": " + refusal->text);
     }
 }
 

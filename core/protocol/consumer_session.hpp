@@ -29,13 +29,13 @@ namespace posthorn::protocol {
 class ConsumerSession {
 public:
     struct Options {
-        Identity incarnation;  // random, new for every life of this consumer
-        std::string queue;
-        std::string name;    // for people
-        std::string client;  // for logs
+        Identity incarnation{};  // random, new for every life of this consumer
+        std::string queue{};
+        std::string name{};    // for people
+        std::string client{};  // for logs
         std::uint32_t concurrency = 1;
         std::uint32_t prefetch = 0;  // 0: adapts
-        Timing timing;
+        Timing timing{};
         std::size_t frame_limit = defaults::frame_limit;
         std::size_t message_limit = defaults::message_limit;
     };

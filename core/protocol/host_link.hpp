@@ -44,6 +44,7 @@ public:
 
     [[nodiscard]] PeerId peer() const noexcept { return peer_; }
     [[nodiscard]] bool open() const noexcept { return open_; }
+    [[nodiscard]] bool is_session(std::uint64_t epoch) const noexcept { return open_ && reader_.epoch() == epoch; }
     [[nodiscard]] Mono heard() const noexcept { return heard_; }
 
     // Another link to the same host; hello is due on it at once.

@@ -98,16 +98,16 @@ void ProducerSession::handle(const Command& command, Now now) {
     } else if (const auto* credit = std::get_if<Credit>(&command)) {
         credit_ = *credit;
     } else if (const auto* greeting = std::get_if<Welcome>(&command)) {
-        welcome(*greeting, now);
+        welcome(*greeting);
     } else if (const auto* refusal = std::get_if<Refusal>(&command)) {
         current()->host.end(now.mono + options_.timing.heartbeat_busy);
-        session_refused(*refusal);
+        lost("the host ended the session: " + refusal->code + ": " + refusal->text);
     } else if (const auto* bye = std::get_if<Bye>(&command)) {
         said_bye(*bye, now);
     }
 }
 
-void ProducerSession::welcome(const Welcome& welcome, Now /*now*/) {
+void ProducerSession::welcome(const Welcome& welcome) {
     Link& link = *current();
     link.hellos = 0;
     last_refusal_.clear();
@@ -117,12 +117,12 @@ void ProducerSession::welcome(const Welcome& welcome, Now /*now*/) {
     credit_ = {};
     sent_messages_ = 0;
     sent_bytes_ = 0;
-    if (durable_ && welcome.watermark < link.stored) {
+    if (durable_ && welcome.stored < link.stored) {
         event(Event::Kind::store_lost_confirmed,
               link.label + ": had called everything up to " + std::to_string(link.stored) +
-                  " stored and now knows of nothing after " + std::to_string(welcome.watermark) +
+                  " stored and now knows of " + std::to_string(welcome.stored) +
                   "; look at the node's log and its data folder",
-              link.stored - welcome.watermark);
+              link.stored - welcome.stored);
     }
     held_ = std::min(welcome.watermark, open_.last());
     stored_ = std::min(welcome.stored, held_);

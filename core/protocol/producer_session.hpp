@@ -32,11 +32,11 @@ namespace posthorn::protocol {
 class ProducerSession {
 public:
     struct Options {
-        Identity producer;  // random, new for every life of this producer
-        std::string queue;
-        std::string name;    // for people
-        std::string client;  // for logs
-        Timing timing;
+        Identity producer{};  // random, new for every life of this producer
+        std::string queue{};
+        std::string name{};    // for people
+        std::string client{};  // for logs
+        Timing timing{};
         std::size_t frame_limit = defaults::frame_limit;
         std::size_t message_limit = defaults::message_limit;
     };
@@ -91,7 +91,7 @@ private:
     [[nodiscard]] Link* current() { return links_.empty() ? nullptr : &links_[current_]; }
     void handle(const Frame& frame, Now now);
     void handle(const Command& command, Now now);
-    void welcome(const Welcome& welcome, Now now);
+    void welcome(const Welcome& welcome);
     void confirm(const Confirm& confirm);
     void refuse(const std::vector<Refused>& refused);
     void session_refused(const Refusal& refusal);

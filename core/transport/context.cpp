@@ -51,4 +51,8 @@ void Context::emit(const Event& event) const {
     if (impl_->options.log) impl_->options.log(level_of(event.kind), line_of(event));
 }
 
+void Context::log(LogLevel level, std::string_view line) const {
+    if (impl_->options.log) impl_->options.log(level, line);
+}
+
 }  // namespace posthorn

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <string_view>
 
 #include <posthorn/event.hpp>
 
@@ -26,7 +27,8 @@ public:
 
     // For the ends, not for users.
     [[nodiscard]] transport::Loop& loop() noexcept;
-    void emit(const Event& event) const;
+    void emit(const Event& event) const;  // to the event hook, and as a line to the log
+    void log(LogLevel level, std::string_view line) const;
 
 private:
     struct Impl;

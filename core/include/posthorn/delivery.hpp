@@ -19,8 +19,9 @@
 namespace posthorn {
 
 namespace detail {
+struct DeliveryAccess;
 struct DeliveryState;
-}
+}  // namespace detail
 
 class Delivery {
 public:
@@ -29,6 +30,7 @@ public:
     Delivery& operator=(Delivery&&) noexcept;
     ~Delivery();
 
+    // Throws Error, and rejects the delivery as undecodable, if its bytes are not a message.
     [[nodiscard]] const Message& message() const;
     // "<producer>-<sequence>", "-r<n>" behind it after the n-th redrive. The same over redeliveries.
     [[nodiscard]] std::string id() const;
@@ -47,6 +49,7 @@ public:
     [[nodiscard]] bool settled() const noexcept;
 
 private:
+    friend struct detail::DeliveryAccess;
     std::unique_ptr<detail::DeliveryState> state_;
 };
 

@@ -15,7 +15,10 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <stop_token>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <posthorn/context.hpp>
@@ -36,9 +39,9 @@ enum class Level {
 };
 
 struct ProducerOptions {
-    std::string name{};                                            // for listings and logs; grants nothing
-    Duration send_timeout = defaults::send_timeout;                // how long send() waits for room
-    Duration close_timeout = defaults::close_timeout;              // how long the destructor waits for confirms
+    std::string name{};                                                // for listings and logs; grants nothing
+    Duration send_timeout = defaults::send_timeout;                    // how long send() waits for room
+    Duration close_timeout = defaults::close_timeout;                  // how long the destructor waits for confirms
     std::size_t buffer_messages = defaults::producer_buffer_messages;  // kept until confirmed; send() waits beyond
     std::size_t buffer_bytes = defaults::producer_buffer_bytes;
 };
@@ -46,6 +49,30 @@ struct ProducerOptions {
 namespace detail {
 class ProducerCore;
 class WorkerCore;
+
+// The T of a callable that takes (const T&, Delivery&).
+template <typename Call>
+struct Takes;
+template <typename R, typename T>
+struct Takes<R (*)(T, Delivery&)> {
+    using Value = std::remove_cvref_t<T>;
+};
+template <typename C, typename R, typename T>
+struct Takes<R (C::*)(T, Delivery&)> : Takes<R (*)(T, Delivery&)> {};
+template <typename C, typename R, typename T>
+struct Takes<R (C::*)(T, Delivery&) const> : Takes<R (*)(T, Delivery&)> {};
+
+template <typename F>
+struct TakesOf : Takes<F> {};
+template <typename F>
+requires requires {
+    &F::operator();
+}
+struct TakesOf<F> : Takes<decltype(&F::operator())> {};
+template <typename F>
+using ValueOf = typename TakesOf<std::decay_t<F>>::Value;
+template <typename F>
+concept TypedHandler = MsgpackMap<ValueOf<F>>;
 }  // namespace detail
 
 // The fate of one sent message. Cheap to copy; thread-safe; may outlive the producer (then: closed).
@@ -77,6 +104,7 @@ public:
     Producer(Producer&&) noexcept;
     Producer& operator=(Producer&&) noexcept;
 
+    // Throws Error for a message beyond the limits in message.hpp.
     // Buffers the message; it is resent over reconnects until confirmed. Ticket::status() is would_block or timed_out
     // when the buffer stayed full for send_timeout, too_large, closed.
     Ticket send(Message message);
@@ -87,7 +115,8 @@ public:
     Ticket send(std::string payload) { return send(Message{.payload = std::move(payload)}); }
     Ticket send(const char* payload) { return send(std::string{payload}); }
 
-    // Waits until everything sent so far is safe (see Ticket::wait) or refused. ok, timed_out, rejected (some were).
+    // Waits until everything sent so far is safe (see Ticket::wait) or refused. ok, timed_out, closed, rejected (some
+    // were refused since the last flush() that ended).
     [[nodiscard]] Status flush(Duration timeout);
     [[nodiscard]] std::uint64_t unconfirmed() const;  // sent, not yet safe
     [[nodiscard]] std::uint64_t refused() const;      // refused by the host since construction
@@ -104,11 +133,13 @@ private:
 };
 
 struct WorkerOptions {
-    std::string name{};                      // for listings and logs; grants nothing
-    unsigned concurrency = 1;                // handlers at a time; 1 to 1000
-    unsigned prefetch = 0;                   // deliveries held unsettled; 0: adapts (design section 4)
-    std::vector<std::string> bind{};         // endpoints for producers that connect to workers
-    Duration drain_timeout = 30s;            // how long run() lets handlers finish once it is asked to stop
+    // For listings and logs; grants nothing. A later worker under a name ends an earlier one: give each its own, or
+    // none.
+    std::string name{};
+    unsigned concurrency = 1;         // handlers at a time; 1 to 1000
+    unsigned prefetch = 0;            // deliveries held unsettled; 0: adapts (design section 4)
+    std::vector<std::string> bind{};  // endpoints for producers that connect to workers
+    Duration drain_timeout = 30s;     // how long run() lets handlers finish once it is asked to stop
 };
 
 using Handler = std::function<void(Delivery&)>;
@@ -126,7 +157,9 @@ private:
 // SIGINT or SIGTERM: run() stops intake, finishes what is begun, releases the rest. A second signal ends the process
 // as it would have without Posthorn.
 [[nodiscard]] Until until_signal();
-[[nodiscard]] inline Until until(std::stop_token token) { return Until{std::move(token)}; }
+[[nodiscard]] inline Until until(std::stop_token token) {
+    return Until{std::move(token)};
+}
 
 // Thread-safe. Every worker is one consumer of its queue.
 class Worker {
@@ -136,34 +169,35 @@ public:
     Worker(Worker&&) noexcept;
     Worker& operator=(Worker&&) noexcept;
 
-    // Calls the handler on `concurrency` threads (this one is one of them) until told to stop. Return: ack. Throw: nack with what().
-    // Returns ok after an orderly end, timed_out if handlers were still running at drain_timeout.
+    // Calls the handler on `concurrency` threads (this one is one of them) until told to stop. Return: ack. Throw: nack
+    // with what(). Once told to stop it waits for what is begun: at drain_timeout stop tokens fire, and when the
+    // handlers have returned so does this. ok after an orderly end, timed_out if they did not finish in time, closed if
+    // the worker was drained before.
     Status run(Handler handler, Until until = until_signal());
 
-    // Typed: bytes that are not a T are rejected as undecodable.
-    template <MsgpackMap T, typename F>
-        requires std::invocable<F, const T&, Delivery&>
-    Status run_typed(F handler, Until until = until_signal()) {
-        return run(
-            [handler = std::move(handler)](Delivery& delivery) {
-                const auto value = from_payload<T>(delivery.message().payload);
-                if (!value) {
-                    reject_undecodable(delivery);
-                    return;
-                }
-                handler(*value, delivery);
-            },
-            std::move(until));
+    // Typed: a handler of (const T&, Delivery&). Bytes that are not a T are rejected as undecodable.
+    template <detail::TypedHandler F>
+    Status run(F handler, Until until = until_signal()) {
+        return run(Handler{[handler = std::move(handler)](Delivery& delivery) mutable {
+                       const auto value = from_payload<detail::ValueOf<F>>(delivery.message().payload);
+                       if (!value) {
+                           reject_undecodable(delivery);
+                           return;
+                       }
+                       handler(*value, delivery);
+                   }},
+                   std::move(until));
     }
 
     // From any thread: stop intake, finish what is begun, release the rest, wait for the host's word on settlements.
     // run() returns. ok or timed_out.
     Status drain(Duration timeout);
 
-    [[nodiscard]] bool connected() const;                // to at least one host
-    [[nodiscard]] bool idle() const;                     // nothing held, nothing unconfirmed
-    [[nodiscard]] bool host_empty() const;               // connected, and every host has said it has nothing ready for us
-    [[nodiscard]] Duration since_last_activity() const;  // since the last delivery or settlement; since construction if none
+    [[nodiscard]] bool connected() const;   // to at least one host
+    [[nodiscard]] bool idle() const;        // nothing held, nothing unconfirmed
+    [[nodiscard]] bool host_empty() const;  // connected, and every host has said it has nothing ready for us
+    [[nodiscard]] Duration since_last_activity()
+        const;  // since the last delivery or settlement; since construction if none
     [[nodiscard]] std::vector<std::string> capabilities() const;
     [[nodiscard]] const std::vector<std::string>& endpoints() const;  // as bound
 

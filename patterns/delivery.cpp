@@ -1,0 +1,132 @@
+#include <posthorn/delivery.hpp>
+
+#include <utility>
+
+#include <posthorn/status.hpp>
+
+#include "delivery_state.hpp"
+#include "envelope/envelope.hpp"
+
+namespace posthorn {
+
+using protocol::Verdict;
+
+namespace detail {
+
+std::string cut(std::string text) {
+    constexpr std::size_t most = 1024;  // what a dead letter keeps
+    if (text.size() > most) text.resize(most);
+    return text;
+}
+
+bool DeliveryAccess::take_open(Delivery& delivery) noexcept {
+    if (delivery.state_ == nullptr || delivery.state_->settled) return false;
+    delivery.state_->settled = true;
+    return true;
+}
+
+void DeliveryAccess::settle(Delivery& delivery, Settlement settlement) {
+    DeliveryState* state = delivery.state_.get();
+    if (state == nullptr) throw Error("this delivery was moved away; whoever has it now settles it");
+    if (state->settled) throw Error("delivery " + delivery.id() + " is settled already; settle once");
+    state->settled = true;
+    settlement.text = cut(std::move(settlement.text));
+    state->sink->settle(state->begun.handle, std::move(settlement));
+}
+
+namespace {
+
+void drop(std::unique_ptr<DeliveryState>& state) noexcept {
+    if (state == nullptr || state->settled) return;
+    state->settled = true;
+    state->sink->settle(state->begun.handle, {.verdict = Verdict::nack, .text = "dropped unsettled"});
+}
+
+std::uint64_t milliseconds(Duration span) {
+    if (span <= Duration::zero()) return 0;
+    return static_cast<std::uint64_t>(std::chrono::ceil<std::chrono::milliseconds>(span).count());
+}
+
+}  // namespace
+
+}  // namespace detail
+
+Delivery::Delivery(std::unique_ptr<detail::DeliveryState> state) noexcept : state_(std::move(state)) {}
+Delivery::Delivery(Delivery&&) noexcept = default;
+
+Delivery& Delivery::operator=(Delivery&& other) noexcept {
+    if (this == &other) return *this;
+    detail::drop(state_);
+    state_ = std::move(other.state_);
+    return *this;
+}
+
+Delivery::~Delivery() {
+    detail::drop(state_);
+}
+
+const Message& Delivery::message() const {
+    if (state_ == nullptr) throw Error("this delivery was moved away");
+    if (!state_->message) {
+        auto decoded = envelope::decode(state_->begun.envelope.view());
+        if (!decoded) {
+            if (!state_->settled) {
+                state_->settled = true;
+                state_->sink->settle(state_->begun.handle,
+                                     {.verdict = Verdict::undecodable, .text = "the bytes are not a message"});
+            }
+            throw Error("delivery " + id() + " cannot be decoded; it was rejected as undecodable");
+        }
+        state_->message = std::move(decoded->message);
+    }
+    return *state_->message;
+}
+
+std::string Delivery::id() const {
+    if (state_ == nullptr) throw Error("this delivery was moved away");
+    const auto routing = envelope::read_routing(state_->begun.envelope.view());
+    if (!routing) return "at " + std::to_string(state_->begun.offset);
+    return envelope::message_id(routing->producer, routing->sequence, state_->begun.redrives);
+}
+
+std::uint32_t Delivery::attempt() const noexcept {
+    return state_ == nullptr ? 0 : state_->begun.attempt;
+}
+bool Delivery::maybe_duplicate() const noexcept {
+    return state_ != nullptr && state_->begun.maybe_duplicate;
+}
+bool Delivery::settled() const noexcept {
+    return state_ == nullptr || state_->settled;
+}
+
+std::stop_token Delivery::stop_token() const noexcept {
+    return state_ == nullptr ? std::stop_token{} : state_->sink->stop_token(state_->begun.handle);
+}
+
+void Delivery::ack() {
+    detail::DeliveryAccess::settle(*this, {});
+}
+
+void Delivery::nack(std::string why) {
+    detail::DeliveryAccess::settle(*this, {.verdict = Verdict::nack, .text = std::move(why)});
+}
+
+void Delivery::nack(Duration delay, std::string why) {
+    detail::DeliveryAccess::settle(
+        *this, {.verdict = Verdict::nack, .delay_ms = detail::milliseconds(delay), .text = std::move(why)});
+}
+
+void Delivery::release() {
+    detail::DeliveryAccess::settle(*this, {.verdict = Verdict::release});
+}
+
+void Delivery::reject(std::string reason) {
+    detail::DeliveryAccess::settle(*this, {.verdict = Verdict::reject, .text = std::move(reason)});
+}
+
+void Delivery::extend(Duration lease) {
+    if (settled()) throw Error("only a delivery that is not settled can be extended");
+    state_->sink->extend(state_->begun.handle, lease);
+}
+
+}  // namespace posthorn

@@ -1,0 +1,46 @@
+// What is behind a Delivery: where its verdict goes, and what was delivered.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+
+#include <posthorn/delivery.hpp>
+#include <posthorn/message.hpp>
+#include <posthorn/time.hpp>
+
+#include "protocol/consumer_session.hpp"
+
+namespace posthorn::detail {
+
+using Handle = protocol::ConsumerSession::Handle;
+using Settlement = protocol::ConsumerSession::Settlement;
+
+// The worker, or a test. Thread-safe; outlives the deliveries it gave out.
+class DeliverySink {
+public:
+    virtual ~DeliverySink() = default;
+    virtual void settle(Handle handle, Settlement settlement) = 0;
+    virtual void extend(Handle handle, Duration lease) = 0;
+    virtual std::stop_token stop_token(Handle handle) = 0;
+};
+
+struct DeliveryState {
+    std::shared_ptr<DeliverySink> sink;
+    protocol::ConsumerSession::Begun begun;
+    std::optional<Message> message{};  // decoded when first asked for
+    bool settled = false;
+};
+
+// For the worker only.
+struct DeliveryAccess {
+    // The handler is through. True: the delivery is still here and has no verdict, so the worker gives it one.
+    [[nodiscard]] static bool take_open(Delivery& delivery) noexcept;
+    static void settle(Delivery& delivery, Settlement settlement);
+};
+
+// At most so much of a handler's words is kept.
+[[nodiscard]] std::string cut(std::string text);
+
+}  // namespace posthorn::detail

@@ -1,0 +1,330 @@
+#include "producer_core.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "envelope/envelope.hpp"
+#include "random.hpp"
+#include "store/memory_store.hpp"
+
+namespace posthorn::work_queue::detail {
+
+namespace {
+
+constexpr transport::PeerId local_peer = 0;      // the host beside us; no link ever has this name
+constexpr std::size_t arena_kept = 1024 * 1024;  // bytes reserved for the next messages, at most
+constexpr std::size_t refusals_kept = defaults::refusals_remembered;
+constexpr std::size_t refused_words_kept = 100'000;  // 6.4 million sequences: whether, no longer why
+constexpr int exchanges_per_turn = 100;              // with the host beside us; then others have their turn
+constexpr std::size_t envelope_overhead = 128;       // a guess at what is not payload, for the bound on bytes
+constexpr Duration host_goodbye = 1s;
+
+std::uint64_t timestamp_ms() {
+    const auto now = std::chrono::system_clock::now().time_since_epoch();
+    return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count());
+}
+
+void check(const std::string& queue, const ProducerOptions& options) {
+    if (!valid_queue_name(queue)) {
+        throw Error("\"" + queue.substr(0, 200) +
+                    "\" is not a queue name: 1 to 200 of A-Z a-z 0-9 . _ -, not ending in .dlq");
+    }
+    if (options.buffer_messages == 0) throw Error("ProducerOptions.buffer_messages is 0; give at least 1");
+    if (options.buffer_bytes == 0) throw Error("ProducerOptions.buffer_bytes is 0; give at least 1");
+    if (options.send_timeout < Duration::zero()) throw Error("ProducerOptions.send_timeout is negative");
+    if (options.close_timeout < Duration::zero()) throw Error("ProducerOptions.close_timeout is negative");
+}
+
+}  // namespace
+
+std::shared_ptr<ProducerCore> ProducerCore::make(Context& context, std::string queue, const Home& home,
+                                                 ProducerOptions options) {
+    check(queue, options);
+    std::shared_ptr<ProducerCore> core{
+        new ProducerCore(context, std::move(queue), std::move(options), posthorn::detail::random_identity())};
+    core->start(home);
+    return core;
+}
+
+ProducerCore::ProducerCore(Context& context, std::string queue, ProducerOptions options, Identity producer)
+    : context_(context),
+      loop_(context.loop()),
+      queue_(std::move(queue)),
+      options_(std::move(options)),
+      producer_(producer),
+      session_({.producer = producer_, .queue = queue_, .name = options_.name, .client = "posthorn"}) {}
+
+ProducerCore::~ProducerCore() {
+    end_session();
+}
+
+void ProducerCore::start(const Home& home) {
+    if (home.is_here()) {
+        validate(home.options().queue);
+        host::Options options;
+        options.incarnation = posthorn::detail::random_identity();
+        options.seed = posthorn::detail::random_number();
+        options.defaults = home.options().queue;
+        options.only_queue = queue_;
+        host_ = std::make_unique<HostOnLoop>(context_, std::move(options), store::make_memory_store());
+        host_->set_local([this] { loop_.wake(*this); });
+        session_.add_link(local_peer, "the queue here");
+        if (!home.options().bind.empty()) endpoint_ = host_->bind(home.options().bind);
+        loop_.add(*this);
+        for (const std::string& endpoint : home.options().connect) host_->connect(endpoint);
+    } else {
+        loop_.add(*this);
+        for (const std::string& endpoint : home.endpoints()) loop_.connect(*this, endpoint);
+    }
+}
+
+// Sending ----------------------------------------------------------------------------------------------------------
+
+bool ProducerCore::on_loop_thread() const {
+    return loop_thread_.load() == std::this_thread::get_id();
+}
+
+template <typename Done>
+bool ProducerCore::wait_until(std::unique_lock<std::mutex>& lock, Duration timeout, Done done) {
+    if (done()) return true;
+    if (timeout <= Duration::zero() || on_loop_thread()) return false;
+    ++waiting_;
+    const bool ok = changed_.wait_for(lock, std::min<Duration>(timeout, std::chrono::hours{24 * 365}), done);
+    --waiting_;
+    return ok;
+}
+
+bool ProducerCore::has_room(std::size_t bytes) const {
+    if (open_.count() >= options_.buffer_messages) return false;
+    return open_.count() == 0 || session_bytes_ + arena_.size() + bytes <= options_.buffer_bytes;
+}
+
+Ticket ProducerCore::send(Message message) {
+    Ticket ticket;
+    const std::size_t estimate = message.payload.size() + envelope_overhead;
+    envelope::Envelope envelope;
+    envelope.producer = producer_;
+    envelope.sequence = 1;
+    envelope.message = std::move(message);
+    if (const auto fault = envelope::invalid(envelope)) throw Error("send: " + *fault);
+    envelope.timestamp_ms = timestamp_ms();
+
+    std::unique_lock lock(mutex_);
+    const bool room = wait_until(lock, options_.send_timeout, [&] { return closing_ || has_room(estimate); });
+    if (closing_) {
+        ticket.status_ = Status::closed;
+        return ticket;
+    }
+    if (!room) {
+        ticket.status_ = on_loop_thread() ? Status::would_block : Status::timed_out;
+        return ticket;
+    }
+    const std::size_t before = arena_.size();
+    envelope.sequence = open_.last() + 1;
+    envelope.previous = open_.last();
+    envelope::encode(envelope, arena_);
+    const std::size_t size = arena_.size() - before;
+    if (size > defaults::message_limit) {
+        arena_.resize(before);
+        ticket.status_ = Status::too_large;
+        return ticket;
+    }
+    open_.open_next();
+    sizes_.push_back(static_cast<std::uint32_t>(size));
+    const bool first = sizes_.size() == 1;
+    lock.unlock();
+
+    if (first) loop_.wake(*this);  // those that follow are taken along
+    ticket.core_ = shared_from_this();
+    ticket.sequence_ = envelope.sequence;
+    return ticket;
+}
+
+// The loop ---------------------------------------------------------------------------------------------------------
+
+void ProducerCore::on_link(transport::PeerId peer, const std::string& endpoint) {
+    session_.add_link(peer, endpoint);
+}
+
+void ProducerCore::on_frame(transport::PeerId peer, Slice frame, Now now) {
+    session_.receive(peer, frame, now);
+}
+
+Mono ProducerCore::turn(Now now) {
+    loop_thread_.store(std::this_thread::get_id());
+    take_offered();
+    session_.turn(now);
+    const Mono deadline = host_ ? exchange_with_host(now) : send_frames(now);
+    publish_news();
+    return deadline;
+}
+
+void ProducerCore::take_offered() {
+    std::string arena;
+    std::vector<std::uint32_t> sizes;
+    {
+        const std::lock_guard lock(mutex_);
+        if (sizes_.empty()) return;
+        arena.swap(arena_);
+        sizes.swap(sizes_);
+        arena_.reserve(std::min(arena.size(), arena_kept));
+        sizes_.reserve(std::min(sizes.size(), arena_kept / sizeof(sizes.front())));
+        session_bytes_ += arena.size();
+    }
+    const auto owner = std::make_shared<const std::string>(std::move(arena));
+    std::string_view rest = *owner;
+    for (const std::uint32_t size : sizes) {
+        session_.offer(Slice{owner, rest.substr(0, size)});
+        rest.remove_prefix(size);
+    }
+}
+
+Mono ProducerCore::send_frames(Now now) {
+    for (protocol::OutFrame& frame : session_.take_frames()) {
+        if (!loop_.send(frame.peer, std::move(frame.bytes))) session_.send_failed(frame.peer, now);
+    }
+    return session_.next_deadline();
+}
+
+Mono ProducerCore::exchange_with_host(Now now) {
+    for (int done = 0; done < exchanges_per_turn; ++done) {
+        std::vector<std::string> frames;
+        for (protocol::OutFrame& frame : session_.take_frames()) frames.push_back(std::move(frame.bytes));
+        Mono deadline = never;
+        const std::vector<std::string> replies = host_->exchange(std::move(frames), now, deadline);
+        if (replies.empty()) return std::min(deadline, session_.next_deadline());
+        for (const std::string& reply : replies) session_.receive(local_peer, Slice{reply}, now);
+        session_.turn(now);
+    }
+    return Mono::min();
+}
+
+void ProducerCore::publish_news() {
+    const protocol::ProducerSession::News news = session_.take_news();
+    {
+        const std::lock_guard lock(mutex_);
+        for (const protocol::SequenceRange& range : news.safe) open_.close(range.first, range.last);
+        for (const protocol::Refused& refused : news.refused) remember(refused);
+        session_bytes_ = session_.unsafe_bytes();
+        held_ = session_.held();
+        durable_ = session_.durable();
+        connected_ = session_.connected();
+        if (!news.events.empty()) capabilities_ = session_.capabilities();
+        if (waiting_ > 0) changed_.notify_all();
+    }
+    for (const Event& event : news.events) context_.emit(event);
+}
+
+void ProducerCore::remember(const protocol::Refused& refused) {
+    open_.close(refused.sequence, refused.sequence);
+    ++refused_count_;
+    constexpr auto bits = protocol::SequenceBits::word_bits;
+    refused_bits_[refused.sequence / bits] |= std::uint64_t{1} << (refused.sequence % bits);
+    refusals_[refused.sequence] = refused.code + ": " + refused.text;
+    if (refusals_.size() > refusals_kept) refusals_.erase(refusals_.begin());
+    if (refused_bits_.size() > refused_words_kept) refused_bits_.erase(refused_bits_.begin());
+}
+
+bool ProducerCore::was_refused(std::uint64_t sequence) const {
+    constexpr auto bits = protocol::SequenceBits::word_bits;
+    const auto it = refused_bits_.find(sequence / bits);
+    return it != refused_bits_.end() && (it->second >> (sequence % bits) & 1U) != 0;
+}
+
+// Asking -----------------------------------------------------------------------------------------------------------
+
+Status ProducerCore::wait(std::uint64_t sequence, Duration timeout) {
+    std::unique_lock lock(mutex_);
+    (void)wait_until(lock, timeout, [&] { return closed_ || !open_.is_open(sequence); });
+    if (was_refused(sequence)) return Status::rejected;
+    if (!open_.is_open(sequence)) return Status::ok;
+    return closed_ ? Status::closed : Status::timed_out;
+}
+
+Level ProducerCore::level(std::uint64_t sequence) {
+    const std::lock_guard lock(mutex_);
+    if (was_refused(sequence)) return Level::none;
+    if (!open_.is_open(sequence)) return durable_ ? Level::stored : Level::settled;
+    return sequence <= held_ ? Level::held : Level::none;
+}
+
+std::string ProducerCore::refusal(std::uint64_t sequence) {
+    const std::lock_guard lock(mutex_);
+    const auto it = refusals_.find(sequence);
+    if (it != refusals_.end()) return it->second;
+    return was_refused(sequence) ? "refused: too long ago to remember why" : std::string{};
+}
+
+Status ProducerCore::flush(Duration timeout) {
+    std::unique_lock lock(mutex_);
+    const std::uint64_t last = open_.last();
+    const auto done = [&] {
+        const std::uint64_t oldest = open_.oldest();
+        return oldest == 0 || oldest > last;
+    };
+    (void)wait_until(lock, timeout, [&] { return closed_ || done(); });
+    if (!done()) return closed_ ? Status::closed : Status::timed_out;
+    return std::exchange(refused_reported_, refused_count_) == refused_count_ ? Status::ok : Status::rejected;
+}
+
+std::uint64_t ProducerCore::unconfirmed() {
+    const std::lock_guard lock(mutex_);
+    return open_.count();
+}
+
+std::uint64_t ProducerCore::refused() {
+    const std::lock_guard lock(mutex_);
+    return refused_count_;
+}
+
+bool ProducerCore::connected() {
+    const std::lock_guard lock(mutex_);
+    return connected_ && !closed_;
+}
+
+std::vector<std::string> ProducerCore::capabilities() {
+    const std::lock_guard lock(mutex_);
+    return capabilities_;
+}
+
+// The end ----------------------------------------------------------------------------------------------------------
+
+std::uint64_t ProducerCore::close(Duration timeout) {
+    std::unique_lock lock(mutex_);
+    if (std::exchange(closing_, true)) return open_.count();
+    changed_.notify_all();
+    (void)wait_until(lock, timeout, [&] { return open_.count() == 0; });
+    closed_ = true;
+    changed_.notify_all();
+    const std::uint64_t left = open_.count();
+    lock.unlock();
+    end_session();
+    return left;
+}
+
+void ProducerCore::close_in_destructor() noexcept {
+    {
+        const std::lock_guard lock(mutex_);
+        if (closing_) return;
+    }
+    const std::uint64_t left = close(options_.close_timeout);
+    if (left == 0) return;
+    context_.emit({Event::Kind::left_behind, queue_,
+                   "a producer was closed before these messages were safe; give close() more time, or ask flush()",
+                   left});
+}
+
+void ProducerCore::end_session() {
+    if (std::exchange(ended_, true)) return;
+    loop_.post([this] {
+        const Now now = transport::Loop::now();
+        session_.bye(now);
+        if (!host_) send_frames(now);
+    });
+    if (host_) (void)host_->drain(1s, host_goodbye);  // a word to the workers; there is no disk to wait for
+    loop_.remove(*this);
+    host_.reset();
+}
+
+}  // namespace posthorn::work_queue::detail

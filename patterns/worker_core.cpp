@@ -1,0 +1,354 @@
+#include "worker_core.hpp"
+
+#include <algorithm>
+#include <exception>
+#include <thread>
+#include <utility>
+
+#include "random.hpp"
+#include "transport/endpoint.hpp"
+
+namespace posthorn::work_queue::detail {
+
+using posthorn::detail::DeliveryAccess;
+using posthorn::detail::DeliveryState;
+using posthorn::detail::Handle;
+using posthorn::detail::Settlement;
+using protocol::Verdict;
+
+namespace {
+
+constexpr unsigned concurrency_max = 1000;
+// With quick handlers settlements go in batches: a part of the window, so that the host always has room to go on, and
+// never later than this.
+constexpr std::size_t quick_batch = 16;
+constexpr std::size_t gather_max = 1000;
+constexpr Duration gather_time = 2ms;
+
+std::uint64_t key(Handle handle) {
+    return (std::uint64_t{handle.life} << 32U) | handle.slot;
+}
+
+Mono monotonic() {
+    return Mono{std::chrono::steady_clock::now().time_since_epoch()};
+}
+
+void check(const std::string& queue, const Home& home, const WorkerOptions& options) {
+    if (!valid_queue_name(queue)) {
+        throw Error("\"" + queue.substr(0, 200) +
+                    "\" is not a queue name: 1 to 200 of A-Z a-z 0-9 . _ -, not ending in .dlq");
+    }
+    if (home.is_here()) {
+        throw Error(
+            "a worker does not host its queue: give at(endpoint of the producer or node), or WorkerOptions.bind");
+    }
+    if (home.endpoints().empty() && options.bind.empty()) {
+        throw Error("a worker needs at(endpoint of the producer or node), or WorkerOptions.bind");
+    }
+    if (options.concurrency == 0 || options.concurrency > concurrency_max) {
+        throw Error("WorkerOptions.concurrency is " + std::to_string(options.concurrency) + "; give 1 to " +
+                    std::to_string(concurrency_max));
+    }
+    if (options.prefetch > defaults::prefetch_max) {
+        throw Error("WorkerOptions.prefetch is " + std::to_string(options.prefetch) + "; give at most " +
+                    std::to_string(defaults::prefetch_max) + ", or 0 for one that adapts");
+    }
+    if (options.drain_timeout < Duration::zero()) throw Error("WorkerOptions.drain_timeout is negative");
+}
+
+void fire(std::vector<std::stop_source>& stops) {
+    for (std::stop_source& stop : stops) stop.request_stop();
+}
+
+}  // namespace
+
+std::shared_ptr<WorkerCore> WorkerCore::make(Context& context, std::string queue, const Home& home,
+                                             WorkerOptions options) {
+    check(queue, home, options);
+    std::shared_ptr<WorkerCore> core{
+        new WorkerCore(context, std::move(queue), std::move(options), posthorn::detail::random_identity())};
+    core->start(home);
+    return core;
+}
+
+WorkerCore::WorkerCore(Context& context, std::string queue, WorkerOptions options, Identity incarnation)
+    : context_(context),
+      loop_(context.loop()),
+      options_(std::move(options)),
+      session_({.incarnation = incarnation,
+                .queue = std::move(queue),
+                .name = options_.name,
+                .client = "posthorn",
+                .concurrency = options_.concurrency,
+                .prefetch = options_.prefetch}),
+      last_activity_(monotonic()) {}
+
+WorkerCore::~WorkerCore() {
+    close();
+}
+
+void WorkerCore::start(const Home& home) {
+    loop_.add(*this);
+    for (const std::string& endpoint : options_.bind) {
+        endpoints_.push_back(loop_.bind(*this, endpoint));
+        if (transport::beyond_loopback(endpoints_.back())) {
+            context_.log(LogLevel::warning, endpoints_.back() +
+                                                " can be reached from beyond this machine, and there are no keys yet: "
+                                                "whoever reaches it may give this worker tasks");
+        }
+    }
+    for (const std::string& endpoint : home.endpoints()) loop_.connect(*this, endpoint);
+}
+
+// The loop ---------------------------------------------------------------------------------------------------------
+
+void WorkerCore::on_link(transport::PeerId peer, const std::string& endpoint) {
+    const std::lock_guard lock(mutex_);
+    session_.add_host(peer, endpoint);
+}
+
+void WorkerCore::on_frame(transport::PeerId peer, Slice frame, Now now) {
+    const std::lock_guard lock(mutex_);
+    const std::size_t before = session_.unbegun();
+    session_.receive(peer, frame, now);
+    if (session_.unbegun() > before) last_activity_ = now.mono;
+}
+
+Mono WorkerCore::turn(Now now) {
+    std::vector<protocol::OutFrame> frames;
+    std::vector<Event> events;
+    std::vector<std::stop_source> stops;
+    Mono deadline = never;
+    std::size_t to_wake = 0;
+    {
+        const std::lock_guard lock(mutex_);
+        const std::size_t batch = std::exchange(gathered_, 0);
+        gather_ = batch < quick_batch ? 1 : std::clamp<std::size_t>(session_.window() / 4, 1, gather_max);
+        session_.turn(now);
+        stops = take_lost_stops();
+        if (draining_) proceed_with_drain(now, stops);
+        frames = session_.take_frames();
+        events = session_.take_events();
+        if (session_.can_begin(now.mono)) to_wake = std::min<std::size_t>(idle_handlers_, session_.unbegun());
+        deadline = session_.next_deadline();
+        if (gather_ > 1) deadline = std::min(deadline, now.mono + gather_time);
+        if (draining_ && !cancelled_) deadline = std::min(deadline, drain_until_);
+    }
+    for (; to_wake > 0; --to_wake) work_.notify_one();
+    std::vector<transport::PeerId> failed;
+    for (protocol::OutFrame& frame : frames) {
+        if (!loop_.send(frame.peer, std::move(frame.bytes))) failed.push_back(frame.peer);
+    }
+    if (!failed.empty()) {
+        const std::lock_guard lock(mutex_);
+        for (const transport::PeerId peer : failed) session_.send_failed(peer, now);
+        for (Event& event : session_.take_events()) events.push_back(std::move(event));
+        deadline = std::min(deadline, session_.next_deadline());
+    }
+    fire(stops);
+    for (const Event& event : events) context_.emit(event);
+    return deadline;
+}
+
+void WorkerCore::wake_loop() {
+    if (!closed_) loop_.wake(*this);
+}
+
+// Handlers ---------------------------------------------------------------------------------------------------------
+
+void WorkerCore::work(const Handler& handler) {
+    Lock lock(mutex_);
+    while (auto begun = next(lock)) {
+        const Handle handle = begun->handle;
+        lock.unlock();
+        auto settlement = this->handle(handler, std::move(*begun));
+        lock.lock();
+        if (settlement) settle_locked(handle, std::move(*settlement), monotonic());
+    }
+    if (--handlers_ == 0) wake_loop();  // drain() goes on
+}
+
+std::optional<WorkerCore::Begun> WorkerCore::next(Lock& lock) {
+    while (!draining_) {
+        if (auto begun = session_.begin(monotonic())) return begun;
+        if (gathered_ > 0) wake_loop();  // nothing to do, so nothing to gather with
+        ++idle_handlers_;
+        work_.wait(lock);
+        --idle_handlers_;
+    }
+    return std::nullopt;
+}
+
+// What the worker settles for the handler; empty: the handler did, or has given the delivery to somebody who will.
+std::optional<Settlement> WorkerCore::handle(const Handler& handler, Begun begun) {
+    auto state = std::make_unique<DeliveryState>(DeliveryState{.sink = shared_from_this(), .begun = std::move(begun)});
+    Delivery delivery{std::move(state)};
+    try {
+        handler(delivery);
+        if (!DeliveryAccess::take_open(delivery)) return std::nullopt;
+        return Settlement{};
+    } catch (const std::exception& error) {
+        if (!DeliveryAccess::take_open(delivery)) return std::nullopt;
+        return Settlement{.verdict = Verdict::nack, .text = posthorn::detail::cut(error.what())};
+    } catch (...) {  // a handler may throw anything; whatever it is, it failed
+        if (!DeliveryAccess::take_open(delivery)) return std::nullopt;
+        return Settlement{.verdict = Verdict::nack, .text = "the handler threw something that is no std::exception"};
+    }
+}
+
+void WorkerCore::settle_locked(Handle handle, Settlement settlement, Mono now) {
+    if (!stops_.empty()) stops_.erase(key(handle));
+    session_.settle(handle, std::move(settlement), now);
+    last_activity_ = now;
+    if (++gathered_ >= gather_) wake_loop();
+}
+
+void WorkerCore::settle(Handle handle, Settlement settlement) {
+    const std::lock_guard lock(mutex_);
+    settle_locked(handle, std::move(settlement), monotonic());
+}
+
+void WorkerCore::extend(Handle handle, Duration lease) {
+    const std::lock_guard lock(mutex_);
+    session_.extend(handle, lease, monotonic());
+    wake_loop();
+}
+
+std::stop_token WorkerCore::stop_token(Handle handle) {
+    const std::lock_guard lock(mutex_);
+    if (cancelled_ || closed_ || session_.is_lost(handle)) {
+        std::stop_source over;
+        over.request_stop();
+        return over.get_token();
+    }
+    return stops_[key(handle)].get_token();
+}
+
+std::vector<std::stop_source> WorkerCore::take_lost_stops() {
+    std::vector<std::stop_source> stops;
+    for (const Handle handle : session_.take_lost()) {
+        if (const auto it = stops_.find(key(handle)); it != stops_.end()) stops.push_back(it->second);
+    }
+    return stops;
+}
+
+std::vector<std::stop_source> WorkerCore::take_stops() {
+    std::vector<std::stop_source> stops;
+    for (auto& [handle, stop] : stops_) stops.push_back(stop);
+    return stops;
+}
+
+// The end ----------------------------------------------------------------------------------------------------------
+
+Status WorkerCore::run(const Handler& handler, const Until& until) {
+    {
+        const std::lock_guard lock(mutex_);
+        if (running_) throw Error("run() is under way on another thread; a worker runs once at a time");
+        if (draining_ || closed_) return Status::closed;
+        running_ = true;
+        handlers_ = options_.concurrency;
+    }
+    {
+        std::vector<std::jthread> threads;
+        const std::stop_callback on_stop(until.token(), [this] { begin_drain(options_.drain_timeout); });
+        try {
+            for (unsigned i = 1; i < options_.concurrency; ++i) threads.emplace_back([&] { work(handler); });
+        } catch (const std::system_error& error) {
+            {
+                const std::lock_guard lock(mutex_);
+                handlers_ -= options_.concurrency - static_cast<unsigned>(threads.size());
+                running_ = false;
+            }
+            begin_drain(Duration::zero());
+            threads.clear();
+            throw Error(std::string{"cannot start handler threads: "} + error.what() +
+                        "; lower WorkerOptions.concurrency");
+        }
+        work(handler);
+    }
+    Lock lock(mutex_);
+    ended_cv_.wait(lock, [&] { return ended_; });
+    running_ = false;
+    ended_cv_.notify_all();
+    return cancelled_ ? Status::timed_out : Status::ok;
+}
+
+void WorkerCore::begin_drain(Duration timeout) {
+    const Mono now = monotonic();
+    const std::lock_guard lock(mutex_);
+    const Mono until = timeout > never - now ? never : now + timeout;
+    drain_until_ = draining_ ? std::min(drain_until_, until) : until;
+    if (!std::exchange(draining_, true)) session_.drain(now);
+    work_.notify_all();
+    wake_loop();
+}
+
+// On the loop: bye once everything begun is settled and every settlement is safe, or once that has taken too long and
+// no handler runs any more.
+void WorkerCore::proceed_with_drain(Now now, std::vector<std::stop_source>& stops) {
+    if (ended_) return;
+    const bool quiet = session_.quiet();
+    if (!quiet && !cancelled_ && now.mono >= drain_until_) {
+        cancelled_ = true;
+        const auto all = take_stops();
+        stops.insert(stops.end(), all.begin(), all.end());
+    }
+    if (handlers_ > 0 || !(quiet || cancelled_)) return;
+    session_.bye(now);
+    ended_ = true;
+    ended_cv_.notify_all();
+}
+
+Status WorkerCore::drain(Duration timeout) {
+    begin_drain(timeout);
+    Lock lock(mutex_);
+    (void)ended_cv_.wait_until(lock, std::chrono::steady_clock::time_point{drain_until_.time_since_epoch()},
+                               [&] { return ended_; });
+    return ended_ && !cancelled_ ? Status::ok : Status::timed_out;
+}
+
+void WorkerCore::close() {
+    {
+        const std::lock_guard lock(mutex_);
+        if (closed_) return;
+    }
+    begin_drain(Duration::zero());
+    {
+        // Without handlers the loop says bye at once.
+        Lock lock(mutex_);
+        (void)ended_cv_.wait_for(lock, 1s, [&] { return ended_ || handlers_ > 0; });
+    }
+    loop_.remove(*this);
+    const std::lock_guard lock(mutex_);
+    closed_ = true;
+    ended_ = true;
+    work_.notify_all();
+    ended_cv_.notify_all();
+}
+
+bool WorkerCore::connected() {
+    const std::lock_guard lock(mutex_);
+    return !closed_ && session_.connected();
+}
+
+bool WorkerCore::idle() {
+    const std::lock_guard lock(mutex_);
+    return session_.quiet();
+}
+
+bool WorkerCore::host_empty() {
+    const std::lock_guard lock(mutex_);
+    return session_.hosts_empty();
+}
+
+Duration WorkerCore::since_last_activity() {
+    const std::lock_guard lock(mutex_);
+    return monotonic() - last_activity_;
+}
+
+std::vector<std::string> WorkerCore::capabilities() {
+    const std::lock_guard lock(mutex_);
+    return session_.capabilities();
+}
+
+}  // namespace posthorn::work_queue::detail
