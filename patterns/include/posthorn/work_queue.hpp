@@ -52,7 +52,7 @@ class WorkerCore;
 
 // The T of a callable that takes (const T&, Delivery&).
 template <typename Call>
-struct Takes;
+struct Takes {};
 template <typename R, typename T>
 struct Takes<R (*)(T, Delivery&)> {
     using Value = std::remove_cvref_t<T>;
