@@ -12,7 +12,6 @@
 #include <mutex>
 #include <system_error>
 #include <thread>
-#include <type_traits>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -135,8 +134,7 @@ struct Loop::Impl {
     // Any thread
     void post(std::function<void()> work);
     void rouse() noexcept;
-    template <class Work>
-    std::invoke_result_t<Work> on_loop(Work work);
+    std::string on_loop(const std::function<std::string()>& work);
 
     // Loop thread
     void run();
@@ -150,6 +148,7 @@ struct Loop::Impl {
     bool stay_awake();
 
     Seat& seat_of(const Participant& participant, const std::string& endpoint, Use use);
+    void add(Participant& participant);
     void remove(const Participant& participant);
     std::string bind(Participant& participant, const std::string& endpoint);
     void connect(Participant& participant, const std::string& endpoint);
@@ -198,14 +197,27 @@ void Loop::Impl::rouse() noexcept {
     if (sleeping_.load() && sleeping_.exchange(false)) bell_.ring();
 }
 
-// Runs `work` on the loop thread and hands back what it returns or throws.
-template <class Work>
-std::invoke_result_t<Work> Loop::Impl::on_loop(Work work) {
+// Runs `work` on the loop thread and hands back what it returns. An Error crosses the threads as its text.
+std::string Loop::Impl::on_loop(const std::function<std::string()>& work) {
     if (running == this) return work();
-    const auto task = std::make_shared<std::packaged_task<std::invoke_result_t<Work>()>>(std::move(work));
-    auto result = task->get_future();
-    post([task] { (*task)(); });
-    return result.get();
+    struct Answer {
+        std::string result;
+        std::string error;
+    };
+    const auto promise = std::make_shared<std::promise<Answer>>();  // shared: set_value() may outlast our waiting
+    auto future = promise->get_future();
+    post([&work, promise] {
+        Answer answer;
+        try {
+            answer.result = work();
+        } catch (const Error& error) {
+            answer.error = error.what();
+        }
+        promise->set_value(std::move(answer));
+    });
+    Answer answer = future.get();
+    if (!answer.error.empty()) throw Error(answer.error);
+    return std::move(answer.result);
 }
 
 // ------------------------------------------------------------------------------------------------------------ rounds
@@ -218,8 +230,7 @@ void Loop::Impl::run() {
     ports_.clear();
 }
 
-// Reads before it works: what peers may send is bounded by credit, and what nobody granted is soon dropped only if it
-// is soon read. False: there was nothing to do.
+// Reads before it works, so that libzmq holds as little as possible for us. False: there was nothing to do.
 bool Loop::Impl::round() {
     bool busy = run_posted();
     sweep();
@@ -340,6 +351,12 @@ Seat& Loop::Impl::seat_of(const Participant& participant, const std::string& end
                 ": who asks is not on the loop; add() comes first");
 }
 
+void Loop::Impl::add(Participant& participant) {
+    if (std::any_of(seats_.begin(), seats_.end(), [&](const auto& seat) { return seat->participant == &participant; }))
+        return;
+    seats_.push_back(std::make_unique<Seat>(Seat{.participant = &participant}));
+}
+
 void Loop::Impl::remove(const Participant& participant) {
     for (const auto& seat : seats_) {
         if (seat->participant != &participant) continue;
@@ -358,7 +375,12 @@ std::string Loop::Impl::bind(Participant& participant, const std::string& endpoi
     const std::string bound = socket.bind(endpoint);
     ports_.push_back(
         std::make_unique<Port>(Port{.seat = &seat, .endpoint = bound, .scheme = scheme, .socket = std::move(socket)}));
-    if (scheme == Scheme::inproc) join_inproc_links(bound);
+    try {
+        if (scheme == Scheme::inproc) join_inproc_links(bound);
+    } catch (const Error&) {
+        close(*ports_.back());
+        throw;
+    }
     return bound;
 }
 
@@ -457,15 +479,16 @@ Loop::~Loop() = default;
 
 void Loop::add(Participant& participant) {
     impl_->on_loop([&] {
-        Impl& loop = *impl_;
-        const bool there = std::any_of(loop.seats_.begin(), loop.seats_.end(),
-                                       [&](const auto& seat) { return seat->participant == &participant; });
-        if (!there) loop.seats_.push_back(std::make_unique<Seat>(Seat{.participant = &participant}));
+        impl_->add(participant);
+        return std::string();
     });
 }
 
 void Loop::remove(Participant& participant) {
-    impl_->on_loop([&] { impl_->remove(participant); });
+    impl_->on_loop([&] {
+        impl_->remove(participant);
+        return std::string();
+    });
 }
 
 std::string Loop::bind(Participant& participant, const std::string& endpoint) {
@@ -473,7 +496,10 @@ std::string Loop::bind(Participant& participant, const std::string& endpoint) {
 }
 
 void Loop::connect(Participant& participant, const std::string& endpoint) {
-    impl_->on_loop([&] { impl_->connect(participant, endpoint); });
+    impl_->on_loop([&] {
+        impl_->connect(participant, endpoint);
+        return std::string();
+    });
 }
 
 bool Loop::send(PeerId peer, std::string frame) {

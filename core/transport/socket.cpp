@@ -28,6 +28,7 @@ constexpr int dead_after = 8000;                   // ms without a sign of life 
 constexpr int keepalive_idle = 5;                  // s
 constexpr int keepalive_interval = 1;              // s
 constexpr int keepalive_count = 3;
+constexpr int accept_backlog = 1024;          // a node that comes back is met by all its peers at once
 constexpr std::int64_t frame_slack = 1024;    // over the limit, so that the session can refuse by name
 constexpr int listener_close_timeout = 2000;  // ms; libzmq closes a listener on its own thread, at once
 
@@ -53,6 +54,7 @@ constexpr std::array common_options{
 };
 constexpr std::array router_options{
     OptionValue{ZMQ_ROUTER_MANDATORY, 1},
+    OptionValue{ZMQ_BACKLOG, accept_backlog},
 };
 constexpr std::array dealer_options{
     OptionValue{ZMQ_IMMEDIATE, 1},
@@ -79,16 +81,16 @@ bool configure(void* socket, int type, const std::string& endpoint) noexcept {
            (type == ZMQ_ROUTER ? set_all(socket, router_options) : set_all(socket, dealer_options));
 }
 
-// Bytes on their way out; freed on libzmq's thread. `filled` orders our writing of them before that.
+// Bytes on their way out; freed on libzmq's thread. `ours` orders all we did with them before that.
 struct Outgoing {
-    explicit Outgoing(std::string&& taken) : bytes(std::move(taken)) { filled.store(true, std::memory_order_release); }
+    explicit Outgoing(std::string&& taken) : bytes(std::move(taken)) {}
     std::string bytes;
-    std::atomic<bool> filled{false};
+    std::atomic<bool> ours{true};
 };
 
 void free_outgoing(void* /*data*/, void* hint) {
     const std::unique_ptr<Outgoing> outgoing(static_cast<Outgoing*>(hint));
-    (void)outgoing->filled.load(std::memory_order_acquire);
+    (void)outgoing->ours.load(std::memory_order_acquire);
 }
 
 }  // namespace
@@ -105,9 +107,10 @@ Message::Message(std::string&& bytes) {
         return;
     }
     auto outgoing = std::make_unique<Outgoing>(std::move(bytes));
-    if (zmq_msg_init_data(&message_, outgoing->bytes.data(), outgoing->bytes.size(), free_outgoing, outgoing.get()) !=
-        0)
-        throw std::bad_alloc();
+    char* data = outgoing->bytes.data();
+    const auto size = outgoing->bytes.size();
+    outgoing->ours.store(false, std::memory_order_release);
+    if (zmq_msg_init_data(&message_, data, size, free_outgoing, outgoing.get()) != 0) throw std::bad_alloc();
     static_cast<void>(outgoing.release());  // the message has it now
 }
 

@@ -7,6 +7,7 @@
 #include <deque>
 #include <filesystem>
 #include <functional>
+#include <future>
 #include <map>
 #include <mutex>
 #include <stdexcept>
@@ -154,6 +155,13 @@ public:
 private:
     std::filesystem::path path_;
 };
+
+// Returns when the loop has done all that was asked of it so far.
+inline void settle(Loop& loop) {
+    std::promise<void> done;
+    loop.post([&] { done.set_value(); });
+    done.get_future().wait();
+}
 
 inline std::string error_of(const std::function<void()>& work) {
     try {

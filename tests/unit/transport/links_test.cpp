@@ -1,6 +1,7 @@
 // Links and endpoints over the three transports.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -192,6 +193,33 @@ TEST(Link, ToAPeerThatNeverWasIsRefused) {
     std::promise<bool> sent;
     loop.post([&] { sent.set_value(loop.send(12345, "hello")); });
     EXPECT_FALSE(sent.get_future().get());
+}
+
+// So few descriptors that some links find none, and neither do some of the connections that come in.
+TEST(Link, BeyondTheDescriptorsIsRefusedAndDisturbsNobody) {
+    Loop loop;
+    Echo echo(loop);
+    Caller caller(loop);
+    const auto endpoint = loop.bind(echo, "tcp://127.0.0.1:*");
+    loop.connect(caller, endpoint);
+    ASSERT_TRUE(caller.call("before"));
+
+    rlimit before{};
+    ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+    const rlimit few{100, before.rlim_max};
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &few), 0);
+    std::vector<std::unique_ptr<Caller>> crowd;
+    std::string error;
+    for (int i = 0; i < 200 && error.empty(); ++i) {
+        crowd.push_back(std::make_unique<Caller>(loop));
+        error = error_of([&] { loop.connect(*crowd.back(), endpoint); });
+    }
+    EXPECT_THAT(error, AllOf(HasSubstr(endpoint), HasSubstr("too many sockets")));
+    EXPECT_THAT(error_of([&] { loop.bind(echo, "tcp://127.0.0.1:*"); }), HasSubstr("too many sockets"));
+    EXPECT_TRUE(caller.call("while there are none"));
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+    crowd.pop_back();  // the one that got no link
+    for (const auto& each : crowd) EXPECT_TRUE(each->call("after"));
 }
 
 TEST(Bind, NamesWhatIsWrong) {

@@ -16,6 +16,7 @@ namespace {
 using test::Caller;
 using test::Echo;
 using test::patience;
+using test::settle;
 
 // Counts its turns and asks for the next one when told to.
 class Turner : public Participant {
@@ -56,13 +57,6 @@ private:
     std::uint64_t turns_ = 0;
     Duration every_{};
 };
-
-// Returns when the loop has done all that was asked of it so far.
-void settle(Loop& loop) {
-    std::promise<void> done;
-    loop.post([&] { done.set_value(); });
-    done.get_future().wait();
-}
 
 TEST(Loop, GivesATurnToTheNewcomerAndOnEveryWake) {
     Loop loop;
