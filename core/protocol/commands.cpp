@@ -15,9 +15,8 @@ using wire::Writer;
 // is written first and counts along.
 class Body {
 public:
-    Body(std::string& out, std::string_view name) : out_(&out), writer_(out) {
-        writer_.string(name);
-        head_ = out.size();
+    Body(std::string& out, std::string_view name)
+        : out_(&out), writer_(out), head_((writer_.string(name), out.size())) {
         writer_.map(0);
     }
 
@@ -67,7 +66,7 @@ public:
 private:
     std::string* out_;
     Writer writer_;
-    std::size_t head_ = 0;
+    std::size_t head_;  // where the head stands
 };
 
 std::string_view name_of(Role role) noexcept {

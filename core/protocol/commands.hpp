@@ -229,8 +229,8 @@ struct Frame {
     std::vector<Unknown> unknown;
 };
 
-// Never throws; empty: malformed. Envelopes and fragments are parts of `frame`, not copies.
-[[nodiscard]] std::optional<Frame> decode_frame(const Slice& frame);
+// Never throws; empty: malformed. Envelopes and fragments are parts of `bytes`, not copies.
+[[nodiscard]] std::optional<Frame> decode_frame(const Slice& bytes);
 // The name/body pairs of a joined fragmented frame.
 [[nodiscard]] bool decode_commands(const Slice& pairs, Frame& into);
 

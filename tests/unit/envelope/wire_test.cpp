@@ -211,7 +211,7 @@ std::vector<std::string> one_of_each() {
 
 TEST(Wire, SkipTakesExactlyOneValue) {
     for (const std::string& value : one_of_each()) {
-        const std::string bytes = value + "\x2a";
+        const std::string bytes = value + static_cast<char>(42);
         Reader reader(bytes);
         EXPECT_EQ(to_hex(reader.raw()), to_hex(value));
         EXPECT_EQ(reader.unsigned_integer(), 42U) << to_hex(value);

@@ -291,7 +291,7 @@ TEST(CommandDecode, MissingKeysTakeTheDefaults) {
     ASSERT_TRUE(frame);
     ASSERT_EQ(frame->commands.size(), 2U);
     EXPECT_EQ(std::get<AdminRequest>(frame->commands[0]).max, 1000U);
-    const Hello& hello = std::get<Hello>(frame->commands[1]);
+    const auto& hello = std::get<Hello>(frame->commands[1]);
     EXPECT_EQ(hello.concurrency, 1U);
     EXPECT_TRUE(hello.incarnation.is_zero());
 }
