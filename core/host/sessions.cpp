@@ -150,7 +150,8 @@ void Host::Impl::receive(PeerId peer, const Slice& frame, Now now) {
         if (asked.insert(peer).second) send_outside(peer, protocol::Identify{options.incarnation});
         return;
     }
-    switch (open->in.accept(*decoded)) {
+    const auto verdict = open->in.accept(*decoded);
+    switch (verdict) {
         case protocol::FrameReader::Verdict::other_epoch:
             drop("frame of another session", peer);
             return;
@@ -167,6 +168,7 @@ void Host::Impl::receive(PeerId peer, const Slice& frame, Now now) {
     }
     open->heard = now.mono;
     if (open->consumer != 0) open->box->queue.heard(open->consumer, now);
+    if (verdict == protocol::FrameReader::Verdict::nothing) return;
     if (!decoded->unknown.empty()) {
         refuse(peer, "unknown_command", "this host does not know the command " + decoded->unknown.front().name, now);
         return;
