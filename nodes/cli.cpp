@@ -1,0 +1,126 @@
+#include "cli.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <iostream>
+
+#include <unistd.h>
+
+#include <posthorn/policy.hpp>
+
+#include "json.hpp"
+#include "lines.hpp"
+#include "patterns/random.hpp"
+
+namespace posthorn::nodes {
+
+namespace po = boost::program_options;
+
+namespace {
+
+std::string option_names(const po::options_description& options) {
+    std::string names;
+    for (const auto& option : options.options()) {
+        if (!names.empty()) names += ", ";
+        names += "--" + option->long_name();
+    }
+    return names;
+}
+
+void print_help(const Verb& verb, const po::options_description& options) {
+    std::cout << "usage: posthorn " << verb.name << ' ' << verb.synopsis << "\n\n"
+              << verb.summary << "\nOptions:\n"
+              << options << '\n'
+              << verb.details << (verb.details.empty() ? "" : "\n") << exit_codes_help << std::flush;
+}
+
+}  // namespace
+
+void usage_error(const Verb& verb, const std::string& text) {
+    throw ExitError{Exit::usage, text + " (posthorn " + verb.name + " --help says more)"};
+}
+
+Arguments parse_arguments(const Verb& verb, const po::options_description& options,
+                          const std::vector<std::string>& arguments) {
+    po::options_description all;
+    all.add(options).add_options()("help", "show this text");
+    Arguments result;
+    try {
+        namespace style = po::command_line_style;
+        constexpr int no_guessing = style::unix_style & ~style::allow_guessing;
+        const auto parsed = po::command_line_parser(arguments).options(all).style(no_guessing).run();
+        for (const auto& option : parsed.options) {
+            if (option.position_key >= 0) result.words.push_back(option.value.front());
+        }
+        po::store(parsed, result.options);
+    } catch (const po::unknown_option& error) {
+        usage_error(verb, "unknown option '" + error.get_option_name() + "'; valid ones are " + option_names(all));
+    } catch (const po::error& error) {
+        usage_error(verb, error.what());
+    }
+    result.help = result.options.count("help") > 0;
+    if (result.help) print_help(verb, all);
+    return result;
+}
+
+std::string queue_name(const Verb& verb, const std::string& word) {
+    if (!valid_queue_name(word))
+        usage_error(verb, "'" + printable(word) +
+                              "' is not a queue name: 1 to 200 of A-Z a-z 0-9 . _ - and not ending in .dlq");
+    return word;
+}
+
+void add_node_option(po::options_description& options) {
+    options.add_options()("node", po::value<std::string>()->value_name("ENDPOINT"),
+                          "the node, or a producer that hosts its queue itself; else the variable POSTHORN_NODE, else "
+                          "tcp://127.0.0.1:5757");
+}
+
+std::string node_endpoint(const Arguments& arguments) {
+    if (arguments.options.count("node") > 0) return arguments.options["node"].as<std::string>();
+    const char* named = std::getenv("POSTHORN_NODE");
+    if (named != nullptr && *named != '\0') return named;
+    return "tcp://127.0.0.1:" + std::to_string(defaults::port);
+}
+
+std::string no_answer(const std::string& endpoint) {
+    return "no answer from " + endpoint +
+           ": is a node running there? start one with `posthorn node`, or name another with --node";
+}
+
+std::string own_name() {
+    std::array<char, 256> host{};
+    if (::gethostname(host.data(), host.size() - 1) != 0) host[0] = '\0';
+    return std::string{host.data()} + ":" + std::to_string(::getpid());
+}
+
+std::string unique_name() {
+    return own_name() + ":" + detail::random_identity().hex().substr(0, 8);
+}
+
+void say(const Verb& verb, const std::string& text) {
+    // Nobody is left to tell if standard error is gone.
+    static_cast<void>(write_all(STDERR_FILENO, "posthorn " + verb.name + ": " + text + "\n"));
+}
+
+std::string describe(const Event& event) {
+    std::string text{to_string(event.kind)};
+    if (!event.subject.empty()) text += " " + printable(event.subject);
+    if (!event.text.empty()) text += ": " + printable(event.text);
+    return text;
+}
+
+std::optional<std::string> final_refusal(const Event& event) {
+    constexpr std::string_view mark = "the session was refused: ";
+    constexpr std::array final_codes = {
+        "unknown_queue:", "bad_version:", "bad_name:", "forbidden:", "too_many_queues:"};
+    const auto at = event.text.find(mark);
+    if (event.kind != Event::Kind::refused || at == std::string::npos) return std::nullopt;
+    std::string refusal = printable(std::string_view{event.text}.substr(at + mark.size()));
+    const bool final = std::any_of(final_codes.begin(), final_codes.end(),
+                                   [&refusal](const char* code) { return refusal.starts_with(code); });
+    return final ? std::optional{std::move(refusal)} : std::nullopt;
+}
+
+}  // namespace posthorn::nodes

@@ -1,0 +1,67 @@
+// What all verbs share: their command lines, the node they talk to, and what they say about it.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <boost/program_options.hpp>
+
+#include <posthorn/context.hpp>
+
+#include "exit_codes.hpp"
+
+namespace posthorn::nodes {
+
+// What --help shows of a verb around its options.
+struct Verb {
+    std::string name;      // "send"
+    std::string synopsis;  // "QUEUE [TEXT...]"
+    std::string summary;   // what it does, wrapped, ending in a newline
+    std::string details;   // what stands behind the options
+};
+
+struct Arguments {
+    boost::program_options::variables_map options;
+    std::vector<std::string> words;  // what is no option, in order
+    bool help = false;               // was asked for and has been printed; nothing else is to be done
+};
+
+// Options are refused by name with the valid ones listed. Throws ExitError (usage).
+[[nodiscard]] Arguments parse_arguments(const Verb& verb, const boost::program_options::options_description& options,
+                                        const std::vector<std::string>& arguments);
+
+[[noreturn]] void usage_error(const Verb& verb, const std::string& text);
+
+// The one word that names a queue. Throws ExitError (usage).
+[[nodiscard]] std::string queue_name(const Verb& verb, const std::string& word);
+
+// Adds --node. node_endpoint(): --node, else POSTHORN_NODE, else tcp://127.0.0.1:5757.
+void add_node_option(boost::program_options::options_description& options);
+[[nodiscard]] std::string node_endpoint(const Arguments& arguments);
+
+// Reads the value of an option with one of the parsers of units.hpp, naming the option when it is refused.
+template <typename Parser>
+[[nodiscard]] auto parsed(const Verb& verb, const Arguments& arguments, const std::string& option, Parser parser) {
+    try {
+        return parser(arguments.options[option].template as<std::string>());
+    } catch (const Error& error) {
+        usage_error(verb, "--" + option + ": " + error.what());
+    }
+}
+
+[[nodiscard]] std::string no_answer(const std::string& endpoint);
+
+// "HOST:PID", for listings and logs of the node.
+[[nodiscard]] std::string own_name();
+// With something random behind it: of two consumers of one name a host turns the earlier away.
+[[nodiscard]] std::string unique_name();
+
+// One line on standard error: "posthorn VERB: text".
+void say(const Verb& verb, const std::string& text);
+// What an end of this process reports, for people; connections and the like are left out.
+[[nodiscard]] std::string describe(const Event& event);
+// "code: text" when the event says that the host will never take us as we are; empty: it is something else.
+[[nodiscard]] std::optional<std::string> final_refusal(const Event& event);
+
+}  // namespace posthorn::nodes

@@ -1,0 +1,94 @@
+#include <array>
+#include <iostream>
+
+#include "admin_client.hpp"
+#include "cli.hpp"
+#include "table.hpp"
+#include "units.hpp"
+#include "verbs.hpp"
+
+namespace posthorn::nodes {
+
+namespace po = boost::program_options;
+
+namespace {
+
+Verb queues_verb() {
+    return {"queues", "[--json]",
+            "Lists the queues of a node: messages that are ready, waiting for their next attempt, in flight (with a\n"
+            "worker) and dead-lettered; the age of the oldest one not settled; consumers and producers connected; and\n"
+            "what has happened to messages since the node started, by cause.\n",
+            ""};
+}
+
+constexpr std::array counters = {
+    "acked",         "nacked",     "released", "rejected",      "redelivered",       "expired_leases",  "refused_full",
+    "refused_other", "duplicates", "stale",    "dead_rejected", "dead_max_attempts", "dead_undecodable"};
+
+std::string counters_of(const Row& row) {
+    std::string text;
+    for (const char* name : counters) {
+        const auto count = row.number(name);
+        if (count > 0) text += (text.empty() ? "" : ", ") + std::string{name} + " " + std::to_string(count);
+    }
+    return text.empty() ? "nothing yet" : text;
+}
+
+void print_table(const std::vector<Row>& rows) {
+    if (rows.empty()) {
+        std::cout << "no queues yet; they appear on first use\n";
+        return;
+    }
+    std::vector<std::vector<std::string>> lines;
+    std::vector<std::vector<std::string>> counts;
+    for (const Row& row : rows) {
+        const auto number = [&row](const char* name) { return std::to_string(row.number(name)); };
+        const bool any = row.number("ready") + row.number("waiting") + row.number("in_flight") > 0;
+        const std::chrono::milliseconds age{row.number("oldest_ms")};
+        lines.push_back({row.text("name"), number("ready"), number("waiting"), number("in_flight"), number("dead"),
+                         any ? format_age(age) : "-", number("consumers"), number("producers"),
+                         format_size(row.number("bytes")), row.text("state")});
+        counts.push_back({row.text("name"), counters_of(row)});
+    }
+    constexpr auto right = Align::right;
+    std::cout << table({{"QUEUE"},
+                        {"READY", right},
+                        {"WAITING", right},
+                        {"IN FLIGHT", right},
+                        {"DEAD", right},
+                        {"OLDEST", right},
+                        {"CONSUMERS", right},
+                        {"PRODUCERS", right},
+                        {"SIZE", right},
+                        {"STATE"}},
+                       lines)
+              << '\n'
+              << table({{"QUEUE"}, {"SINCE THE NODE STARTED"}}, counts);
+}
+
+}  // namespace
+
+Exit run_queues(const std::vector<std::string>& arguments) {
+    const Verb verb = queues_verb();
+    po::options_description options;
+    options.add_options()("json", po::bool_switch(), "one JSON object per line");
+    add_node_option(options);
+    const Arguments given = parse_arguments(verb, options, arguments);
+    if (given.help) return Exit::ok;
+    if (!given.words.empty()) usage_error(verb, "'" + given.words.front() + "' is not expected here");
+
+    Context context;
+    AdminClient client{context, node_endpoint(given)};
+    std::vector<Row> rows;
+    protocol::AdminRequest request;
+    request.verb = "queues";
+    client.ask(request, [&rows](const Row& row) { rows.push_back(row); });
+    if (given.options["json"].as<bool>()) {
+        for (const Row& row : rows) std::cout << row.json() << '\n';
+    } else {
+        print_table(rows);
+    }
+    return Exit::ok;
+}
+
+}  // namespace posthorn::nodes

@@ -1,0 +1,257 @@
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <mutex>
+#include <optional>
+
+#include <unistd.h>
+
+#include <posthorn/work_queue.hpp>
+
+#include "cli.hpp"
+#include "lines.hpp"
+#include "signals.hpp"
+#include "units.hpp"
+#include "verbs.hpp"
+
+namespace posthorn::nodes {
+
+namespace po = boost::program_options;
+
+namespace {
+
+constexpr const char* default_timeout = "30s";
+
+Verb send_verb() {
+    return {
+        "send", "QUEUE [TEXT...]",
+        "Sends a message for every TEXT, or, without any, for every line of standard input: its exact bytes without\n"
+        "the newline. Returns when all of them are stored and says \"sent N\" on standard error; otherwise it ends "
+        "with\n"
+        "4 and says how many are not confirmed (some of these may have arrived all the same). A node that dies and\n"
+        "comes back within the timeout is waited for, and what it had not confirmed is sent again.\n",
+        "Examples:\n"
+        "  ls *.mov | posthorn send encode\n"
+        "  posthorn send mail --type welcome --header lang=en '{\"to\":\"x@example.org\"}'\n"
+        "  posthorn send queue -- -text-with-a-dash\n"};
+}
+
+struct SendOptions {
+    std::string queue;
+    std::string endpoint;
+    Message message;  // without its payload
+    std::uint64_t count = 1;
+    Duration timeout{};
+};
+
+// Sends, waits, and knows why it gave up.
+class Sender {
+public:
+    Sender(const Verb& verb, SendOptions options, const Signals& signals)
+        : verb_(verb),
+          options_(std::move(options)),
+          signals_(signals),
+          context_(context_options()),
+          producer_(context_, options_.queue, at(options_.endpoint), producer_options()) {}
+
+    // False: there is no use in sending more.
+    bool send(const std::string& payload) {
+        for (std::uint64_t i = 0; i < options_.count; ++i) {
+            if (!send_once(payload)) return false;
+        }
+        return true;
+    }
+
+    void too_long(std::size_t limit) {
+        ++sent_;
+        ++unsendable_;
+        say(verb_, "message " + std::to_string(sent_) + " is longer than " + std::to_string(limit) +
+                       " bytes and was left out");
+    }
+
+    // Reads lines until the end. False: stopped by a signal, or there is no use in more.
+    bool send_lines(LineReader& lines, std::size_t limit) {
+        for (;;) {
+            switch (lines.next()) {
+                case LineReader::Result::line:
+                    if (!send(lines.line())) return false;
+                    break;
+                case LineReader::Result::too_long:
+                    too_long(limit);
+                    break;
+                case LineReader::Result::end:
+                    return true;
+                case LineReader::Result::stopped:
+                    gave_up_ = "interrupted";
+                    return false;
+            }
+        }
+    }
+
+    // Waits until everything is stored or refused, or gives up.
+    void finish() {
+        wait_while([this] { return producer_.flush(slice) == Status::timed_out; });
+    }
+
+    Exit report(bool input_left) {
+        const std::uint64_t unconfirmed = std::min(sent_, producer_.unconfirmed() + producer_.refused() + unsendable_);
+        if (unconfirmed == 0 && gave_up_.empty()) {
+            say(verb_, "sent " + std::to_string(sent_));
+            return Exit::ok;
+        }
+        std::string text =
+            "sent " + std::to_string(sent_ - unconfirmed) + ", not confirmed " + std::to_string(unconfirmed);
+        if (input_left) text += ", the rest of the input was not read";
+        if (producer_.refused() > 0) text += "; refused by the node: " + std::to_string(producer_.refused());
+        if (!gave_up_.empty()) text += "; " + gave_up_;
+        say(verb_, text);
+        return exit_;
+    }
+
+    [[nodiscard]] bool gave_up() const { return !gave_up_.empty(); }
+
+private:
+    using Clock = std::chrono::steady_clock;
+
+    ContextOptions context_options() {
+        ContextOptions options;
+        options.on_event = [this](const Event& event) {
+            if (event.kind == Event::Kind::connected || event.kind == Event::Kind::left_behind) return;
+            say(verb_, describe(event));
+            if (auto refusal = final_refusal(event)) {
+                const std::lock_guard lock{mutex_};
+                refusal_ = std::move(refusal);
+            }
+        };
+        return options;
+    }
+
+    static work_queue::ProducerOptions producer_options() {
+        work_queue::ProducerOptions options;
+        options.name = own_name();
+        options.send_timeout = slice;
+        options.close_timeout = 0s;  // finish() has waited
+        return options;
+    }
+
+    bool send_once(const std::string& payload) {
+        ++sent_;
+        Status status = Status::ok;
+        wait_while([&] {
+            Message message = options_.message;
+            message.payload = payload;
+            status = producer_.send(std::move(message)).status();
+            return status == Status::would_block || status == Status::timed_out;
+        });
+        if (status == Status::ok) return true;
+        ++unsendable_;
+        if (status == Status::too_large)
+            say(verb_, "message " + std::to_string(sent_) + " is too large and was left out");
+        return !gave_up();
+    }
+
+    // Repeats `attempt` while it says so and there is hope: something is confirmed at least every `timeout`, nobody
+    // interrupts, the node has not refused us.
+    template <typename Attempt>
+    void wait_while(Attempt attempt) {
+        std::optional<Clock::time_point> since;
+        std::uint64_t decided = 0;
+        while (attempt()) {
+            const std::uint64_t now_decided = sent_ - std::min(sent_, producer_.unconfirmed());
+            if (!since || now_decided != decided) since = Clock::now();
+            decided = now_decided;
+            const std::lock_guard lock{mutex_};
+            if (refusal_) {
+                give_up(Exit::refused, options_.endpoint + " refused: " + *refusal_);
+            } else if (signals_.take()) {
+                give_up(Exit::unconfirmed, "interrupted");
+            } else if (Clock::now() - *since >= options_.timeout) {
+                const bool never_connected = !producer_.connected() && producer_.capabilities().empty();
+                give_up(never_connected ? Exit::unreachable : Exit::unconfirmed,
+                        never_connected ? no_answer(options_.endpoint) : "nothing was confirmed within the timeout");
+            } else {
+                continue;
+            }
+            return;
+        }
+    }
+
+    void give_up(Exit exit, const std::string& why) {
+        exit_ = exit;
+        gave_up_ = why;
+    }
+
+    static constexpr Duration slice = 200ms;  // how often a wait looks up
+
+    const Verb& verb_;
+    SendOptions options_;
+    const Signals& signals_;
+    std::mutex mutex_;
+    std::optional<std::string> refusal_;  // from the loop's thread
+    Context context_;
+    work_queue::Producer producer_;
+    std::uint64_t sent_ = 0;        // messages begun
+    std::uint64_t unsendable_ = 0;  // of them never given to the producer
+    std::string gave_up_;
+    Exit exit_ = Exit::unconfirmed;
+};
+
+std::map<std::string, std::string> headers_of(const Verb& verb, const Arguments& given) {
+    std::map<std::string, std::string> headers;
+    if (given.options.count("header") == 0) return headers;
+    for (const auto& text : given.options["header"].as<std::vector<std::string>>()) {
+        const auto equals = text.find('=');
+        if (equals == std::string::npos || equals == 0)
+            usage_error(verb, "--header: '" + text + "' is not of the form KEY=VALUE");
+        if (!headers.emplace(text.substr(0, equals), text.substr(equals + 1)).second)
+            usage_error(verb, "--header: " + text.substr(0, equals) + " is given twice");
+    }
+    return headers;
+}
+
+SendOptions options_of(const Verb& verb, const Arguments& given) {
+    SendOptions options;
+    if (given.words.empty()) usage_error(verb, "give the queue to send to");
+    options.queue = queue_name(verb, given.words.front());
+    options.endpoint = node_endpoint(given);
+    if (given.options.count("type") > 0) options.message.type = given.options["type"].as<std::string>();
+    options.message.headers = headers_of(verb, given);
+    options.count = parsed(verb, given, "count", parse_count);
+    options.timeout = parsed(verb, given, "timeout", parse_seconds_or_duration);
+    return options;
+}
+
+}  // namespace
+
+Exit run_send(const std::vector<std::string>& arguments) {
+    const Verb verb = send_verb();
+    po::options_description options;
+    options.add_options()("type", po::value<std::string>()->value_name("NAME"), "what the payload is, for the workers");
+    options.add_options()("header", po::value<std::vector<std::string>>()->value_name("K=V"),
+                          "a header; may be given more than once");
+    options.add_options()("count", po::value<std::string>()->value_name("N")->default_value("1"),
+                          "each message N times");
+    options.add_options()(
+        "timeout", po::value<std::string>()->value_name("TIME")->default_value(default_timeout),
+        "give up when there is something to confirm and nothing has been confirmed for so long; seconds, "
+        "or with a unit (500ms, 10min)");
+    add_node_option(options);
+    const Arguments given = parse_arguments(verb, options, arguments);
+    if (given.help) return Exit::ok;
+    SendOptions send_options = options_of(verb, given);
+
+    const Signals signals;
+    Sender sender{verb, std::move(send_options), signals};
+    bool all_read = true;
+    if (given.words.size() > 1) {
+        all_read = std::all_of(given.words.begin() + 1, given.words.end(),
+                               [&sender](const std::string& text) { return sender.send(text); });
+    } else {
+        LineReader lines{STDIN_FILENO, defaults::message_limit, signals.descriptor()};
+        all_read = sender.send_lines(lines, defaults::message_limit);
+    }
+    if (!sender.gave_up()) sender.finish();
+    return sender.report(!all_read);
+}
+
+}  // namespace posthorn::nodes

@@ -1,0 +1,275 @@
+#include "config.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <limits>
+#include <set>
+#include <span>
+#include <sstream>
+#include <string_view>
+
+#include <boost/program_options.hpp>
+
+#include "exit_codes.hpp"
+#include "units.hpp"
+
+namespace posthorn::nodes {
+
+namespace {
+
+constexpr std::string_view queue_prefix = "queue.";
+constexpr std::string_view every_queue_name = "*";
+
+[[noreturn]] void refuse(const std::string& source, const std::string& text) {
+    throw ExitError{Exit::usage, source + ": " + text};
+}
+
+std::string trimmed(std::string_view text) {
+    const auto first = text.find_first_not_of(" \t");
+    if (first == std::string_view::npos) return {};
+    return std::string{text.substr(first, text.find_last_not_of(" \t") - first + 1)};
+}
+
+std::vector<std::string> split_list(const std::string& text) {
+    std::vector<std::string> parts;
+    std::istringstream in{text};
+    for (std::string part; std::getline(in, part, ',');) parts.push_back(trimmed(part));
+    return parts;
+}
+
+bool parse_switch(const std::string& text) {
+    if (text == "on") return true;
+    if (text == "off") return false;
+    throw Error{"'" + text + "' is neither on nor off"};
+}
+
+LogLevel parse_log_level(const std::string& text) {
+    if (text == "debug") return LogLevel::debug;
+    if (text == "info") return LogLevel::info;
+    if (text == "warning") return LogLevel::warning;
+    if (text == "error") return LogLevel::error;
+    throw Error{"'" + text + "' is not one of debug, info, warning, error"};
+}
+
+std::uint32_t parse_count32(const std::string& text) {
+    const auto number = parse_count(text);
+    if (number > std::numeric_limits<std::uint32_t>::max()) throw Error{"'" + text + "' is too large"};
+    return static_cast<std::uint32_t>(number);
+}
+
+std::uint64_t parse_message_limit(const std::string& text) {
+    const auto size = parse_size(text);
+    if (size < 1024 || size > defaults::message_limit)
+        throw Error{"'" + text + "' is out of range: 1KiB to 16MiB; larger things belong in object storage"};
+    return size;
+}
+
+WhenFull parse_when_full(const std::string& text) {
+    if (text == "block") return WhenFull::block;
+    if (text == "reject") return WhenFull::reject;
+    throw Error{"'" + text + "' is neither block nor reject"};
+}
+
+void set_backoff(QueuePolicy& policy, const std::string& text) {
+    if (text == "exponential" || text == "fixed") {
+        policy.backoff.kind = text == "fixed" ? Backoff::Kind::fixed : Backoff::Kind::exponential;
+        policy.backoff.list.clear();
+        return;
+    }
+    std::vector<Duration> list;
+    try {
+        for (const auto& part : split_list(text)) list.push_back(parse_duration(part));
+    } catch (const Error& error) {
+        throw Error{std::string{error.what()} + "; backoff is exponential, fixed, or a list such as 1s,10s,1min"};
+    }
+    if (list.empty()) throw Error{"is empty; backoff is exponential, fixed, or a list such as 1s,10s,1min"};
+    policy.backoff.kind = Backoff::Kind::list;
+    policy.backoff.list = std::move(list);
+}
+
+template <typename Target>
+struct Known {
+    std::string_view name;
+    std::string_view help;
+    void (*set)(Target&, const std::string& value);  // throws Error
+};
+
+std::string not_empty(const std::string& value) {
+    if (value.empty()) throw Error{"is empty"};
+    return value;
+}
+
+constexpr auto node_settings = std::to_array<Known<NodeConfig>>({
+    {"bind", "endpoint to listen on, several allowed (tcp://127.0.0.1:5757)",
+     [](NodeConfig& c, const std::string& v) { c.bind.push_back(not_empty(v)); }},
+    {"data", "folder of the store (./posthorn-data)",
+     [](NodeConfig& c, const std::string& v) { c.data = not_empty(v); }},
+    {"auto_create", "on | off: queues appear on first use (on)",
+     [](NodeConfig& c, const std::string& v) { c.auto_create = parse_switch(v); }},
+    {"min_free", "disk space that publishing leaves free, so that a full node drains (256MiB)",
+     [](NodeConfig& c, const std::string& v) { c.min_free = parse_size(v); }},
+    {"message_limit", "largest message taken, 1KiB to 16MiB (16MiB)",
+     [](NodeConfig& c, const std::string& v) { c.message_limit = parse_message_limit(v); }},
+    {"log_level", "debug | info | warning | error (info)",
+     [](NodeConfig& c, const std::string& v) { c.log_level = parse_log_level(v); }},
+});
+
+constexpr auto queue_settings = std::to_array<Known<QueuePolicy>>({
+    {"max_attempts", "attempts before a message is dead-lettered (5)",
+     [](QueuePolicy& p, const std::string& v) { p.max_attempts = parse_count32(v); }},
+    {"backoff", "wait between attempts: exponential | fixed | a list such as 1s,10s,1min (exponential)", &set_backoff},
+    {"backoff_min", "first wait of exponential, the wait of fixed (1s)",
+     [](QueuePolicy& p, const std::string& v) { p.backoff.min = parse_duration(v); }},
+    {"backoff_max", "longest wait of exponential (10min)",
+     [](QueuePolicy& p, const std::string& v) { p.backoff.max = parse_duration(v); }},
+    {"lease", "a worker not heard for so long loses its messages (30s)",
+     [](QueuePolicy& p, const std::string& v) { p.lease = parse_duration(v); }},
+    {"lease_cap", "longest time a worker may hold one message (12h)",
+     [](QueuePolicy& p, const std::string& v) { p.lease_cap = parse_duration(v); }},
+    {"max_messages", "messages kept, 0: as the disk allows (0)",
+     [](QueuePolicy& p, const std::string& v) { p.max_messages = parse_count(v); }},
+    {"max_bytes", "bytes of messages kept, 0: as the disk allows (0)",
+     [](QueuePolicy& p, const std::string& v) { p.max_bytes = parse_size(v); }},
+    {"when_full", "block: producers wait | reject: refused to them (block)",
+     [](QueuePolicy& p, const std::string& v) { p.when_full = parse_when_full(v); }},
+});
+
+template <typename Target>
+std::string names_of(std::span<const Known<Target>> known) {
+    std::string names;
+    for (const auto& setting : known) {
+        if (!names.empty()) names += ", ";
+        names += setting.name;
+    }
+    return names;
+}
+
+template <typename Target>
+void set_one(Target& target, std::span<const Known<Target>> known, const std::string& source,
+             const std::string& full_name, std::string_view key, const std::string& value) {
+    const auto found = std::find_if(known.begin(), known.end(), [&](const auto& k) { return k.name == key; });
+    if (found == known.end()) refuse(source, "unknown setting '" + full_name + "'; valid ones are " + names_of(known));
+    try {
+        found->set(target, value);
+    } catch (const Error& error) {
+        refuse(source, full_name + ": " + error.what());
+    }
+}
+
+bool is_section(const Setting& setting) {
+    return setting.name.starts_with('[');
+}
+
+// The queue that "[queue.NAME]" or "queue.NAME.key" is about. Names may have dots, keys have none.
+std::string queue_of(const Setting& setting, const std::string& source) {
+    const std::string path = is_section(setting)
+                                 ? trimmed(std::string_view{setting.name}.substr(1, setting.name.size() - 2))
+                                 : setting.name.substr(0, setting.name.rfind('.'));
+    if (!path.starts_with(queue_prefix))
+        refuse(source, "unknown section '" + path + "'; valid ones are [queue.NAME] and [queue.*]");
+    std::string queue = path.substr(queue_prefix.size());
+    if (queue != every_queue_name && !valid_queue_name(queue))
+        refuse(source, "'" + queue +
+                           "' is not a queue name: 1 to 200 of A-Z a-z 0-9 . _ - and not ending in .dlq; "
+                           "[queue.*] is for every queue");
+    return queue;
+}
+
+// The heads come first, so that a section without settings counts as well and every name has been checked.
+std::vector<Setting> section_heads(const std::string& text) {
+    std::vector<Setting> heads;
+    std::istringstream lines{text};
+    for (std::string line; std::getline(lines, line);) {
+        line = trimmed(std::string_view{line}.substr(0, line.find_first_of("#\r")));
+        if (line.starts_with('[') && line.ends_with(']')) heads.push_back({line, {}});
+    }
+    return heads;
+}
+
+void apply_to_queues(NodeConfig& config, const std::vector<Setting>& settings, bool every, const std::string& source) {
+    for (const auto& setting : settings) {
+        const std::string queue = queue_of(setting, source);
+        if ((queue == every_queue_name) != every) continue;
+        QueuePolicy& policy =
+            every ? config.every_queue : config.queues.try_emplace(queue, config.every_queue).first->second;
+        if (is_section(setting)) continue;
+        const std::string key = setting.name.substr(setting.name.rfind('.') + 1);
+        set_one<QueuePolicy>(policy, queue_settings, source, setting.name, key, setting.value);
+    }
+}
+
+void check(const QueuePolicy& policy, const std::string& name, const std::string& source) {
+    try {
+        validate(policy);
+    } catch (const Error& error) {
+        refuse(source, "[queue." + name + "] " + error.what());
+    }
+}
+
+}  // namespace
+
+std::vector<Setting> read_ini(const std::string& text, const std::string& source) {
+    namespace po = boost::program_options;
+    std::vector<Setting> settings = section_heads(text);
+    try {
+        std::istringstream in{text};
+        const auto parsed = po::parse_config_file(in, po::options_description{}, true);
+        for (const auto& option : parsed.options) settings.push_back({option.string_key, option.value.front()});
+    } catch (const po::error& error) {
+        refuse(source, error.what());
+    }
+    return settings;
+}
+
+std::vector<Setting> read_ini_file(const std::filesystem::path& path) {
+    std::ifstream in{path};
+    std::ostringstream text;
+    // A folder can be opened but not read; an empty file has nothing to copy, which is no failure.
+    if (!in || (in.peek() != std::ifstream::traits_type::eof() && !(text << in.rdbuf())) || in.bad()) {
+        const std::string reason = std::filesystem::is_directory(path) ? "it is a folder" : std::strerror(errno);
+        throw ExitError{Exit::usage, "cannot read the configuration " + path.string() + ": " + reason};
+    }
+    return read_ini(text.str(), path.string());
+}
+
+void apply(NodeConfig& config, const std::vector<Setting>& settings, const std::string& source) {
+    std::set<std::string> seen;
+    std::vector<Setting> of_queues;
+    for (const auto& setting : settings) {
+        const bool first = seen.insert(setting.name).second;
+        if (!first && !is_section(setting) && setting.name != "bind")
+            refuse(source, "'" + setting.name + "' is given twice");
+        if (is_section(setting) || setting.name.find('.') != std::string::npos) {
+            of_queues.push_back(setting);
+            continue;
+        }
+        if (first && setting.name == "bind") config.bind.clear();
+        set_one<NodeConfig>(config, node_settings, source, setting.name, setting.name, setting.value);
+    }
+    // First what is for every queue, wherever it stands.
+    apply_to_queues(config, of_queues, true, source);
+    apply_to_queues(config, of_queues, false, source);
+    check(config.every_queue, std::string{every_queue_name}, source);
+    for (const auto& [name, policy] : config.queues) check(policy, name, source);
+}
+
+std::string settings_help() {
+    std::ostringstream out;
+    const auto line = [&out](std::string_view name, std::string_view help) {
+        out << "  " << name << std::string(name.size() < 14 ? 14 - name.size() : 1, ' ') << help << '\n';
+    };
+    for (const auto& setting : node_settings) line(setting.name, setting.help);
+    out << "\n  [queue.NAME], or [queue.*] for every queue:\n";
+    for (const auto& setting : queue_settings) line(setting.name, setting.help);
+    return out.str();
+}
+
+std::vector<std::string> node_setting_names() {
+    std::vector<std::string> names;
+    for (const auto& setting : node_settings) names.emplace_back(setting.name);
+    return names;
+}
+
+}  // namespace posthorn::nodes

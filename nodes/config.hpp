@@ -1,0 +1,45 @@
+// The node's configuration: command line over INI file over defaults. A setting that is unknown, given twice or
+// invalid is refused by name, with what is valid.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include <posthorn/event.hpp>
+#include <posthorn/policy.hpp>
+
+namespace posthorn::nodes {
+
+struct NodeConfig {
+    std::vector<std::string> bind{"tcp://127.0.0.1:" + std::to_string(defaults::port)};
+    std::filesystem::path data{"./posthorn-data"};
+    bool auto_create = true;                      // queues appear on first use
+    std::uint64_t min_free = defaults::min_free;  // bytes of disk kept for settlements
+    std::uint64_t message_limit = defaults::message_limit;
+    LogLevel log_level = LogLevel::info;
+    QueuePolicy every_queue;                    // [queue.*]
+    std::map<std::string, QueuePolicy> queues;  // [queue.NAME], on top of [queue.*]
+};
+
+struct Setting {
+    std::string name;  // of the node: "min_free"; of a queue: "queue.NAME.lease"; a section's head: "[queue.NAME]"
+    std::string value;
+};
+
+// The settings of an INI file, heads of sections first. Throws ExitError (usage) naming `source`.
+[[nodiscard]] std::vector<Setting> read_ini(const std::string& text, const std::string& source);
+[[nodiscard]] std::vector<Setting> read_ini_file(const std::filesystem::path& path);
+
+// Puts settings of one source into `config`; those given replace what was there. Throws ExitError (usage).
+void apply(NodeConfig& config, const std::vector<Setting>& settings, const std::string& source);
+
+// What --help says of every setting.
+[[nodiscard]] std::string settings_help();
+
+// Names of the node's own settings, in the order of the help.
+[[nodiscard]] std::vector<std::string> node_setting_names();
+
+}  // namespace posthorn::nodes

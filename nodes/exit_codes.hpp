@@ -1,0 +1,40 @@
+// What the `posthorn` command tells the shell. Every --help lists these.
+#pragma once
+
+#include <stdexcept>
+
+#include <posthorn/status.hpp>
+
+namespace posthorn::nodes {
+
+enum class Exit {
+    ok = 0,
+    failed = 1,       // something went wrong; the text on standard error says what and what to do
+    usage = 2,        // the command line or the configuration is wrong; nothing was done
+    unreachable = 3,  // no answer from the node
+    unconfirmed = 4,  // send: not all messages were stored
+    refused = 5,      // the node said no: unknown queue, another protocol version, ...
+    cannot_run = 6,   // work --exec: the command cannot be run (it ended with 126 or 127)
+};
+
+inline constexpr const char* exit_codes_help =
+    "Exit codes:\n"
+    "  0  done\n"
+    "  1  failed; standard error says why\n"
+    "  2  wrong usage or configuration; nothing was done\n"
+    "  3  no answer from the node\n"
+    "  4  send: not all messages were confirmed; standard error has the number\n"
+    "  5  the node refused: unknown queue, another protocol version, ...\n"
+    "  6  work --exec: the command cannot be run (it ended with 126 or 127)\n";
+
+// An error that has an exit code of its own; any other posthorn::Error is Exit::failed.
+class ExitError : public Error {
+public:
+    ExitError(Exit code, const std::string& text) : Error(text), code_(code) {}
+    [[nodiscard]] Exit code() const noexcept { return code_; }
+
+private:
+    Exit code_;
+};
+
+}  // namespace posthorn::nodes

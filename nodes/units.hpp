@@ -1,0 +1,22 @@
+// Durations and sizes as people write them: a whole number and a unit, nothing before, between or behind.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include <posthorn/time.hpp>
+
+namespace posthorn::nodes {
+
+// All throw posthorn::Error saying what was given and what is expected.
+[[nodiscard]] Duration parse_duration(std::string_view text);             // 50ms 1s 10min 2h
+[[nodiscard]] Duration parse_seconds_or_duration(std::string_view text);  // the same; a bare number is seconds
+[[nodiscard]] std::uint64_t parse_size(std::string_view text);            // 512B 64KiB 64MiB 1GiB 2TiB
+[[nodiscard]] std::uint64_t parse_count(std::string_view text);           // digits only
+
+[[nodiscard]] std::string format_age(std::chrono::milliseconds age);  // two leading units: "3min 20s"
+[[nodiscard]] std::string format_size(std::uint64_t bytes);           // "1.5 MiB"
+[[nodiscard]] std::string format_time(std::uint64_t epoch_ms);        // "2026-01-31 12:00:05Z"; 0: "-"
+
+}  // namespace posthorn::nodes

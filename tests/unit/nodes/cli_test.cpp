@@ -1,0 +1,98 @@
+#include "cli.hpp"
+
+#include <cstdlib>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "verbs.hpp"
+
+namespace posthorn::nodes {
+namespace {
+
+namespace po = boost::program_options;
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::ThrowsMessage;
+
+const Verb verb{"try", "QUEUE", "", ""};
+
+Arguments parse(const std::vector<std::string>& arguments) {
+    po::options_description options;
+    options.add_options()("type", po::value<std::string>(), "")("raw", po::bool_switch(), "");
+    add_node_option(options);
+    return parse_arguments(verb, options, arguments);
+}
+
+TEST(CommandLine, TellsOptionsAndWordsApart) {
+    const Arguments given = parse({"queue", "--type", "-x", "", "--", "--raw"});
+    EXPECT_THAT(given.words, ElementsAre("queue", "", "--raw"));
+    EXPECT_EQ(given.options["type"].as<std::string>(), "-x");
+    EXPECT_FALSE(given.options["raw"].as<bool>());
+}
+
+TEST(CommandLine, RefusesOptionsByNameWithTheValidOnes) {
+    for (const char* option : {"--tipe", "--typ", "-x"}) {
+        EXPECT_THAT([&] { static_cast<void>(parse({option})); },
+                    ThrowsMessage<ExitError>(AllOf(HasSubstr(option), HasSubstr("--type, --raw, --node, --help"))))
+            << option;
+    }
+    EXPECT_THROW(static_cast<void>(parse({"--type"})), ExitError);
+    EXPECT_THROW(static_cast<void>(parse({"--type", "a", "--type", "b"})), ExitError);
+}
+
+TEST(CommandLine, TheNodeIsTheOptionElseTheVariableElseTheDefault) {
+    ::unsetenv("POSTHORN_NODE");
+    EXPECT_EQ(node_endpoint(parse({})), "tcp://127.0.0.1:5757");
+    ::setenv("POSTHORN_NODE", "tcp://other:1", 1);
+    EXPECT_EQ(node_endpoint(parse({})), "tcp://other:1");
+    EXPECT_EQ(node_endpoint(parse({"--node", "tcp://third:2"})), "tcp://third:2");
+    ::unsetenv("POSTHORN_NODE");
+}
+
+// Wrong usage is found before anything is done, so these need no node.
+TEST(CommandLine, EveryVerbRefusesWrongUsage) {
+    const auto expect_usage = [](auto run, const std::vector<std::string>& arguments, const std::string& text) {
+        try {
+            run(arguments);
+            ADD_FAILURE() << "not refused: " << text;
+        } catch (const ExitError& error) {
+            EXPECT_EQ(error.code(), Exit::usage) << error.what();
+            EXPECT_THAT(error.what(), HasSubstr(text));
+        }
+    };
+    expect_usage(run_node, {"word"}, "'word' is not expected");
+    expect_usage(run_node, {"--config", "/nonexistent"}, "cannot read the configuration /nonexistent");
+    expect_usage(run_node, {"--min-free", "1"}, "min_free: '1' lacks its unit");
+    expect_usage(run_send, {}, "give the queue");
+    expect_usage(run_send, {"a b"}, "'a b' is not a queue name");
+    expect_usage(run_send, {"q", "x", "--header", "novalue"}, "not of the form KEY=VALUE");
+    expect_usage(run_send, {"q", "x", "--header", "a=1", "--header", "a=2"}, "a is given twice");
+    expect_usage(run_send, {"q", "x", "--count", "-1"}, "--count: '-1'");
+    expect_usage(run_send, {"q", "x", "--timeout", "soon"}, "--timeout: 'soon'");
+    expect_usage(run_work, {}, "give one queue");
+    expect_usage(run_work, {"q", "r"}, "give one queue");
+    expect_usage(run_work, {"q", "--concurrency", "0"}, "--concurrency: '0' is out of range");
+    expect_usage(run_work, {"q", "--count", "0"}, "--count: at least 1");
+    expect_usage(run_work, {"q", "--exec", "cat", "--raw"}, "--raw is for standard output");
+    expect_usage(run_queues, {"q"}, "'q' is not expected");
+    expect_usage(run_dlq, {}, "say list, show, redrive or purge");
+    expect_usage(run_dlq, {"lst", "q"}, "'lst' is none of");
+    expect_usage(run_dlq, {"list"}, "give one queue");
+    expect_usage(run_dlq, {"list", "q", "--reason", "because"}, "none of rejected, max_attempts");
+    expect_usage(run_dlq, {"list", "q", "--dry-run"}, "--dry-run is for redrive and purge");
+}
+
+TEST(FinalRefusal, KnowsWhatNoWaitingHelps) {
+    const Event unknown{Event::Kind::refused, "jobs",
+                        "tcp://x:1: the session was refused: unknown_queue: no such queue", 0};
+    EXPECT_EQ(final_refusal(unknown), "unknown_queue: no such queue");
+    const Event gap{Event::Kind::refused, "jobs", "tcp://x:1: the session was refused: gap: a frame was lost", 0};
+    EXPECT_EQ(final_refusal(gap), std::nullopt);
+    const Event message{Event::Kind::refused, "jobs", "2 messages were refused: queue_full: full", 2};
+    EXPECT_EQ(final_refusal(message), std::nullopt);
+}
+
+}  // namespace
+}  // namespace posthorn::nodes

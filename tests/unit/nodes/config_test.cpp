@@ -1,0 +1,183 @@
+#include "config.hpp"
+
+#include <filesystem>
+#include <fstream>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "exit_codes.hpp"
+
+namespace posthorn::nodes {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::ThrowsMessage;
+
+NodeConfig configured(const std::string& ini) {
+    NodeConfig config;
+    apply(config, read_ini(ini, "test.ini"), "test.ini");
+    return config;
+}
+
+// Every refusal names where and what.
+void expect_refused(const std::string& ini, const std::string& what) {
+    EXPECT_THAT([&] { static_cast<void>(configured(ini)); },
+                ThrowsMessage<ExitError>(AllOf(HasSubstr("test.ini"), HasSubstr(what))))
+        << ini;
+}
+
+TEST(Config, DefaultsAreThoseOfTheCommand) {
+    const NodeConfig config = configured("");
+    EXPECT_THAT(config.bind, ElementsAre("tcp://127.0.0.1:5757"));
+    EXPECT_EQ(config.data, "./posthorn-data");
+    EXPECT_TRUE(config.auto_create);
+    EXPECT_TRUE(config.queues.empty());
+}
+
+TEST(Config, EverySettingIsRead) {
+    const NodeConfig config = configured(R"(
+# a comment
+bind = tcp://127.0.0.1:1
+bind = ipc:///tmp/x
+data = /var/lib/posthorn   # and another
+auto_create = off
+min_free = 1GiB
+message_limit = 64KiB
+log_level = debug
+
+[queue.encode.large]
+max_attempts = 3
+backoff = fixed
+backoff_min = 50ms
+backoff_max = 2h
+lease = 10s
+lease_cap = 1h
+max_messages = 1000
+max_bytes = 64MiB
+when_full = reject
+)");
+    EXPECT_THAT(config.bind, ElementsAre("tcp://127.0.0.1:1", "ipc:///tmp/x"));
+    EXPECT_EQ(config.data, "/var/lib/posthorn");
+    EXPECT_FALSE(config.auto_create);
+    EXPECT_EQ(config.min_free, 1ULL << 30U);
+    EXPECT_EQ(config.message_limit, 64U * 1024);
+    EXPECT_EQ(config.log_level, LogLevel::debug);
+    ASSERT_TRUE(config.queues.contains("encode.large"));
+    const QueuePolicy& policy = config.queues.at("encode.large");
+    EXPECT_EQ(policy.max_attempts, 3U);
+    EXPECT_EQ(policy.backoff.kind, Backoff::Kind::fixed);
+    EXPECT_EQ(policy.backoff.min, 50ms);
+    EXPECT_EQ(policy.backoff.max, 2h);
+    EXPECT_EQ(policy.lease, 10s);
+    EXPECT_EQ(policy.lease_cap, 1h);
+    EXPECT_EQ(policy.max_messages, 1000U);
+    EXPECT_EQ(policy.max_bytes, 64U << 20U);
+    EXPECT_EQ(policy.when_full, WhenFull::reject);
+}
+
+TEST(Config, BackoffMayBeAList) {
+    const NodeConfig config = configured("[queue.jobs]\nbackoff = 1s, 10s,1min\n");
+    const Backoff& backoff = config.queues.at("jobs").backoff;
+    EXPECT_EQ(backoff.kind, Backoff::Kind::list);
+    EXPECT_THAT(backoff.list, ElementsAre(Duration{1s}, Duration{10s}, Duration{1min}));
+}
+
+TEST(Config, WhatIsForEveryQueueComesFirstWhereverItStands) {
+    const NodeConfig config = configured("[queue.jobs]\nlease = 10s\n[queue.*]\nlease = 20s\nmax_attempts = 2\n");
+    EXPECT_EQ(config.every_queue.lease, 20s);
+    EXPECT_EQ(config.queues.at("jobs").lease, 10s);
+    EXPECT_EQ(config.queues.at("jobs").max_attempts, 2U);
+}
+
+TEST(Config, ASectionWithoutSettingsNamesAQueue) {
+    const NodeConfig config =
+        configured("auto_create = off\n[queue.jobs]  # as it is\r\n\n[queue.*]\nmax_attempts = 2\n");
+    ASSERT_TRUE(config.queues.contains("jobs"));
+    EXPECT_EQ(config.queues.at("jobs").max_attempts, 2U);
+}
+
+TEST(Config, UnknownSettingsAreRefusedByNameWithTheValidOnes) {
+    expect_refused("bnd = x\n", "unknown setting 'bnd'; valid ones are bind, data, auto_create");
+    expect_refused("[queue.jobs]\nmax_attempt = 3\n",
+                   "unknown setting 'queue.jobs.max_attempt'; valid ones are max_attempts, backoff");
+    expect_refused("[queue.jobs]\nbind = x\n", "unknown setting 'queue.jobs.bind'");
+    expect_refused("[queues.jobs]\nlease = 3s\n", "unknown section 'queues.jobs'; valid ones are [queue.NAME]");
+    expect_refused("[node]\n", "unknown section 'node'");
+    expect_refused("queue.lease = 3s\n", "unknown section 'queue'");
+}
+
+TEST(Config, InvalidSettingsAreRefusedByName) {
+    expect_refused("bind =\n", "bind: is empty");
+    expect_refused("auto_create = maybe\n", "auto_create: 'maybe' is neither on nor off");
+    expect_refused("min_free = 1\n", "min_free: '1' lacks its unit");
+    expect_refused("message_limit = 1GiB\n", "message_limit: '1GiB' is out of range");
+    expect_refused("log_level = loud\n", "log_level: 'loud' is not one of debug, info, warning, error");
+    expect_refused("[queue.jobs]\nlease = 5\n", "queue.jobs.lease: '5' lacks its unit");
+    expect_refused("[queue.jobs]\nmax_attempts = 4294967296\n", "queue.jobs.max_attempts: '4294967296' is too large");
+    expect_refused("[queue.jobs]\nmax_attempts = -1\n", "queue.jobs.max_attempts: '-1' is not understood");
+    expect_refused("[queue.jobs]\nbackoff = linear\n", "backoff is exponential, fixed, or a list such as 1s,10s,1min");
+    expect_refused("[queue.jobs]\nbackoff = 1s,,2s\n", "queue.jobs.backoff");
+    expect_refused("[queue.jobs]\nbackoff =\n", "queue.jobs.backoff: is empty");
+    expect_refused("[queue.jobs]\nwhen_full = drop\n", "queue.jobs.when_full: 'drop' is neither block nor reject");
+}
+
+TEST(Config, PoliciesThatMakeNoSenseAreRefused) {
+    expect_refused("[queue.jobs]\nmax_attempts = 0\n", "[queue.jobs]");
+    expect_refused("[queue.jobs]\nlease = 10ms\n", "[queue.jobs]");
+    expect_refused("[queue.*]\nlease = 2h\nlease_cap = 1h\n", "[queue.*]");
+}
+
+TEST(Config, NamesThatAreNoQueuesAreRefused) {
+    expect_refused("[queue.a b]\n", "'a b' is not a queue name");
+    expect_refused("[queue.jobs.dlq]\nlease = 3s\n", "'jobs.dlq' is not a queue name");
+    expect_refused("[queue.]\nlease = 3s\n", "is not a queue name");
+    expect_refused("queue.a b.lease = 3s\n", "'a b' is not a queue name");
+}
+
+TEST(Config, NothingIsSetTwice) {
+    expect_refused("data = a\ndata = b\n", "'data' is given twice");
+    expect_refused("[queue.jobs]\nlease = 3s\n[queue.jobs]\nlease = 4s\n", "'queue.jobs.lease' is given twice");
+}
+
+TEST(Config, LinesThatAreNoSettingsAreRefused) {
+    expect_refused("what is this\n", "what is this");
+}
+
+TEST(Config, ALaterSourceReplacesWhatAnEarlierOneSaid) {
+    NodeConfig config = configured("bind = tcp://127.0.0.1:1\nbind = tcp://127.0.0.1:2\ndata = a\n");
+    apply(config, {{"bind", "tcp://127.0.0.1:3"}}, "command line");
+    EXPECT_THAT(config.bind, ElementsAre("tcp://127.0.0.1:3"));
+    EXPECT_EQ(config.data, "a");
+}
+
+TEST(Config, AFileThatCannotBeReadIsNamedWithTheReason) {
+    EXPECT_THAT([] { static_cast<void>(read_ini_file("/nonexistent/node.ini")); },
+                ThrowsMessage<ExitError>(AllOf(HasSubstr("/nonexistent/node.ini"), HasSubstr("No such file"))));
+    const auto folder = std::filesystem::path{testing::TempDir()};
+    EXPECT_THAT([&] { static_cast<void>(read_ini_file(folder)); },
+                ThrowsMessage<ExitError>(HasSubstr("it is a folder")));
+}
+
+TEST(Config, FilesAreReadWhole) {
+    const auto path = std::filesystem::path{testing::TempDir()} / "posthorn_config_test.ini";
+    std::ofstream{path} << "";
+    EXPECT_TRUE(read_ini_file(path).empty());
+    std::ofstream{path} << "data = x";
+    const auto settings = read_ini_file(path);
+    std::filesystem::remove(path);
+    ASSERT_EQ(settings.size(), 1U);
+    EXPECT_EQ(settings.front().value, "x");
+}
+
+TEST(Config, HelpNamesEverySetting) {
+    const std::string help = settings_help();
+    for (const auto& name : node_setting_names()) EXPECT_THAT(help, HasSubstr(name));
+    for (const char* name : {"max_attempts", "backoff_min", "lease_cap", "max_messages", "max_bytes", "when_full"})
+        EXPECT_THAT(help, HasSubstr(name));
+}
+
+}  // namespace
+}  // namespace posthorn::nodes

@@ -1,0 +1,51 @@
+#include "row.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <posthorn/status.hpp>
+
+#include "envelope/wire.hpp"
+
+namespace posthorn::nodes {
+namespace {
+
+using testing::ElementsAre;
+using testing::Pair;
+
+TEST(AdminRow, GivesItsFieldsByName) {
+    std::string bytes;
+    wire::Writer writer{bytes};
+    writer.map(4).string("name").string("jobs").string("ready").unsigned_integer(7).string("payload").binary("\xff");
+    writer.string("headers").map(1).string("k").string("v");
+    const Row row{bytes};
+    EXPECT_EQ(row.text("name"), "jobs");
+    EXPECT_EQ(row.number("ready"), 7U);
+    EXPECT_EQ(row.text("payload"), "\xff");
+    EXPECT_THAT(row.texts("headers"), ElementsAre(Pair("k", "v")));
+    EXPECT_EQ(row.json(), R"({"name":"jobs","ready":7,"payload":"/w==","headers":{"k":"v"}})");
+}
+
+TEST(AdminRow, WhatIsNotThereOrOfAnotherTypeIsEmpty) {
+    std::string bytes;
+    wire::Writer{bytes}.map(1).string("name").unsigned_integer(1);
+    const Row row{bytes};
+    EXPECT_EQ(row.text("name"), "");
+    EXPECT_EQ(row.text("other"), "");
+    EXPECT_EQ(row.number("other"), 0U);
+    EXPECT_TRUE(row.texts("name").empty());
+}
+
+TEST(AdminRow, BytesThatAreNoRowAreRefused) {
+    EXPECT_THROW(Row{""}, Error);
+    EXPECT_THROW(Row{"\x91\x01"}, Error);
+    EXPECT_THROW(Row{"\x82\xa1"
+                     "a\x01"},
+                 Error);
+    EXPECT_THROW(Row{"\x81\xa1"
+                     "a\x01\x01"},
+                 Error);
+}
+
+}  // namespace
+}  // namespace posthorn::nodes
