@@ -39,9 +39,9 @@ INSERT INTO meta(key, value) VALUES('format', 1);
 )";
 
 void settings(Database& db) {
-    // Page size and vacuum mode take effect on a new file only; the locking mode must come before the first access to
-    // the log, so that its index stays in our memory and nobody else reads the file meanwhile.
-    db.execute("PRAGMA page_size=16384; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA locking_mode=EXCLUSIVE;");
+    // The locking mode must come before the first access to the log, so that its index stays in our memory and nobody
+    // else reads the file meanwhile. Page size and vacuum mode take effect on a new file only.
+    db.execute("PRAGMA locking_mode=EXCLUSIVE; PRAGMA page_size=16384; PRAGMA auto_vacuum=INCREMENTAL;");
     if (db.text("PRAGMA journal_mode=WAL") != "wal") {
         throw Error("the store " + db.path() + " cannot keep a write-ahead log in its folder");
     }
