@@ -320,7 +320,7 @@ void ProducerCore::end_session() {
     loop_.post([this] {
         const Now now = transport::Loop::now();
         session_.bye(now);
-        if (!host_) send_frames(now);
+        (void)(host_ ? exchange_with_host(now) : send_frames(now));
     });
     if (host_) (void)host_->drain(1s, host_goodbye);  // a word to the workers; there is no disk to wait for
     loop_.remove(*this);
