@@ -7,8 +7,7 @@
 //                  and including that of the first frame with more == false and a single bin, are the
 //                  name/body pairs of one large frame
 //   name    str    the command; body: a map with string keys, unknown keys are skipped
-// Outside a session only a hello may be too large for one frame: its fragments are numbered from 1. A welcome has to
-// fit one frame, the first of its session.
+// Outside a session only a hello may be too large for one frame: its fragments are numbered from 1.
 // A frame without commands is a heartbeat. A gap in the numbers means a frame was lost: the receiver ends the session
 // and both sides resume by a new hello; a number seen before is dropped. So within a session frames arrive
 // exactly once and in order, whatever the link does.

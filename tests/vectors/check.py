@@ -1,12 +1,17 @@
-"""Checks the vectors with a msgpack that is not ours: the hex decoded is the JSON, the JSON encoded is the hex."""
+"""Checks the vectors with a msgpack that is not ours: the hex decoded is the JSON, the JSON encoded is the hex.
+
+And that the sessions printed in docs/protocol.md are those of the vectors.
+"""
 
 import json
 import pathlib
+import re
 import sys
 
 import msgpack
 
-HERE = pathlib.Path(__file__).parent
+HERE = pathlib.Path(__file__).resolve().parent
+DOCUMENT = HERE.parent.parent / "docs" / "protocol.md"
 KEYS = {
     "version": 0, "producer": 1, "sequence": 2, "previous": 3, "subject": 4, "type": 5, "timestamp": 6,
     "ordering_key": 7, "priority": 8, "delay": 9, "ttl": 10, "correlation_id": 11, "reply_to": 12,
@@ -81,11 +86,20 @@ def check_frames(vectors):
     check_fragments(vectors["fragments"])
 
 
+def check_document(vectors, text):
+    shown = vectors["producer_session"] + vectors["consumer_session"] + vectors["fragments"]["frames"]
+    printed = re.findall(r"^  ([0-9a-f]{8,})$", text, re.MULTILINE)
+    check(printed == [vector["hex"] for vector in shown], DOCUMENT.name, "prints other bytes than the vectors have")
+    values = [json.loads(line) for line in re.findall(r"^  (\[.*\])$", text, re.MULTILINE)]
+    check(values == [vector["frame"] for vector in shown], DOCUMENT.name, "prints other values than the vectors have")
+
+
 def main():
     envelopes = json.loads((HERE / "envelopes.json").read_text(encoding="utf-8"))
     frames = json.loads((HERE / "frames.json").read_text(encoding="utf-8"))
     check_envelopes(envelopes)
     check_frames(frames)
+    check_document(frames, DOCUMENT.read_text(encoding="utf-8"))
     for vector in envelopes["bad"] + frames["bad"]:
         bytes.fromhex(vector["hex"])  # is hex at all; what is bad about it only our reader knows
     for failure in failures:
