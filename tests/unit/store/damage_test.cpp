@@ -1,0 +1,196 @@
+// Bytes that are not what they were: the damaged part is set aside and reported, the rest is served.
+#include <gtest/gtest.h>
+
+#include <memory>
+
+#include <posthorn/status.hpp>
+
+#include "sim/sim_vfs.hpp"
+#include "store/sqlite_store.hpp"
+#include "unit/store/model.hpp"
+
+namespace posthorn::store {
+
+using namespace testing;
+
+namespace {
+
+const std::string file = "sim/posthorn.db";
+
+class DamageTest : public ::testing::Test {
+protected:
+    std::unique_ptr<sim::SimDisk> disk;
+    std::unique_ptr<Store> store;
+
+    void SetUp() override { fill(); }
+
+    // Three chunks of a hundred messages on a new disk.
+    void fill() {
+        store.reset();
+        disk = std::make_unique<sim::SimDisk>();
+        open();
+        for (Offset first = 1; first <= 201; first += 100) {
+            TopicBatch batch = batch_of(first, 100, 50);
+            for (Append& append : batch.appends) append.envelope = Slice("chunk-" + std::to_string(first) + ".");
+            ASSERT_EQ(store->run(job_of(batch)).failure, Failure::none);
+        }
+    }
+
+    Recovery open() {
+        store = open_sqlite_store({.folder = "sim", .min_free = 0, .vfs = disk->vfs()});
+        return store->recover();
+    }
+
+    // Flips a byte wherever the file has `text`. The store is closed first: then all of it is in the file.
+    void damage(const std::string& text) {
+        store.reset();
+        const std::string bytes = disk->read(file);
+        std::size_t at = bytes.find(text);
+        ASSERT_NE(at, std::string::npos);
+        for (; at != std::string::npos; at = bytes.find(text, at + 1)) disk->flip_byte(file, at);
+    }
+
+    Outcome read(Job job = {}) {
+        job.reads.push_back(read_all());
+        return store->run(job);
+    }
+};
+
+TEST_F(DamageTest, a_damaged_body_is_found_when_it_is_read) {
+    damage("chunk-101.");
+    EXPECT_EQ(open().topics.at(0).messages, 300U);  // recovery does not read bodies
+    const Outcome outcome = read();
+    ASSERT_EQ(outcome.failure, Failure::none) << outcome.text;
+    ASSERT_EQ(outcome.reads.at(0).damage.size(), 1U);
+    const Damage& found = outcome.reads[0].damage[0];
+    EXPECT_EQ(found.topic, "q");
+    EXPECT_EQ(found.range, (OffsetRange{101, 200}));
+    EXPECT_EQ(found.messages, 100U);
+    EXPECT_EQ(outcome.reads[0].messages.size(), 200U);
+    EXPECT_TRUE(read().reads.at(0).damage.empty());  // told once
+    store.reset();
+    const Recovery again = open();
+    EXPECT_EQ(again.topics.at(0).messages, 200U);
+    EXPECT_TRUE(again.damage.empty());
+}
+
+TEST_F(DamageTest, a_dead_letter_from_a_damaged_body_does_not_fail_the_batch) {
+    damage("chunk-101.");
+    open();
+    TopicBatch bury;
+    bury.topic = "q";
+    bury.next_offset = 301;
+    bury.settled = {{1, 1}, {150, 150}};
+    bury.dead = {{120, Reason::rejected, "", 1, some_time, some_time, ""}};
+    const Outcome outcome = read(job_of(bury));
+    ASSERT_EQ(outcome.failure, Failure::none) << outcome.text;
+    ASSERT_EQ(outcome.damage.size(), 1U);
+    EXPECT_EQ(outcome.damage[0].range, (OffsetRange{101, 200}));
+    EXPECT_EQ(outcome.damage[0].messages, 99U);
+    EXPECT_EQ(outcome.reads.at(0).messages.size(), 199U);
+}
+
+TEST_F(DamageTest, a_damaged_header_is_found_at_the_start) {
+    TopicBatch mixed;  // a header one can find: sizes that stand in it in clear
+    mixed.topic = "q";
+    mixed.accepted_at = some_time;
+    for (Offset offset = 301; offset <= 308; ++offset) {
+        mixed.appends.push_back(message(offset, std::string(offset % 2 == 0 ? 21 : 25, 'h')));
+    }
+    mixed.next_offset = 309;
+    ASSERT_EQ(store->run(job_of(mixed)).failure, Failure::none);
+    // Each message's entry in the index is its size << 2.
+    damage("\x64\x54\x64\x54\x64\x54\x64\x54");
+    const Recovery recovery = open();
+    ASSERT_EQ(recovery.damage.size(), 1U);
+    EXPECT_EQ(recovery.damage[0].range, (OffsetRange{301, 308}));
+    EXPECT_EQ(recovery.topics.at(0).messages, 300U);
+    EXPECT_EQ(read().reads.at(0).messages.size(), 300U);
+}
+
+TEST_F(DamageTest, damaged_settlements_are_not_delivered_again) {
+    TopicBatch batch;
+    batch.topic = "q";
+    batch.next_offset = 301;
+    batch.settled = {{110, 120}};
+    Mark mark;
+    mark.offset = 130;
+    mark.holder = identity(0x5A);
+    batch.marks = {mark};
+    ASSERT_EQ(store->run(job_of(batch)).failure, Failure::none);
+    damage(std::string(16, '\x5A'));
+    const Recovery recovery = open();
+    ASSERT_EQ(recovery.damage.size(), 1U);
+    EXPECT_EQ(recovery.damage[0].range, (OffsetRange{101, 200}));
+    EXPECT_EQ(recovery.damage[0].messages, 100U);  // how many were settled is what was lost
+    EXPECT_EQ(read().reads.at(0).messages.size(), 200U);
+}
+
+TEST_F(DamageTest, a_damaged_dead_letter_is_reported_and_not_sent_back) {
+    TopicBatch bury = batch_of(301, 1);
+    bury.appends[0].envelope = Slice(std::string("a dead letter"));
+    bury.dead = {{301, Reason::rejected, "", 1, some_time, some_time, ""},
+                 {1, Reason::rejected, "", 1, some_time, some_time, ""}};
+    bury.next_offset = 302;
+    bury.settled = {{2, 300}};
+    ASSERT_EQ(store->run(job_of(bury)).failure, Failure::none);
+    damage("a dead letter");
+    open();
+    Job job;
+    job.dead_reads.push_back({"q", 0, 10, 0});
+    TopicBatch redrive;
+    redrive.topic = "q";
+    redrive.redrives = {{301, 302}};
+    redrive.next_offset = 303;
+    job.batch.push_back(redrive);
+    const Outcome outcome = read(job);
+    ASSERT_EQ(outcome.damage.size(), 1U);
+    EXPECT_EQ(outcome.damage[0].range, (OffsetRange{301, 301}));
+    EXPECT_EQ(outcome.dead_reads.at(0).letters.size(), 1U);
+    EXPECT_TRUE(outcome.reads.at(0).messages.empty());
+}
+
+TEST_F(DamageTest, a_file_that_is_no_store_names_the_way_out) {
+    store.reset();
+    for (std::uint64_t at = 0; at < 100; ++at) disk->flip_byte(file, at);
+    try {
+        open();
+        FAIL() << "opened";
+    } catch (const Error& error) {
+        EXPECT_NE(std::string(error.what()).find(file), std::string::npos) << error.what();
+        EXPECT_NE(std::string(error.what()).find(".recover"), std::string::npos) << error.what();
+    }
+}
+
+// Wherever the byte is: an error that names the file, or all that is left plus what is reported lost. Never anything
+// that was not sent.
+TEST_F(DamageTest, any_byte_may_flip) {
+    store.reset();
+    const std::uint64_t size = disk->size(file);
+    std::size_t refused = 0;
+    for (std::uint64_t at = 0; at < size && !HasFailure(); at += 509) {
+        SCOPED_TRACE(at);
+        fill();
+        store.reset();
+        disk->flip_byte(file, at);
+        try {
+            open();
+            const Outcome outcome = read();
+            if (outcome.failure != Failure::none) {
+                EXPECT_NE(outcome.text.find(file), std::string::npos);
+                continue;
+            }
+            for (const StoredMessage& message : outcome.reads.at(0).messages) {
+                const Offset first = (message.offset - 1) / 100 * 100 + 1;
+                ASSERT_EQ(message.envelope.view(), "chunk-" + std::to_string(first) + ".");
+            }
+        } catch (const Error& error) {
+            EXPECT_NE(std::string(error.what()).find(file), std::string::npos);
+            ++refused;
+        }
+    }
+    EXPECT_GT(refused, 0U);
+}
+
+}  // namespace
+}  // namespace posthorn::store

@@ -1,0 +1,323 @@
+#include "unit/store/model.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <limits>
+#include <set>
+
+namespace posthorn::store::testing {
+
+namespace {
+
+constexpr std::size_t unlimited = std::numeric_limits<std::size_t>::max();
+
+// Some offset that is there, or just any.
+template <class Map>
+Offset some_key(const Map& map, std::uint64_t any) {
+    if (map.empty()) return 1;
+    const auto at = map.lower_bound(map.begin()->first + any % (map.rbegin()->first - map.begin()->first + 1));
+    return at->first;
+}
+
+}  // namespace
+
+void play(Model& model, const TopicBatch& batch) {
+    ModelTopic& topic = model[batch.topic];
+    topic.next_offset = std::max(topic.next_offset, batch.next_offset);
+    for (const Append& append : batch.appends) {
+        topic.messages[append.offset] = {std::string(append.envelope.view()), append.redrives, append.maybe_duplicate,
+                                         batch.accepted_at, std::nullopt};
+    }
+    for (const OffsetRange& range : batch.settled) {
+        topic.messages.erase(topic.messages.lower_bound(range.first), topic.messages.upper_bound(range.last));
+    }
+    for (const Mark& mark : batch.marks) {
+        const auto found = topic.messages.find(mark.offset);
+        if (found != topic.messages.end()) found->second.mark = mark;
+    }
+    for (const DeadLetter& dead : batch.dead) {
+        const auto found = topic.messages.find(dead.offset);
+        if (found == topic.messages.end()) continue;
+        topic.dead[dead.offset] = {dead.reason,       dead.text,     dead.attempts,          dead.first_failure,
+                                   dead.last_failure, dead.consumer, found->second.envelope, found->second.redrives};
+        topic.messages.erase(found);
+    }
+    for (const Redrive& redrive : batch.redrives) {
+        const auto found = topic.dead.find(redrive.dead);
+        if (found == topic.dead.end()) continue;
+        topic.messages[redrive.offset] = {found->second.envelope,
+                                          static_cast<std::uint16_t>(found->second.redrives + 1), false,
+                                          batch.accepted_at, std::nullopt};
+        topic.dead.erase(found);
+    }
+    for (const Offset dead : batch.purged) topic.dead.erase(dead);
+    for (const Watermark& mark : batch.watermarks) topic.watermarks[mark.producer] = {mark.sequence, mark.refusals};
+    for (const Identity& producer : batch.forgotten) topic.watermarks.erase(producer);
+}
+
+void play(Model& model, const Job& job) {
+    for (const TopicBatch& batch : job.batch) play(model, batch);
+}
+
+ReadResult expected(const Model& model, const Read& read) {
+    ReadResult result;
+    result.topic = read.topic;
+    result.next = read.from;
+    std::size_t bytes = 0;
+    const auto topic = model.find(read.topic);
+    if (topic != model.end()) {
+        const auto& messages = topic->second.messages;
+        for (auto at = messages.lower_bound(read.from); at != messages.end() && at->first <= read.to; ++at) {
+            const auto& [offset, message] = *at;
+            bytes += message.envelope.size();
+            const bool fits =
+                result.messages.size() < read.max_messages && (result.messages.empty() || bytes <= read.max_bytes);
+            if (!fits) return result;
+            result.messages.push_back({offset, read.bodies ? Slice(message.envelope) : Slice(),
+                                       static_cast<std::uint32_t>(message.envelope.size()), message.redrives,
+                                       message.maybe_duplicate, message.accepted_at, message.mark});
+            result.next = offset + 1;
+        }
+    }
+    if (read.to >= read.from) result.next = read.to + 1;
+    return result;
+}
+
+Model contents(Store& store, const std::vector<std::string>& topics) {
+    Model model;
+    for (const std::string& name : topics) {
+        ModelTopic& topic = model[name];
+        Job job;
+        job.reads.push_back(read_all(name));
+        Outcome outcome = store.run(job);
+        EXPECT_EQ(outcome.failure, Failure::none) << outcome.text;
+        for (const StoredMessage& message : outcome.reads.at(0).messages) {
+            topic.messages[message.offset] = {std::string(message.envelope.view()), message.redrives,
+                                              message.maybe_duplicate, message.accepted_at, message.mark};
+        }
+        bool more = true;
+        for (Offset from = 0; more;) {
+            Job dead;
+            dead.dead_reads.push_back({name, from, 3, 7});
+            outcome = store.run(dead);
+            const ReadDeadResult& result = outcome.dead_reads.at(0);
+            EXPECT_EQ(result.ticket, 7U);
+            for (const StoredDeadLetter& letter : result.letters) {
+                const DeadLetter& record = letter.record;
+                topic.dead[record.offset] = {record.reason,
+                                             record.text,
+                                             record.attempts,
+                                             record.first_failure,
+                                             record.last_failure,
+                                             record.consumer,
+                                             std::string(letter.envelope.view()),
+                                             letter.redrives};
+                from = record.offset + 1;
+            }
+            more = result.more;
+        }
+    }
+    return model;
+}
+
+Model recovered(Store& store) {
+    const Recovery recovery = store.recover();
+    std::vector<std::string> names;
+    for (const RecoveredTopic& topic : recovery.topics) names.push_back(topic.topic);
+    Model model = contents(store, names);
+    for (const RecoveredTopic& topic : recovery.topics) {
+        ModelTopic& read = model[topic.topic];
+        read.next_offset = topic.next_offset;
+        for (const Watermark& mark : topic.watermarks) {
+            read.watermarks[mark.producer] = {mark.sequence, mark.refusals};
+            EXPECT_EQ(mark.seen, some_time);
+        }
+        std::uint64_t bytes = 0;
+        Offset last_mark = 0;
+        for (const auto& [offset, message] : read.messages) {
+            bytes += message.envelope.size();
+            if (message.mark) last_mark = offset;
+        }
+        std::uint64_t dead_bytes = 0;
+        for (const auto& [offset, letter] : read.dead) dead_bytes += letter.envelope.size();
+        EXPECT_EQ(topic.messages, read.messages.size());
+        EXPECT_EQ(topic.bytes, bytes);
+        EXPECT_EQ(topic.dead, read.dead.size());
+        EXPECT_EQ(topic.dead_bytes, dead_bytes);
+        EXPECT_GE(topic.marked, last_mark);
+        EXPECT_EQ(topic.first, read.messages.empty() ? topic.next_offset : read.messages.begin()->first);
+        EXPECT_EQ(topic.oldest, read.messages.empty() ? Wall{} : read.messages.begin()->second.accepted_at);
+    }
+    return model;
+}
+
+Model without_memory_of_lives(Model model) {
+    for (auto& [name, topic] : model) {
+        topic.next_offset = 1;
+        topic.watermarks.clear();
+        for (auto& [offset, message] : topic.messages) message.mark.reset();
+    }
+    return model;
+}
+
+Identity identity(std::uint8_t number) {
+    Identity id;
+    id.bytes.fill(number);
+    return id;
+}
+
+Append message(Offset offset, std::string envelope) {
+    return {offset, Slice(std::move(envelope)), 0, false};
+}
+
+TopicBatch batch_of(Offset first, std::size_t count, std::size_t size) {
+    TopicBatch batch;
+    batch.topic = "q";
+    batch.accepted_at = some_time;
+    for (Offset offset = first; offset < first + count; ++offset) {
+        std::string envelope = std::to_string(offset);
+        envelope.resize(size, '.');
+        batch.appends.push_back(message(offset, std::move(envelope)));
+    }
+    batch.next_offset = first + count;
+    return batch;
+}
+
+Job job_of(TopicBatch batch) {
+    Job job;
+    job.batch.push_back(std::move(batch));
+    return job;
+}
+
+Read read_all(const std::string& topic) {
+    return {topic, 0, std::numeric_limits<Offset>::max() / 2, unlimited, unlimited, true};
+}
+
+std::string Work::bytes() {
+    const std::uint64_t kind = pick(100);
+    std::string bytes(kind == 0 ? pick(200'000) : kind < 10 ? pick(5000) : pick(300), '\0');
+    for (std::size_t i = 0; i < bytes.size(); i += 7) bytes[i] = static_cast<char>(random_() & 0xFF);
+    return bytes;
+}
+
+void Work::add_messages(TopicBatch& batch) {
+    const bool uniform = pick(2) == 0;
+    const std::string same = bytes().substr(0, 200);
+    const std::uint64_t kind = pick(20);
+    for (std::uint64_t left = kind == 0 ? pick(5000) : kind < 5 ? 0 : pick(40); left != 0; --left) {
+        if (pick(10) == 0) batch.next_offset += pick(5);  // settled before it was stored
+        Append append = message(batch.next_offset++, uniform || kind == 0 ? same : bytes());
+        append.maybe_duplicate = pick(10) == 0;
+        append.redrives = static_cast<std::uint16_t>(pick(10) == 0 ? pick(5) : 0);
+        batch.appends.push_back(std::move(append));
+    }
+}
+
+void Work::settle(TopicBatch& batch, const ModelTopic& topic) {
+    if (topic.messages.empty()) return;
+    const Offset highest = topic.messages.rbegin()->first;
+    Offset at = pick(3) == 0 ? some_key(topic.messages, random_()) : topic.messages.begin()->first;
+    for (std::uint64_t left = pick(6); left != 0 && at <= highest; --left) {
+        const Offset last = std::min(highest, at + (pick(10) == 0 ? pick(3000) : pick(30)));
+        batch.settled.push_back({at, last});
+        at = last + 2 + pick(20);
+    }
+}
+
+void Work::mark(TopicBatch& batch, const ModelTopic& topic) {
+    if (topic.messages.empty()) return;
+    for (std::uint64_t groups = pick(4); groups != 0; --groups) {
+        Mark mark;
+        mark.token = static_cast<std::uint32_t>(pick(5));
+        mark.attempts = static_cast<std::uint16_t>(pick(3));
+        mark.deaths = static_cast<std::uint16_t>(pick(2));
+        mark.suspect = pick(4) == 0;
+        mark.isolate = pick(8) == 0;
+        mark.holder = pick(3) == 0 ? Identity{} : identity(static_cast<std::uint8_t>(pick(5)));
+        if (pick(3) == 0) mark.due = some_time + std::chrono::milliseconds{pick(100'000)};
+        if (mark.attempts != 0) mark.first_failure = some_time;
+        mark.offset = some_key(topic.messages, random_());
+        for (std::uint64_t run = 1 + pick(20); run != 0; --run, ++mark.offset) batch.marks.push_back(mark);
+    }
+}
+
+void Work::bury(TopicBatch& batch, const ModelTopic& topic) {
+    std::set<Offset> chosen;
+    for (std::uint64_t left = pick(3); left != 0 && !topic.messages.empty(); --left) {
+        chosen.insert(some_key(topic.messages, random_()));
+    }
+    if (pick(10) == 0 && !batch.appends.empty()) chosen.insert(batch.appends[pick(batch.appends.size())].offset);
+    for (const Offset offset : chosen) {
+        batch.dead.push_back({offset, static_cast<Reason>(1 + pick(5)), bytes().substr(0, 100),
+                              static_cast<std::uint32_t>(pick(6)), some_time, some_time + 5ms, "consumer"});
+    }
+}
+
+void Work::look_after_dead(TopicBatch& batch, const ModelTopic& topic) {
+    std::set<Offset> chosen;
+    for (std::uint64_t left = pick(4); left != 0 && !topic.dead.empty(); --left) {
+        chosen.insert(some_key(topic.dead, random_()));
+    }
+    for (const Offset dead : chosen) {
+        if (pick(3) == 0) {
+            batch.purged.push_back(dead);
+        } else {
+            batch.redrives.push_back({dead, batch.next_offset++});
+            if (pick(2) == 0) batch.appends.push_back(message(batch.next_offset++, bytes()));
+        }
+    }
+}
+
+void Work::remember(TopicBatch& batch, const ModelTopic& topic) {
+    for (std::uint64_t left = pick(3); left != 0; --left) {
+        Watermark mark{identity(static_cast<std::uint8_t>(pick(6))), pick(1000), {}, some_time};
+        for (std::uint64_t sequence = 1; sequence <= pick(4); ++sequence) {
+            mark.refusals.push_back({sequence, "queue_full", "no room"});
+        }
+        batch.watermarks.push_back(std::move(mark));
+    }
+    if (pick(10) == 0 && !topic.watermarks.empty()) batch.forgotten.push_back(topic.watermarks.begin()->first);
+}
+
+TopicBatch Work::batch(const std::string& name, const ModelTopic& topic) {
+    TopicBatch batch;
+    batch.topic = name;
+    batch.accepted_at = some_time + std::chrono::milliseconds{pick(3)};
+    batch.next_offset = topic.next_offset;
+    add_messages(batch);
+    settle(batch, topic);
+    mark(batch, topic);
+    bury(batch, topic);
+    look_after_dead(batch, topic);
+    remember(batch, topic);
+    return batch;
+}
+
+Job Work::job(const Model& model) {
+    static const ModelTopic none;
+    Job job;
+    std::set<std::string> names;
+    for (std::uint64_t left = 1 + pick(2); left != 0; --left)
+        names.insert(std::string(1, static_cast<char>('a' + pick(3))));
+    for (const std::string& name : names) {
+        const auto found = model.find(name);
+        job.batch.push_back(batch(name, found == model.end() ? none : found->second));
+    }
+    return job;
+}
+
+Read Work::read(const Model& model) {
+    Read read;
+    read.topic = std::string(1, static_cast<char>('a' + pick(3)));
+    const auto found = model.find(read.topic);
+    const Offset next = found == model.end() ? 1 : found->second.next_offset;
+    read.from = pick(next + 1);
+    read.to = pick(4) == 0 ? next + 10 : read.from + pick(next + 1);
+    read.max_messages = 1 + pick(500);
+    read.max_bytes = pick(100'000);
+    read.bodies = pick(3) != 0;
+    return read;
+}
+
+}  // namespace posthorn::store::testing

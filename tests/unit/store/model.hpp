@@ -1,0 +1,87 @@
+// A store that is too simple to be wrong, and random work for it and for the real ones.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "store/store.hpp"
+
+namespace posthorn::store::testing {
+
+inline constexpr Wall some_time{std::chrono::milliseconds{1'700'000'000'000}};
+
+struct ModelMessage {
+    std::string envelope;
+    std::uint16_t redrives = 0;
+    bool maybe_duplicate = false;
+    Wall accepted_at{};
+    std::optional<Mark> mark;
+    friend bool operator==(const ModelMessage&, const ModelMessage&) = default;
+};
+
+struct ModelDead {
+    Reason reason = Reason::rejected;
+    std::string text;
+    std::uint32_t attempts = 0;
+    Wall first_failure{};
+    Wall last_failure{};
+    std::string consumer;
+    std::string envelope;
+    std::uint16_t redrives = 0;
+    friend bool operator==(const ModelDead&, const ModelDead&) = default;
+};
+
+struct ModelTopic {
+    Offset next_offset = 1;
+    std::map<Offset, ModelMessage> messages;
+    std::map<Offset, ModelDead> dead;
+    std::map<Identity, std::pair<std::uint64_t, std::vector<Refusal>>> watermarks;
+    friend bool operator==(const ModelTopic&, const ModelTopic&) = default;
+};
+
+using Model = std::map<std::string, ModelTopic>;
+
+void play(Model& model, const TopicBatch& batch);
+void play(Model& model, const Job& job);
+[[nodiscard]] ReadResult expected(const Model& model, const Read& read);
+
+// What the store says it holds, by reading everything. Marks and watermarks as far as it keeps them.
+[[nodiscard]] Model contents(Store& store, const std::vector<std::string>& topics);
+// The same after recover(), which names the topics and watermarks itself; checks its sums against what is read.
+[[nodiscard]] Model recovered(Store& store);
+// What a store that does not outlive its process need not keep.
+[[nodiscard]] Model without_memory_of_lives(Model model);
+
+[[nodiscard]] Identity identity(std::uint8_t number);
+[[nodiscard]] Append message(Offset offset, std::string envelope);
+// One batch with `count` messages of `size` bytes, the first at `first`.
+[[nodiscard]] TopicBatch batch_of(Offset first, std::size_t count, std::size_t size = 20);
+[[nodiscard]] Job job_of(TopicBatch batch);
+[[nodiscard]] Read read_all(const std::string& topic = "q");
+
+// Random jobs that fit what the model holds.
+class Work {
+public:
+    explicit Work(std::uint64_t seed) : random_(seed) {}
+
+    [[nodiscard]] Job job(const Model& model);
+    [[nodiscard]] Read read(const Model& model);
+    std::uint64_t pick(std::uint64_t below) { return random_() % below; }
+
+private:
+    TopicBatch batch(const std::string& name, const ModelTopic& topic);
+    void add_messages(TopicBatch& batch);
+    void settle(TopicBatch& batch, const ModelTopic& topic);
+    void mark(TopicBatch& batch, const ModelTopic& topic);
+    void bury(TopicBatch& batch, const ModelTopic& topic);
+    void look_after_dead(TopicBatch& batch, const ModelTopic& topic);
+    void remember(TopicBatch& batch, const ModelTopic& topic);
+    std::string bytes();
+
+    std::mt19937_64 random_;
+};
+
+}  // namespace posthorn::store::testing
