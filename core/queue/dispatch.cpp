@@ -12,7 +12,7 @@ constexpr Duration streaming =
 }
 
 bool Queue::has_room(const Consumer& consumer, std::size_t size) const {
-    if (!consumer.connected || consumer.in_flight >= consumer.window) return false;
+    if (!consumer.connected || consumer.silent || consumer.in_flight >= consumer.window) return false;
     return consumer.in_flight == 0 || consumer.in_flight_bytes + size <= consumer.window_bytes;
 }
 
@@ -113,7 +113,7 @@ void Queue::dispatch_suspects(Now now, std::vector<Delivered>& out) {
     if (suspects_.empty()) return;
     std::uint32_t least = 0;
     for (auto& [id, consumer] : consumers_) {
-        if (!consumer.connected || consumer.window == 0) continue;
+        if (!consumer.connected || consumer.silent || consumer.window == 0) continue;
         if (consumer.in_flight == 0 || consumer.holds_suspects) {
             if (give_suspects(id, consumer, now, out)) continue;
             if (!suspects_.empty() && consumer.in_flight == 0) taker_ = id;  // it takes them once their bodies are here
@@ -152,7 +152,7 @@ void Queue::want_recalls(Now now, std::vector<Recall>& recalls) {
     if (ready_ > 0 || consumers_.size() < 2) return;
     std::uint32_t free = 0;
     for (const auto& [id, consumer] : consumers_) {
-        if (consumer.connected && !consumer.holds_suspects && consumer.window > 0 &&
+        if (consumer.connected && !consumer.silent && !consumer.holds_suspects && consumer.window > 0 &&
             consumer.in_flight < consumer.concurrency) {
             free += consumer.concurrency - consumer.in_flight;
         }

@@ -9,8 +9,9 @@ namespace posthorn::queue {
 
 namespace {
 
-constexpr std::size_t applied_runs = 4096;  // per consumer: settles remembered to answer repeats
-constexpr std::size_t reason_limit = 1024;  // bytes of a handler's text that are kept
+constexpr std::size_t applied_runs = 4096;   // per consumer: settles remembered to answer repeats
+constexpr std::size_t ended_limit = 10'000;  // consumers remembered as ended
+constexpr std::size_t reason_limit = 1024;   // bytes of a handler's text that are kept
 
 std::string cut(std::string text) {
     if (text.size() > reason_limit) text.resize(reason_limit);
@@ -177,12 +178,13 @@ ConsumerId Queue::consumer_of(const Identity& incarnation, Now now) {
 
 ConsumerId Queue::attach(const Identity& incarnation, const std::string& name, std::uint32_t concurrency,
                          const std::vector<Held>& held, std::vector<Held>& lost, Now now) {
-    const bool known = by_incarnation_.contains(incarnation);
+    const bool known = by_incarnation_.contains(incarnation) || ended_.contains(incarnation);
     const ConsumerId id = consumer_of(incarnation, now);
     Consumer& consumer = consumers_[id];
     consumer.name = name;
     consumer.concurrency = concurrency;
     consumer.connected = true;
+    consumer.silent = false;
     consumer.recalling = false;
     consumer.window = 0;
     consumer.lease_end = now.mono + policy_.lease;
@@ -251,7 +253,9 @@ void Queue::set_window(ConsumerId id, std::uint32_t messages, std::uint64_t byte
 
 void Queue::heard(ConsumerId id, Now now) {
     const auto it = consumers_.find(id);
-    if (it != consumers_.end()) it->second.lease_end = now.mono + policy_.lease;
+    if (it == consumers_.end()) return;
+    it->second.lease_end = now.mono + policy_.lease;
+    it->second.silent = false;
 }
 
 void Queue::detach(ConsumerId id, Now now) {
@@ -262,6 +266,11 @@ void Queue::detach(ConsumerId id, Now now) {
 }
 
 void Queue::forget(std::map<ConsumerId, Consumer>::iterator it) {
+    if (ended_.insert(it->second.incarnation).second) ended_order_.push_back(it->second.incarnation);
+    if (ended_order_.size() > ended_limit) {
+        ended_.erase(ended_order_.front());
+        ended_order_.pop_front();
+    }
     by_incarnation_.erase(it->second.incarnation);
     consumers_.erase(it);
 }
@@ -496,6 +505,7 @@ void Queue::died(ConsumerId id, bool at_once, Now now) {
         }
     }
     consumer.lease_end = kept;
+    consumer.silent = true;
     if (held.empty()) return;
     const bool alone = consumer.holds_suspects && consumer.in_flight == 1;
     const bool suspects = consumer.holds_suspects;

@@ -21,6 +21,7 @@
 #include <set>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include <posthorn/event.hpp>
@@ -212,6 +213,7 @@ private:
         Mono progress{};   // last delivery or settlement
         Mono recall_after{};
         bool connected = false;
+        bool silent = false;          // its lease ran out: it is given nothing until it is heard again
         bool holds_suspects = false;  // then it holds nothing else
         bool recalling = false;
         std::deque<std::pair<Held, std::uint32_t>> applied;  // settles done, as runs; to answer repeats after a resume
@@ -288,6 +290,8 @@ private:
     std::map<ConsumerId, Consumer> consumers_;
     std::unordered_map<Identity, ConsumerId> by_incarnation_;
     ConsumerId last_consumer_ = 0;
+    std::unordered_set<Identity> ended_;  // consumers whose leases this life has ended: what they settle late is stale
+    std::deque<Identity> ended_order_;
     ConsumerId turn_of_ = 0;  // dispatch starts behind this one
     ConsumerId taker_ = 0;    // runs dry so that it can take suspects
     Mono recall_at_ = never;

@@ -1,0 +1,135 @@
+#include "sim/model.hpp"
+
+namespace posthorn::sim {
+
+void Totals::add(const Totals& other) {
+    steps += other.steps;
+    messages += other.messages;
+    deliveries += other.deliveries;
+    settled += other.settled;
+    crashes += other.crashes;
+    power_cuts += other.power_cuts;
+    consumer_deaths += other.consumer_deaths;
+    cuts += other.cuts;
+    lost_frames += other.lost_frames;
+    repeated_frames += other.repeated_frames;
+    resends += other.resends;
+    redeliveries += other.redeliveries;
+    dead_letters += other.dead_letters;
+    redriven += other.redriven;
+    disk_full += other.disk_full;
+    refused += other.refused;
+    stale += other.stale;
+}
+
+void Model::violation(std::string what) {
+    violations_.push_back(std::move(what));
+}
+
+std::uint64_t Model::publish(Kind kind, int producer, std::uint64_t sequence) {
+    const std::uint64_t message = ++totals.messages;
+    records_[message] = {.kind = kind, .producer = producer, .sequence = sequence, .deaths_before = deaths};
+    by_sequence_[{producer, sequence}] = message;
+    return message;
+}
+
+void Model::confirmed(int producer, std::uint64_t first, std::uint64_t last) {
+    for (std::uint64_t sequence = first; sequence <= last; ++sequence) {
+        const auto it = by_sequence_.find({producer, sequence});
+        if (it == by_sequence_.end()) {
+            violation("a message was confirmed that was never sent: " + std::to_string(sequence));
+            return;
+        }
+        Record& record = records_[it->second];
+        if (!record.refused) record.confirmed = true;  // a range runs over what was refused within it
+    }
+}
+
+void Model::refused(int producer, std::uint64_t sequence) {
+    ++totals.refused;
+    const auto it = by_sequence_.find({producer, sequence});
+    if (it == by_sequence_.end()) {
+        violation("a message was refused that was never sent: " + std::to_string(sequence));
+        return;
+    }
+    Record& record = records_[it->second];
+    if (record.confirmed) violation("message " + std::to_string(it->second) + " was confirmed and then refused");
+    record.refused = true;
+}
+
+void Model::producer_died(int producer) {
+    for (auto& [message, record] : records_) {
+        if (record.producer == producer && !record.confirmed && !record.refused) record.orphan = true;
+    }
+}
+
+void Model::begun(std::uint64_t message, int life, std::uint64_t offset, std::uint32_t attempt, bool redriven) {
+    const auto it = records_.find(message);
+    if (it == records_.end()) {
+        violation("a message was delivered that was never sent");
+        return;
+    }
+    Record& record = it->second;
+    const std::string name = "message " + std::to_string(message);
+    ++totals.deliveries;
+    if (record.begun++ > 0) ++totals.redeliveries;
+    if (record.ack_confirmed) violation(name + " was delivered again after its ack was confirmed");
+    if (record.refused) violation(name + " was refused and then delivered");
+    if (attempt < 1 || attempt - 1 > record.nacked + (deaths - record.deaths_before)) {
+        violation(name + " came as attempt " + std::to_string(attempt) + " after " + std::to_string(record.nacked) +
+                  " failures and " + std::to_string(deaths - record.deaths_before) + " deaths");
+    }
+    if (redriven) return;  // it stands where it was put back
+    auto& offsets = offsets_[{life, record.producer}];
+    offsets[record.sequence] = offset;
+    const auto here = offsets.find(record.sequence);
+    if (here != offsets.begin() && std::prev(here)->second >= offset)
+        violation(name + " stands before one that was sent earlier");
+    if (std::next(here) != offsets.end() && std::next(here)->second <= offset) {
+        violation(name + " stands behind one that was sent later");
+    }
+}
+
+void Model::ack_confirmed(std::uint64_t message) {
+    ++totals.settled;
+    records_.at(message).ack_confirmed = true;
+}
+
+void Model::dead_letter(std::uint64_t message, const std::string& reason, std::uint32_t attempts,
+                        std::uint32_t max_attempts) {
+    const auto it = records_.find(message);
+    if (it == records_.end()) {
+        violation("a dead letter that was never sent");
+        return;
+    }
+    Record& record = it->second;
+    const std::string name = "dead letter " + std::to_string(message);
+    if (record.dead_lettered) violation(name + " is there twice");
+    record.dead_lettered = true;
+    ++totals.dead_letters;
+    if (record.ack_confirmed) violation(name + " was acked, and the ack confirmed");
+    if (reason == "rejected") {
+        if (record.kind != Kind::rejected) violation(name + " was never rejected");
+    } else if (reason == "max_attempts") {
+        if (attempts < max_attempts) violation(name + " has spent " + std::to_string(attempts) + " attempts only");
+        if (attempts > record.nacked + (deaths - record.deaths_before)) {
+            violation(name + " was charged " + std::to_string(attempts) + " attempts; it failed " +
+                      std::to_string(record.nacked) + " times and had " +
+                      std::to_string(deaths - record.deaths_before) + " deaths");
+        }
+    } else {
+        violation(name + " has the reason " + reason);
+    }
+}
+
+void Model::at_the_end() {
+    for (const auto& [message, record] : records_) {
+        if (record.refused || record.acked > 0 || record.dead_lettered) continue;
+        if (record.orphan && !record.confirmed) continue;  // nobody was told that it is safe
+        violation("message " + std::to_string(message) +
+                  (record.confirmed ? ", confirmed, is lost" : " never came through") + " (begun " +
+                  std::to_string(record.begun) + ", kind " + static_cast<char>(record.kind) + ")");
+    }
+}
+
+}  // namespace posthorn::sim

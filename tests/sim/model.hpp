@@ -1,0 +1,76 @@
+// What the simulator remembers of every message, and the promises it holds the real code to.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace posthorn::sim {
+
+enum class Kind : char {
+    healthy = 'h',
+    fails_twice = 'f',
+    always_fails = 'a',
+    rejected = 'r',
+    kills = 'k',     // the consumer's process dies the moment it begins
+    released = 'l',  // given back once, then done
+    delayed = 'd',   // nacked once with a delay of its own
+};
+
+struct Totals {
+    std::uint64_t steps = 0, messages = 0, deliveries = 0, settled = 0;
+    std::uint64_t crashes = 0, power_cuts = 0, consumer_deaths = 0, cuts = 0, lost_frames = 0, repeated_frames = 0;
+    std::uint64_t resends = 0, redeliveries = 0, dead_letters = 0, redriven = 0, disk_full = 0, refused = 0, stale = 0;
+    void add(const Totals& other);
+};
+
+struct Record {
+    Kind kind = Kind::healthy;
+    int producer = 0;
+    std::uint64_t sequence = 0;
+    bool confirmed = false;  // the producer was told that it is safe
+    bool refused = false;
+    bool orphan = false;         // its producer died before it was confirmed
+    bool ack_confirmed = false;  // its consumer was told that the ack is safe
+    std::uint32_t begun = 0;
+    std::uint32_t acked = 0;  // by a handler
+    std::uint32_t nacked = 0;
+    std::uint64_t deaths_before = 0;  // consumers that had died, or were taken for dead, when it was sent
+    bool dead_lettered = false;
+};
+
+// Collects what is wrong; the first violation is what the seed is about.
+class Model {
+public:
+    std::uint64_t publish(Kind kind, int producer, std::uint64_t sequence);
+    [[nodiscard]] Record& at(std::uint64_t message) { return records_.at(message); }
+    [[nodiscard]] std::map<std::uint64_t, Record>& records() { return records_; }
+
+    void confirmed(int producer, std::uint64_t first, std::uint64_t last);
+    void refused(int producer, std::uint64_t sequence);
+    void producer_died(int producer);
+    void begun(std::uint64_t message, int life, std::uint64_t offset, std::uint32_t attempt, bool redriven);
+    void ack_confirmed(std::uint64_t message);
+    void dead_letter(std::uint64_t message, const std::string& reason, std::uint32_t attempts,
+                     std::uint32_t max_attempts);
+    // Everything has been given time to drain.
+    void at_the_end();
+
+    void violation(std::string what);
+    [[nodiscard]] const std::vector<std::string>& violations() const { return violations_; }
+
+    Totals totals;
+    std::uint64_t deaths = 0;  // of consumers, as the host saw them
+
+private:
+    std::map<std::uint64_t, Record> records_;
+    std::map<std::pair<int, std::uint64_t>, std::uint64_t> by_sequence_;
+    std::map<std::pair<int, int>, std::map<std::uint64_t, std::uint64_t>>
+        offsets_;  // (life, producer): sequence -> offset
+    std::vector<std::string> violations_;
+};
+
+}  // namespace posthorn::sim

@@ -1,0 +1,83 @@
+// A thousand worlds. A failing seed is printed and replays: POSTHORN_SIM_SEED=n runs that one alone, with its log.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <iostream>
+
+#include "sim/world.hpp"
+
+namespace posthorn::sim {
+namespace {
+
+std::uint64_t setting(const char* name, std::uint64_t otherwise) {
+    const char* text = std::getenv(name);
+    return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
+}
+
+std::string first_violation(Setup setup, Totals* totals = nullptr, std::string* log = nullptr) {
+    World world{setup};
+    world.run();
+    if (totals != nullptr) totals->add(world.model().totals);
+    if (log != nullptr) *log = world.log();
+    return world.model().violations().empty() ? std::string{} : world.model().violations().front();
+}
+
+TEST(Simulator, KeepsItsPromisesInEveryWorld) {
+    const std::uint64_t one = setting("POSTHORN_SIM_SEED", 0);
+    const std::uint64_t first = one != 0 ? one : 1;
+    const std::uint64_t last = one != 0 ? one : setting("POSTHORN_SIM_SEEDS", 1000);
+    Totals totals;
+    for (std::uint64_t seed = first; seed <= last; ++seed) {
+        std::string log;
+        const std::string violation = first_violation({.seed = seed}, &totals, &log);
+        if (one != 0) std::cout << log;
+        ASSERT_EQ(violation, "") << "replay with POSTHORN_SIM_SEED=" << seed;
+    }
+    std::cout << "worlds " << last - first + 1 << ", steps " << totals.steps << ", messages " << totals.messages
+              << ", deliveries " << totals.deliveries << ", acks confirmed " << totals.settled << ", crashes "
+              << totals.crashes << ", power cuts " << totals.power_cuts << ", consumer deaths "
+              << totals.consumer_deaths << ", links cut " << totals.cuts << ", frames lost " << totals.lost_frames
+              << ", repeated " << totals.repeated_frames << ", resends " << totals.resends << ", redeliveries "
+              << totals.redeliveries << ", dead letters " << totals.dead_letters << ", redriven " << totals.redriven
+              << ", disk full " << totals.disk_full << ", refused " << totals.refused << ", stale " << totals.stale
+              << "\n";
+    if (one != 0) return;
+    EXPECT_GT(totals.crashes, 0U);
+    EXPECT_GT(totals.power_cuts, 0U);
+    EXPECT_GT(totals.consumer_deaths, 0U);
+    EXPECT_GT(totals.resends, 0U);
+    EXPECT_GT(totals.redeliveries, 0U);
+    EXPECT_GT(totals.dead_letters, 0U);
+    EXPECT_GT(totals.redriven, 0U);
+    EXPECT_GT(totals.lost_frames, 0U);
+    EXPECT_GT(totals.repeated_frames, 0U);
+    EXPECT_GT(totals.disk_full, 0U);
+    EXPECT_GT(totals.refused, 0U);
+}
+
+// One seed twice is one history.
+TEST(Simulator, ASeedReplays) {
+    std::string first;
+    std::string second;
+    first_violation({.seed = 42}, nullptr, &first);
+    first_violation({.seed = 42}, nullptr, &second);
+    EXPECT_FALSE(first.empty());
+    EXPECT_EQ(first, second);
+}
+
+class PlantedBug : public ::testing::TestWithParam<Planted> {};
+
+TEST_P(PlantedBug, IsCaught) {
+    constexpr std::uint64_t tries = 200;
+    std::uint64_t seed = 1;
+    std::string violation;
+    while (seed <= tries && violation.empty()) violation = first_violation({.seed = seed++, .planted = GetParam()});
+    EXPECT_NE(violation, "") << "not seen in " << tries << " worlds";
+    std::cout << "caught in world " << seed - 1 << ": " << violation << "\n";
+}
+
+INSTANTIATE_TEST_SUITE_P(Simulator, PlantedBug,
+                         ::testing::Values(Planted::confirm_before_sync, Planted::ack_forgotten, Planted::dedup_off));
+
+}  // namespace
+}  // namespace posthorn::sim

@@ -1,0 +1,519 @@
+#include "sim/world.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "envelope/envelope.hpp"
+#include "sim/planted.hpp"
+#include "store/memory_store.hpp"
+#include "store/sqlite_store.hpp"
+
+namespace posthorn::sim {
+
+namespace {
+
+constexpr std::size_t producers_count = 3;
+constexpr std::size_t consumers_count = 4;
+constexpr Duration link_patience = 500ms;  // less than half of any lease here
+constexpr int peace_rounds = 20'000;
+constexpr const char* queue_name = "q";
+
+}  // namespace
+
+World::World(Setup setup)
+    : setup_(setup), random_(setup.seed), now_{Mono{1h}, Wall{std::chrono::hours{24 * 365 * 50}}} {
+    durable_ = setup_.planted != Planted::none || !chance(0.15);
+    loss_ = chance(0.3) ? 0.0 : chance(0.5) ? 0.02 : 0.1;
+    policy_.lease = std::chrono::seconds{2 + pick(9)};
+    policy_.backoff = chance(0.5) ? Backoff{.kind = Backoff::Kind::fixed, .min = std::chrono::milliseconds{pick(500)}}
+                                  : Backoff{.min = 10ms, .max = 1s};
+    if (durable_ && chance(0.3)) {  // in memory dead letters take room as well, and fill it in the end
+        policy_.max_messages = 20 + pick(200);
+        policy_.when_full = chance(0.5) ? WhenFull::block : WhenFull::reject;
+    }
+    disk_ = std::make_unique<SimDisk>(setup_.seed);
+    if (setup_.planted == Planted::confirm_before_sync) disk_->lie_about_sync();
+    start_host();
+    producers_.resize(producers_count);
+    consumers_.resize(consumers_count);
+    for (std::size_t i = 0; i < producers_count; ++i) start_producer(i);
+    for (std::size_t i = 0; i < consumers_count; ++i) start_consumer(i);
+}
+
+World::~World() = default;
+
+void World::note(const std::string& line) {
+    log_ += std::to_string(now_.mono.time_since_epoch() / 1ms) + " " + line + "\n";
+}
+
+Identity World::identity() {
+    Identity id;
+    for (std::size_t i = 0; i < id.bytes.size(); i += sizeof(std::uint64_t)) {
+        const std::uint64_t word = random_();
+        std::memcpy(id.bytes.data() + i, &word, sizeof word);
+    }
+    return id;
+}
+
+void World::pass(Duration time) {
+    now_.mono += time;
+    now_.wall += std::chrono::duration_cast<WallClock::duration>(time);
+}
+
+// Processes --------------------------------------------------------------------------------------------------------
+
+void World::start_host() {
+    ++host_life_;
+    disk_->set_capacity(SimDisk::unlimited);  // a store that finds no room at all says so and does not open
+    if (durable_) {
+        store_ = plant(setup_.planted, store::open_sqlite_store({.folder = "sim", .min_free = 0, .vfs = disk_->vfs()}));
+    } else {
+        store_ = store::make_memory_store();
+    }
+    host::Options options;
+    options.incarnation = identity();
+    options.seed = random_();
+    options.defaults = policy_;
+    options.on_event = [this](const Event& event) {
+        note("host: " + std::string{to_string(event.kind)} + " " + event.text);
+        if (event.kind == Event::Kind::consumer_died) ++model_.deaths;
+        if (event.kind == Event::Kind::damaged) damaged_ += event.count;
+        if (event.kind == Event::Kind::store_lost_confirmed)
+            model_.violation("the host lost what it had confirmed: " + event.text);
+    };
+    host_ = std::make_unique<host::Host>(options, *store_, now_);
+}
+
+void World::stop_host(bool power) {
+    note(power ? "power cut" : "host killed");
+    if (job_ && chance(0.5)) {
+        disk_->stop_after(pick(40));  // somewhere in the middle of its writes
+        static_cast<void>(store_->run(*job_));
+    }
+    disk_->stop_after(0);
+    job_.reset();
+    host_.reset();
+    store_.reset();
+    disk_->restart(power);
+    ++(power ? model_.totals.power_cuts : model_.totals.crashes);
+    for (Producer& producer : producers_) cut(producer.link);
+    for (Consumer& consumer : consumers_) cut(consumer.link);
+}
+
+void World::start_producer(std::size_t index) {
+    Producer& producer = producers_[index];
+    producer.number = ++last_producer_;
+    producer.sent = 0;
+    producer.id = identity();
+    producer.link = {};
+    producer.link.at_client = ++last_peer_;
+    producer.link.at_host = ++last_peer_;
+    producer.session = std::make_unique<protocol::ProducerSession>(
+        protocol::ProducerSession::Options{.producer = producer.id, .queue = queue_name});
+    producer.session->add_link(producer.link.at_client, "host");
+}
+
+void World::start_consumer(std::size_t index) {
+    Consumer& consumer = consumers_[index];
+    consumer.number = ++last_consumer_;
+    if (consumer.name.empty() && chance(0.3)) consumer.name = "worker" + std::to_string(index);
+    consumer.concurrency = static_cast<std::uint32_t>(1 + pick(4));
+    consumer.working.clear();
+    consumer.settling.clear();
+    consumer.link = {};
+    consumer.link.at_client = ++last_peer_;
+    consumer.link.at_host = ++last_peer_;
+    constexpr std::uint32_t prefetches[] = {0, 0, 1, 10, 100};
+    consumer.session = std::make_unique<protocol::ConsumerSession>(
+        protocol::ConsumerSession::Options{.incarnation = identity(),
+                                           .queue = queue_name,
+                                           .name = consumer.name,
+                                           .concurrency = consumer.concurrency,
+                                           .prefetch = prefetches[pick(std::size(prefetches))]});
+    consumer.session->add_host(consumer.link.at_client, "host");
+}
+
+void World::kill_consumer(std::size_t index) {
+    note("consumer " + std::to_string(consumers_[index].number) + " dies");
+    ++model_.totals.consumer_deaths;
+    start_consumer(index);
+}
+
+// Network ----------------------------------------------------------------------------------------------------------
+
+void World::cut(Link& link) {
+    ++model_.totals.cuts;
+    link.to_host.clear();
+    link.to_client.clear();
+    link.at_host = ++last_peer_;
+}
+
+// False: it is down, or something has been on its way for so long that the link broke.
+bool World::flows(Link& link) {
+    if (!link.up) return false;
+    const auto late = [&](const std::deque<Flying>& frames) {
+        return !frames.empty() && now_.mono - frames.front().since > link_patience;
+    };
+    if (!late(link.to_host) && !late(link.to_client)) return true;
+    cut(link);
+    return false;
+}
+
+void World::move(std::deque<Flying>& from, bool peaceful, const std::function<void(Slice)>& to) {
+    for (std::uint64_t count = peaceful ? from.size() : pick(from.size() + 1); count > 0 && !from.empty(); --count) {
+        std::string frame = std::move(from.front().bytes);
+        from.pop_front();
+        if (!peaceful && chance(loss_)) {
+            ++model_.totals.lost_frames;
+            continue;
+        }
+        if (!peaceful && chance(loss_ / 2)) {
+            ++model_.totals.repeated_frames;
+            to(Slice{frame});
+        }
+        to(Slice{std::move(frame)});
+    }
+}
+
+void World::to_host(Link& link, bool peaceful) {
+    if (!host_ || !flows(link)) return;
+    move(link.to_host, peaceful, [&](Slice frame) { host_->receive(link.at_host, frame, now_); });
+}
+
+template <typename Session>
+void World::to_client(Link& link, Session& session, bool peaceful) {
+    if (!flows(link)) return;
+    move(link.to_client, peaceful, [&](Slice frame) { session.receive(link.at_client, frame, now_); });
+}
+
+void World::collect_host() {
+    std::map<PeerId, Link*> links;
+    for (Producer& producer : producers_) links[producer.link.at_host] = &producer.link;
+    for (Consumer& consumer : consumers_) links[consumer.link.at_host] = &consumer.link;
+    for (host::OutFrame& frame : host_->take_frames()) {
+        if (frame.peer == operator_) {
+            operator_hears(frame.bytes);
+            continue;
+        }
+        const auto link = links.find(frame.peer);
+        if (link != links.end()) link->second->to_client.push_back({now_.mono, std::move(frame.bytes)});
+    }
+}
+
+// Everybody gets to act on what has reached it.
+void World::pump() {
+    for (Producer& producer : producers_) {
+        producer.session->turn(now_);
+        for (auto& frame : producer.session->take_frames())
+            producer.link.to_host.push_back({now_.mono, std::move(frame.bytes)});
+        listen(producer);
+    }
+    for (Consumer& consumer : consumers_) {
+        consumer.session->turn(now_);
+        for (auto& frame : consumer.session->take_frames())
+            consumer.link.to_host.push_back({now_.mono, std::move(frame.bytes)});
+        listen(consumer);
+    }
+    if (!host_) return;
+    host_->turn(now_);
+    collect_host();
+    if (!job_) job_ = host_->take_job(now_);
+}
+
+void World::run_job() {
+    if (!job_ || !host_) return;
+    store::Outcome outcome = store_->run(*job_);
+    if (outcome.failure == store::Failure::full) ++model_.totals.disk_full;
+    if (outcome.failure == store::Failure::failed) model_.violation("the store failed: " + outcome.text);
+    job_.reset();
+    host_->complete(std::move(outcome), now_);
+}
+
+// Ends -------------------------------------------------------------------------------------------------------------
+
+void World::publish(Producer& producer) {
+    constexpr Kind kinds[] = {Kind::healthy,  Kind::healthy, Kind::healthy,     Kind::healthy,
+                              Kind::healthy,  Kind::healthy, Kind::released,    Kind::delayed,
+                              Kind::healthy,  Kind::healthy, Kind::fails_twice, Kind::healthy,
+                              Kind::rejected, Kind::healthy, Kind::healthy,     Kind::healthy};
+    for (std::uint64_t count = 1 + pick(8); count > 0; --count) {
+        Kind kind = kinds[pick(std::size(kinds))];
+        if (chance(0.01)) kind = Kind::kills;
+        if (chance(0.01)) kind = Kind::always_fails;
+        const std::uint64_t sequence = ++producer.sent;
+        envelope::Envelope envelope;
+        envelope.producer = producer.id;
+        envelope.sequence = sequence;
+        envelope.previous = sequence - 1;
+        envelope.message.payload = std::to_string(model_.publish(kind, producer.number, sequence));
+        if (chance(0.05)) envelope.message.headers["filler"] = std::string(pick(20'000), 'x');
+        std::string bytes;
+        envelope::encode(envelope, bytes);
+        producer.session->offer(Slice{std::move(bytes)});
+    }
+}
+
+void World::listen(Producer& producer) {
+    const auto news = producer.session->take_news();
+    for (const auto& one : news.refused) model_.refused(producer.number, one.sequence);
+    for (const auto& range : news.safe) model_.confirmed(producer.number, range.first, range.last);
+    for (const Event& event : news.events) {
+        if (event.kind == Event::Kind::resumed) model_.totals.resends += producer.session->unsafe_messages();
+        if (event.kind == Event::Kind::store_lost_confirmed)
+            model_.violation("a producer saw a host that lost what it confirmed");
+    }
+}
+
+void World::listen(Consumer& consumer) {
+    for (const auto& handle : consumer.session->take_lost()) {
+        for (Working& work : consumer.working) work.lost |= work.handle == handle;
+    }
+    for (const Event& event : consumer.session->take_events()) {
+        note("consumer " + std::to_string(consumer.number) + ": " + std::string{to_string(event.kind)} + " " +
+             event.text);
+        if (event.kind != Event::Kind::stale_delivery) continue;
+        // Which of those said are meant is not told; none of them counts as confirmed then.
+        ++model_.totals.stale;
+        for (Settling& settling : consumer.settling) settling.ack = false;
+    }
+    if (consumer.session->unconfirmed() > 0) return;  // which of them are confirmed is told by number, not by name
+    for (const Settling& settling : consumer.settling) {
+        if (settling.ack) model_.ack_confirmed(settling.message);
+    }
+    consumer.settling.clear();
+}
+
+void World::work(Consumer& consumer, bool peaceful) {
+    const std::size_t index = static_cast<std::size_t>(&consumer - consumers_.data());
+    while (consumer.working.size() < consumer.concurrency) {
+        const auto begun = consumer.session->begin(now_.mono);
+        if (!begun) break;
+        const auto envelope = envelope::decode(begun->envelope.view());
+        if (!envelope) {
+            model_.violation("a delivery cannot be read");
+            return;
+        }
+        const std::uint64_t message = std::stoull(envelope->message.payload);
+        note("consumer " + std::to_string(consumer.number) + " begins message " + std::to_string(message) +
+             ", offset " + std::to_string(begun->offset) + ", token " + std::to_string(begun->token));
+        model_.begun(message, host_life_, begun->offset, begun->attempt, begun->redrives > 0);
+        if (model_.at(message).kind == Kind::kills) {
+            kill_consumer(index);
+            return;
+        }
+        const Duration takes =
+            chance(0.02) ? Duration{std::chrono::seconds{pick(20)}} : Duration{std::chrono::milliseconds{pick(30)}};
+        consumer.working.push_back(
+            {begun->handle, message, now_.mono + (peaceful ? Duration{} : takes), begun->attempt});
+    }
+    for (std::size_t i = 0; i < consumer.working.size();) {
+        if (consumer.working[i].until > now_.mono && !consumer.working[i].lost) {
+            ++i;
+            continue;
+        }
+        const Working done = consumer.working[i];
+        consumer.working.erase(consumer.working.begin() + static_cast<std::ptrdiff_t>(i));
+        finish(consumer, done);
+    }
+}
+
+void World::finish(Consumer& consumer, const Working& work) {
+    Record& record = model_.at(work.message);
+    protocol::ConsumerSession::Settlement settlement;
+    settlement.verdict = protocol::Verdict::ack;
+    switch (record.kind) {
+        case Kind::fails_twice:
+            if (record.nacked < 2) settlement.verdict = protocol::Verdict::nack;
+            break;
+        case Kind::always_fails:
+            settlement.verdict = protocol::Verdict::nack;
+            break;
+        case Kind::rejected:
+            settlement.verdict = protocol::Verdict::reject;
+            break;
+        case Kind::delayed:
+            if (record.nacked < 1) {
+                settlement.verdict = protocol::Verdict::nack;
+                settlement.delay_ms = pick(2000);
+            }
+            break;
+        case Kind::released:
+            if (record.begun < 2) settlement.verdict = protocol::Verdict::release;
+            break;
+        default:
+            break;
+    }
+    const bool ack = settlement.verdict == protocol::Verdict::ack;
+    if (ack) ++record.acked;
+    if (settlement.verdict == protocol::Verdict::nack) ++record.nacked;
+    settlement.text = "as it must";
+    note("consumer " + std::to_string(consumer.number) + " settles message " + std::to_string(work.message) + " with " +
+         std::to_string(static_cast<int>(settlement.verdict)));
+    const std::size_t before = consumer.session->unconfirmed();
+    consumer.session->settle(work.handle, settlement, now_.mono);
+    if (consumer.session->unconfirmed() > before) consumer.settling.push_back({work.message, ack});
+}
+
+// Life -------------------------------------------------------------------------------------------------------------
+
+void World::step() {
+    ++model_.totals.steps;
+    switch (pick(12)) {
+        case 0:
+        case 1:
+            publish(producers_[pick(producers_count)]);
+            break;
+        case 2:
+            pass(std::chrono::milliseconds{pick(50)});
+            break;
+        case 3:
+            pass(chance(0.02) ? Duration{std::chrono::seconds{pick(40)}}
+                              : Duration{std::chrono::milliseconds{pick(300)}});
+            break;
+        case 4:
+        case 5:
+            run_job();
+            break;
+        case 6: {
+            Producer& producer = producers_[pick(producers_count)];
+            to_host(producer.link, false);
+            break;
+        }
+        default: {
+            Consumer& consumer = consumers_[pick(consumers_count)];
+            to_host(consumer.link, false);
+            work(consumer, false);
+            break;
+        }
+    }
+    for (Producer& producer : producers_) to_client(producer.link, *producer.session, false);
+    for (Consumer& consumer : consumers_) to_client(consumer.link, *consumer.session, false);
+    if (chance(0.005)) cut(producers_[pick(producers_count)].link);
+    if (chance(0.005)) cut(consumers_[pick(consumers_count)].link);
+    if (chance(0.003)) {
+        Consumer& consumer = consumers_[pick(consumers_count)];
+        consumer.link.up = !consumer.link.up;
+    }
+    if (chance(0.003)) {
+        Producer& producer = producers_[pick(producers_count)];
+        producer.link.up = !producer.link.up;
+    }
+    if (chance(0.002)) kill_consumer(pick(consumers_count));
+    if (chance(0.001)) {
+        const std::size_t index = pick(producers_count);
+        note("producer " + std::to_string(producers_[index].number) + " dies");
+        model_.producer_died(producers_[index].number);
+        start_producer(index);
+    }
+    if (durable_ && host_ && chance(0.002)) stop_host(chance(0.5));
+    if (!host_ && chance(0.1)) start_host();
+    if (durable_ && chance(0.001)) disk_->set_capacity(chance(0.5) ? disk_->used() + 64 * 1024 : SimDisk::unlimited);
+    if (host_ && chance(0.002)) admin_redrive();
+    pump();
+}
+
+// Peace: no faults any more; killers still kill.
+void World::peace() {
+    note("peace");
+    disk_->set_capacity(SimDisk::unlimited);
+    if (!host_) start_host();
+    for (Producer& producer : producers_) producer.link.up = true;
+    for (Consumer& consumer : consumers_) consumer.link.up = true;
+    for (int round = 0; round < peace_rounds; ++round) {
+        for (Producer& producer : producers_) {
+            to_host(producer.link, true);
+            to_client(producer.link, *producer.session, true);
+        }
+        for (Consumer& consumer : consumers_) {
+            to_host(consumer.link, true);
+            to_client(consumer.link, *consumer.session, true);
+            work(consumer, true);
+        }
+        pump();
+        run_job();
+        pump();
+        if (drained()) return;
+        pass(std::chrono::milliseconds{1 + pick(100)});
+    }
+    std::string left = "it does not drain: " + std::to_string(host_->unsettled()) + " messages are left; host " +
+                       (host_->idle() ? "idle" : "busy") + (job_ ? ", a job waits" : "") + "; producers";
+    for (const Producer& one : producers_)
+        left += " " + std::to_string(one.session->unsafe_messages()) + one.session->waits_for();
+    left += "; consumers";
+    for (const Consumer& one : consumers_) {
+        left += " " + std::to_string(one.session->held()) + "/" + std::to_string(one.session->unconfirmed());
+    }
+    model_.violation(std::move(left));
+}
+
+bool World::drained() {
+    if (job_ || host_->unsettled() > 0 || !host_->idle()) return false;
+    return std::all_of(producers_.begin(), producers_.end(),
+                       [](const Producer& one) { return one.session->unsafe_messages() == 0; }) &&
+           std::all_of(consumers_.begin(), consumers_.end(),
+                       [](const Consumer& one) { return one.working.empty() && one.session->quiet(); });
+}
+
+// An operator sends dead letters back, on a link of his own that he opens anew each time.
+void World::admin_redrive() {
+    operator_ = ++last_peer_;
+    protocol::FrameWriter out{defaults::frame_limit};
+    out.add(protocol::Hello{.role = protocol::Role::admin, .attempt = 1});
+    for (std::string& bytes : out.flush()) host_->receive(operator_, Slice{std::move(bytes)}, now_);
+}
+
+void World::operator_hears(const std::string& bytes) {
+    const auto frame = protocol::decode_frame(Slice{bytes});
+    if (!frame) {
+        model_.violation("the host sent an operator what cannot be read");
+        return;
+    }
+    for (const protocol::Command& command : frame->commands) {
+        if (std::holds_alternative<protocol::Welcome>(command)) {
+            protocol::FrameWriter out{defaults::frame_limit};
+            out.start_session(frame->epoch);
+            out.add(protocol::AdminRequest{.id = 1, .verb = "dlq_redrive", .address = queue_name});
+            for (std::string& request : out.flush()) host_->receive(operator_, Slice{std::move(request)}, now_);
+        } else if (const auto* result = std::get_if<protocol::AdminResult>(&command)) {
+            if (result->rows.empty()) continue;  // an error: the queue is not there yet
+            wire::Reader row{result->rows.front()};
+            for (std::uint32_t pairs = row.map(); pairs > 0; --pairs) {
+                const std::string_view key = row.string();
+                const std::uint64_t value = row.unsigned_integer();
+                if (key == "done") model_.totals.redriven += value;
+            }
+        }
+    }
+}
+
+void World::read_dead_letters() {
+    store::Job job;
+    job.dead_reads.push_back({.topic = queue_name, .from = 0, .max = 100'000});
+    while (true) {
+        const store::Outcome outcome = store_->run(job);
+        const auto& read = outcome.dead_reads.at(0);
+        for (const auto& letter : read.letters) {
+            const auto envelope = envelope::decode(letter.envelope.view());
+            if (!envelope) {
+                model_.violation("a dead letter cannot be read");
+                continue;
+            }
+            model_.dead_letter(std::stoull(envelope->message.payload),
+                               std::string{store::to_string(letter.record.reason)}, letter.record.attempts,
+                               policy_.max_attempts);
+        }
+        if (!read.more) return;
+        job.dead_reads[0].from = read.letters.back().record.offset + 1;
+    }
+}
+
+void World::run() {
+    for (std::uint32_t i = 0; i < setup_.steps && model_.violations().empty(); ++i) step();
+    if (model_.violations().empty()) peace();
+    if (!model_.violations().empty()) return;
+    read_dead_letters();
+    if (damaged_ > 0) model_.violation("the host reports damage that nobody did");
+    model_.at_the_end();
+}
+
+}  // namespace posthorn::sim

@@ -1,0 +1,142 @@
+// A world made from a seed: one host on the real SQLite store (or a memory store), producers and consumers with their
+// real sessions, a network that loses, cuts and repeats, a disk that loses its power, a clock that jumps.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "host/host.hpp"
+#include "protocol/consumer_session.hpp"
+#include "protocol/producer_session.hpp"
+#include "sim/model.hpp"
+#include "sim/sim_vfs.hpp"
+#include "store/store.hpp"
+
+namespace posthorn::sim {
+
+// Bugs that are planted to see that they are caught.
+enum class Planted { none, confirm_before_sync, ack_forgotten, dedup_off };
+
+struct Setup {
+    std::uint64_t seed = 1;
+    std::uint32_t steps = 2000;
+    Planted planted = Planted::none;
+};
+
+class World {
+public:
+    explicit World(Setup setup);
+    ~World();
+
+    // Faults and work for the given number of steps, then peace until everything has drained; checks the model.
+    void run();
+    [[nodiscard]] Model& model() { return model_; }
+    [[nodiscard]] const std::string& log() const { return log_; }
+
+private:
+    using PeerId = std::uint64_t;
+
+    struct Flying {
+        Mono since;
+        std::string bytes;
+    };
+    // One link: a client's end and the host's end of it, each with frames on their way to it. Like TCP under ZMTP's
+    // heartbeats it delivers in order and soon, or breaks.
+    struct Link {
+        PeerId at_client = 0;
+        PeerId at_host = 0;  // a new one after each cut, as with ROUTER
+        bool up = true;
+        std::deque<Flying> to_host;
+        std::deque<Flying> to_client;
+    };
+    struct Producer {
+        int number = 0;
+        std::unique_ptr<protocol::ProducerSession> session;
+        Identity id;
+        std::uint64_t sent = 0;
+        Link link;
+    };
+    struct Working {
+        protocol::ConsumerSession::Handle handle;
+        std::uint64_t message = 0;
+        Mono until{};
+        std::uint32_t attempt = 1;
+        bool lost = false;
+    };
+    struct Settling {
+        std::uint64_t message = 0;
+        bool ack = false;
+    };
+    struct Consumer {
+        int number = 0;
+        std::unique_ptr<protocol::ConsumerSession> session;
+        std::uint32_t concurrency = 1;
+        std::string name;
+        std::vector<Working> working;
+        std::vector<Settling> settling;  // said since all were last confirmed
+        Link link;
+    };
+
+    void step();
+    void peace();
+    void pump();
+    void collect_host();
+    void to_host(Link& link, bool peaceful);
+    template <typename Session>
+    void to_client(Link& link, Session& session, bool peaceful);
+    bool flows(Link& link);
+    void move(std::deque<Flying>& from, bool peaceful, const std::function<void(Slice)>& to);
+    void publish(Producer& producer);
+    void work(Consumer& consumer, bool peaceful);
+    void finish(Consumer& consumer, const Working& work);
+    void listen(Producer& producer);
+    void listen(Consumer& consumer);
+    void cut(Link& link);
+    void start_host();
+    void stop_host(bool power);
+    void start_producer(std::size_t index);
+    void start_consumer(std::size_t index);
+    void kill_consumer(std::size_t index);
+    void run_job();
+    void admin_redrive();
+    void operator_hears(const std::string& bytes);
+    void read_dead_letters();
+    [[nodiscard]] bool drained();
+
+    [[nodiscard]] std::uint64_t pick(std::uint64_t below) {
+        return std::uniform_int_distribution<std::uint64_t>{0, below - 1}(random_);
+    }
+    [[nodiscard]] bool chance(double probability) { return std::bernoulli_distribution{probability}(random_); }
+    [[nodiscard]] Identity identity();
+    void pass(Duration time);
+    void note(const std::string& line);
+
+    Setup setup_;
+    std::mt19937_64 random_;
+    Model model_;
+    std::string log_;
+    Now now_;
+    bool durable_ = true;
+    double loss_ = 0;
+    QueuePolicy policy_;
+
+    std::unique_ptr<SimDisk> disk_;
+    std::unique_ptr<store::Store> store_;
+    std::unique_ptr<host::Host> host_;
+    std::shared_ptr<const store::Job> job_;
+    int host_life_ = 0;
+    std::vector<Producer> producers_;
+    std::vector<Consumer> consumers_;
+    int last_producer_ = 0;
+    int last_consumer_ = 0;
+    PeerId last_peer_ = 0;
+    PeerId operator_ = 0;
+    std::uint64_t damaged_ = 0;
+};
+
+}  // namespace posthorn::sim
