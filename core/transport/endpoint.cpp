@@ -42,8 +42,8 @@ std::string_view verb(Use use) {
 }
 
 Error failed(const std::string& endpoint, Use use, std::string_view why) {
-    return Error(std::string(verb(use)) + (endpoint.empty() ? "an empty endpoint" : endpoint) + ": " +
-                 std::string(why));
+    return Error{std::string(verb(use)) + (endpoint.empty() ? "an empty endpoint" : endpoint) + ": " +
+                 std::string(why)};
 }
 
 void check_tcp(const std::string& endpoint, Use use) {

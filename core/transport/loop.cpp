@@ -235,9 +235,10 @@ bool Loop::Impl::round() {
     bool busy = run_posted();
     sweep();
     const Now now = Loop::now();
-    for (std::size_t i = 0; i < ports_.size(); ++i)  // by index: callbacks may bind and connect
+    // By index: callbacks may add to both.
+    for (std::size_t i = 0; i < ports_.size(); ++i)  // NOLINT(modernize-loop-convert)
         if (std::exchange(ports_[i]->readable, true)) busy = receive(*ports_[i], now) || busy;
-    for (std::size_t i = 0; i < seats_.size(); ++i) {
+    for (std::size_t i = 0; i < seats_.size(); ++i) {  // NOLINT(modernize-loop-convert)
         Seat& seat = *seats_[i];
         if (seat.participant == nullptr) continue;
         const bool woken = seat.participant->woken_.load() && seat.participant->woken_.exchange(false);
@@ -372,7 +373,7 @@ std::string Loop::Impl::bind(Participant& participant, const std::string& endpoi
     Seat& seat = seat_of(participant, endpoint, Use::bind);
     if (scheme == Scheme::ipc) check_path_free(endpoint);
     Socket socket(context_.get(), ZMQ_ROUTER, endpoint, Use::bind);
-    const std::string bound = socket.bind(endpoint);
+    std::string bound = socket.bind(endpoint);
     ports_.push_back(
         std::make_unique<Port>(Port{.seat = &seat, .endpoint = bound, .scheme = scheme, .socket = std::move(socket)}));
     try {

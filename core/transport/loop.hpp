@@ -48,7 +48,8 @@ public:
     Loop& operator=(const Loop&) = delete;
 
     // Thread-safe. Blocks until the participant is on (off) the loop; after remove() it is not called again, and its
-    // endpoints and links are closed. remove() is harmless for one that is not on the loop.
+    // endpoints and links are closed and free to be bound again. It has to be off before it is destroyed. remove() is
+    // harmless for one that is not on the loop.
     void add(Participant& participant);
     void remove(Participant& participant);
 

@@ -32,12 +32,14 @@ public:
     Echo& operator=(const Echo&) = delete;
 
     void on_frame(PeerId peer, Slice frame, Now /*now*/) override {
+        {
+            const std::lock_guard lock(mutex_);
+            ++frames_[peer];
+            ++total_;
+            if (frame.empty()) ++empty_;
+            changed_.notify_all();
+        }
         if (!frame.empty()) loop_.send(peer, std::string(frame.view()));
-        const std::lock_guard lock(mutex_);
-        ++frames_[peer];
-        ++total_;
-        if (frame.empty()) ++empty_;
-        changed_.notify_all();
     }
     Mono turn(Now /*now*/) override { return never; }
 

@@ -117,6 +117,7 @@ TEST(Loop, NoWakeIsLost) {
     loop.add(counter);
     constexpr int rounds = 2000;
     std::vector<std::thread> threads;
+    threads.reserve(4);
     for (int t = 0; t < 3; ++t)
         threads.emplace_back([&] {
             for (int i = 0; i < rounds; ++i) {
@@ -255,6 +256,7 @@ TEST(Loop, IsSharedByManyThreads) {
     const auto endpoint = loop.bind(echo, "tcp://127.0.0.1:*");
     std::atomic<int> answered{0};
     std::vector<std::thread> threads;
+    threads.reserve(4);
     for (int t = 0; t < 4; ++t)
         threads.emplace_back([&] {
             for (int i = 0; i < 10; ++i) {
