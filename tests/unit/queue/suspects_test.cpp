@@ -70,5 +70,23 @@ TEST_F(QueueFixture, SuspectsAreNotMixedWithHealthyMessages) {
     EXPECT_THAT(offsets(next), ::testing::ElementsAre(3));
 }
 
+// A lease may be shorter than the time after which a host gives its peer up.
+TEST_F(QueueFixture, AConsumerNotHeardForItsLeaseIsGivenNothingUntilItIs) {
+    make({.max_attempts = 2, .lease = 2s});
+    publish_many(2);
+    const auto quiet = consumer(7, 1, 1);
+    EXPECT_THAT(offsets(turn()), ::testing::ElementsAre(1));
+    for (int lease = 0; lease < 10; ++lease) {
+        pass(3s);
+        EXPECT_THAT(turn(), ::testing::IsEmpty());
+        commit();
+    }
+    EXPECT_THAT(dead, ::testing::IsEmpty()) << "nothing was begun, so nothing is charged";
+    queue->heard(quiet, now);
+    turn();  // wants the body
+    commit();
+    EXPECT_THAT(offsets(turn()), ::testing::ElementsAre(1));
+}
+
 }  // namespace
 }  // namespace posthorn::queue
