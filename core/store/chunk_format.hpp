@@ -23,7 +23,7 @@ void seal(std::string& bytes);
 // What is in front in a header: enough for recovery and for chunks that go whole.
 struct HeaderSummary {
     std::uint64_t topic = 0;
-    std::uint64_t body = 0;  // row of the body
+    std::uint64_t body = 0;  // row of the body; 0: it lies in the chunk's row
     Offset first = 0;
     Offset last = 0;
     std::uint64_t messages = 0;

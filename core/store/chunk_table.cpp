@@ -22,7 +22,9 @@ bool matches(const HeaderSummary& header, const ChunkRow& row) {
 ChunkTable::ChunkTable(Database& db, UpkeepPlan& plan)
     : db_(db),
       plan_(plan),
-      insert_chunk_(db, "INSERT INTO chunk(topic, first, last, messages, bytes, body, header) VALUES(?,?,?,?,?,?,?)"),
+      insert_chunk_(db,
+                    "INSERT INTO chunk(topic, first, last, messages, bytes, body, header, small_body) "
+                    "VALUES(?,?,?,?,?,?,?,?)"),
       insert_body_(db, "INSERT INTO body(bytes) VALUES(?)"),
       delete_chunk_(db, "DELETE FROM chunk WHERE topic=? AND first=?"),
       delete_body_(db, "DELETE FROM body WHERE id=?"),
@@ -41,22 +43,28 @@ ChunkTable::ChunkTable(Database& db, UpkeepPlan& plan)
                      "SELECT header, state FROM chunk LEFT JOIN chunk_state USING(topic, first) "
                      "WHERE topic=? AND first=?"),
       select_body_(db, "SELECT bytes FROM body WHERE id=?"),
+      select_small_body_(db, "SELECT small_body FROM chunk WHERE topic=? AND first=?"),
       insert_damaged_(db,
-                      "INSERT INTO damaged(topic, first, last, messages, what, body, header, state) "
-                      "SELECT topic, first, last, ?, ?, body, header, state "
+                      "INSERT INTO damaged(topic, first, last, messages, what, body, header, state, bytes) "
+                      "SELECT topic, first, last, ?, ?, body, header, state, small_body "
                       "FROM chunk LEFT JOIN chunk_state USING(topic, first) WHERE topic=? AND first=?") {}
 
 void ChunkTable::insert(TopicId topic, PackedChunk packed, bool planned) {
-    Query(insert_body_).bytes(packed.body).run();
     HeldChunk held;
     held.topic = topic;
-    held.body = static_cast<std::uint64_t>(sqlite3_last_insert_rowid(db_.handle()));
+    const bool inline_body = packed.body.size() <= small_body;
+    if (!inline_body) {
+        Query(insert_body_).bytes(packed.body).run();
+        held.body = static_cast<std::uint64_t>(sqlite3_last_insert_rowid(db_.handle()));
+    }
     held.body_crc = crc32c(packed.body);
     const Chunk& chunk = packed.chunk;
     const std::string header = encode_header(chunk, topic, held.body, held.body_crc);
     Query row(insert_chunk_);
     row.integer(topic).integer(chunk.first()).integer(chunk.last()).integer(chunk.size());
-    row.integer(chunk.body_size()).integer(held.body).bytes(header).run();
+    row.integer(chunk.body_size()).integer(held.body).bytes(header);
+    if (inline_body) row.bytes(packed.body);
+    row.run();
     if (planned) plan_.created({topic, chunk.first()}, chunk.body_size());
     held.chunk = std::move(packed.chunk);
     HeldChunk& kept = keep(std::move(held));
@@ -261,16 +269,17 @@ void ChunkTable::clear() noexcept {
     dirty_.clear();
     lost_.clear();
     bytes_ = 0;
-    last_body_ = 0;
+    last_body_ = no_body_row;
     last_body_bytes_.reset();
 }
 
 void ChunkTable::erase_rows(ChunkKey key, std::uint64_t body, bool has_state) {
     Query(delete_chunk_).integer(key.first).integer(key.second).run();
-    Query(delete_body_).integer(body).run();
     if (has_state) Query(delete_state_).integer(key.first).integer(key.second).run();
+    if (body == no_body_row) return;
+    Query(delete_body_).integer(body).run();
     if (last_body_ == body) {  // the row may be used again
-        last_body_ = 0;
+        last_body_ = no_body_row;
         last_body_bytes_.reset();
     }
 }
@@ -297,8 +306,13 @@ ChunkRow ChunkTable::row_of(const HeldChunk& held) {
 
 std::optional<std::string> ChunkTable::read_body(const HeldChunk& held) {
     try {
-        Query query(select_body_);
-        query.integer(held.body);
+        const bool inline_body = held.body == no_body_row;
+        Query query(inline_body ? select_small_body_ : select_body_);
+        if (inline_body) {
+            query.integer(held.topic).integer(held.chunk.first());
+        } else {
+            query.integer(held.body);
+        }
         if (!query.step()) return std::nullopt;
         const std::string_view bytes = query.bytes_at(0);
         if (bytes.size() != held.chunk.body_size() || crc32c(bytes) != held.body_crc) return std::nullopt;
@@ -310,12 +324,13 @@ std::optional<std::string> ChunkTable::read_body(const HeldChunk& held) {
 }
 
 std::optional<Slice> ChunkTable::body(HeldChunk& held) {
-    if (last_body_ == held.body) return last_body_bytes_;
+    if (held.body != no_body_row && last_body_ == held.body) return last_body_bytes_;
     auto bytes = read_body(held);
     if (!bytes) {
         set_aside(row_of(held), held.chunk.live(), "body damaged");
         return std::nullopt;
     }
+    if (held.body == no_body_row) return Slice(std::move(*bytes));
     last_body_ = held.body;
     last_body_bytes_ = Slice(std::move(*bytes));
     return last_body_bytes_;

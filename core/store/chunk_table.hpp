@@ -17,10 +17,12 @@
 
 namespace posthorn::store {
 
+inline constexpr std::uint64_t no_body_row = 0;  // the body is small and lies in the chunk's own row
+
 struct HeldChunk {
     Chunk chunk;
     TopicId topic = 0;
-    std::uint64_t body = 0;  // row of the body
+    std::uint64_t body = no_body_row;
     std::uint32_t body_crc = 0;
     bool has_state = false;   // there is a row
     bool dirty = false;       // which is behind
@@ -54,6 +56,9 @@ class ChunkTable {
 public:
     static constexpr std::size_t cached_chunks = 4096;
     static constexpr std::size_t cached_bytes = 32 * 1024 * 1024;
+
+    // Bytes; such a body costs a commit no page of its own. Merging moves it out, so recovery never reads many.
+    static constexpr std::size_t small_body = 1024;
 
     ChunkTable(Database& db, UpkeepPlan& plan);
 
@@ -101,7 +106,7 @@ private:
     std::vector<ChunkKey> dirty_;
     std::size_t bytes_ = 0;
     std::vector<LostChunk> lost_;
-    std::uint64_t last_body_ = 0;  // the body read last: whoever reads a chunk in parts reads it once
+    std::uint64_t last_body_ = no_body_row;  // the body read last: whoever reads a chunk in parts reads it once
     Slice last_body_bytes_;
 
     Statement insert_chunk_;
@@ -115,6 +120,7 @@ private:
     Statement select_rows_;
     Statement select_header_;
     Statement select_body_;
+    Statement select_small_body_;
     Statement insert_damaged_;
 };
 

@@ -50,20 +50,6 @@ private:
     std::size_t log_pages_ = 0;
 };
 
-// Rolls back unless committed.
-class Transaction {
-public:
-    explicit Transaction(Database& db);
-    ~Transaction();
-    Transaction(const Transaction&) = delete;
-    Transaction& operator=(const Transaction&) = delete;
-    void commit();  // durable when it returns
-
-private:
-    Database& db_;
-    bool open_ = true;
-};
-
 class Statement {
 public:
     Statement(Database& db, const char* sql);
@@ -103,6 +89,20 @@ private:
     Database& db_;
     sqlite3_stmt* statement_;
     int next_ = 1;
+};
+
+// Rolls back unless committed.
+class Transaction {
+public:
+    explicit Transaction(Database& db);
+    ~Transaction();
+    Transaction(const Transaction&) = delete;
+    Transaction& operator=(const Transaction&) = delete;
+    void commit();  // durable when it returns
+
+private:
+    Database& db_;
+    bool open_ = true;
 };
 
 }  // namespace posthorn::store

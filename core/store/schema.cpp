@@ -18,7 +18,7 @@ CREATE TABLE topic(
     dead INTEGER NOT NULL, dead_bytes INTEGER NOT NULL) STRICT;
 CREATE TABLE chunk(
     topic INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, messages INTEGER NOT NULL,
-    bytes INTEGER NOT NULL, body INTEGER NOT NULL, header BLOB NOT NULL,
+    bytes INTEGER NOT NULL, body INTEGER NOT NULL, header BLOB NOT NULL, small_body BLOB,
     PRIMARY KEY(topic, first)) STRICT, WITHOUT ROWID;
 CREATE TABLE chunk_state(
     topic INTEGER NOT NULL, first INTEGER NOT NULL, state BLOB NOT NULL,
@@ -34,7 +34,7 @@ CREATE TABLE producer(
     PRIMARY KEY(topic, id)) STRICT, WITHOUT ROWID;
 CREATE TABLE damaged(
     id INTEGER PRIMARY KEY, topic INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
-    messages INTEGER NOT NULL, what TEXT NOT NULL, body INTEGER, header BLOB, state BLOB) STRICT;
+    messages INTEGER NOT NULL, what TEXT NOT NULL, body INTEGER, header BLOB, state BLOB, bytes BLOB) STRICT;
 INSERT INTO meta(key, value) VALUES('format', 1);
 )";
 

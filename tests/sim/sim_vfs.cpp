@@ -54,7 +54,7 @@ struct File {
         unsynced.push_back(std::move(change));
     }
     void sync() {
-        safe = seen;
+        for (const Change& change : unsynced) put(safe, change);
         unsynced.clear();
     }
     void lose_power(std::mt19937_64& rng) {

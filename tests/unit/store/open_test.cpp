@@ -1,0 +1,186 @@
+// Opening a data folder on the real file system, and the thread around a store.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <condition_variable>
+#include <filesystem>
+#include <fstream>
+#include <mutex>
+
+#include <posthorn/status.hpp>
+
+#include "store/commit_thread.hpp"
+#include "store/database.hpp"
+#include "store/memory_store.hpp"
+#include "store/sqlite_store.hpp"
+#include "unit/store/model.hpp"
+
+namespace posthorn::store {
+
+using namespace testing;
+using ::testing::HasSubstr;
+
+namespace {
+
+class OpenTest : public ::testing::Test {
+protected:
+    void SetUp() override {
+        std::string name = (std::filesystem::temp_directory_path() / "posthorn-store-XXXXXX").string();
+        ASSERT_NE(::mkdtemp(name.data()), nullptr);
+        folder = name;
+    }
+    void TearDown() override { std::filesystem::remove_all(folder); }
+
+    std::unique_ptr<Store> open(const std::filesystem::path& at) {
+        auto store = open_sqlite_store({.folder = at, .min_free = 0, .vfs = {}});
+        static_cast<void>(store->recover());
+        return store;
+    }
+    std::string refusal() {
+        try {
+            static_cast<void>(open(folder));
+        } catch (const Error& error) {
+            return error.what();
+        }
+        return "opened";
+    }
+
+    std::filesystem::path folder;
+};
+
+TEST_F(OpenTest, what_was_stored_is_there_again) {
+    Model model;
+    Work work(1);
+    for (int life = 0; life < 3; ++life) {
+        auto store = open_sqlite_store({.folder = folder / "new" / "data", .min_free = 0, .vfs = {}});
+        ASSERT_EQ(recovered(*store), model);
+        for (int step = 0; step < 10; ++step) {
+            const Job job = work.job(model);
+            const Outcome outcome = store->run(job);
+            ASSERT_EQ(outcome.failure, Failure::none) << outcome.text;
+            EXPECT_GT(outcome.free_bytes, 0U);
+            EXPECT_NE(outcome.free_bytes, UINT64_MAX);
+            play(model, job);
+        }
+        EXPECT_TRUE(store->durable());
+    }
+}
+
+TEST_F(OpenTest, no_index_of_the_log_is_left_to_other_processes) {
+    auto store = open(folder);
+    ASSERT_EQ(store->run(job_of(batch_of(1, 10))).failure, Failure::none);
+    store.reset();
+    store = open(folder);  // a file that is there takes another path than a new one
+    ASSERT_EQ(store->run(job_of(batch_of(11, 10))).failure, Failure::none);
+    EXPECT_TRUE(std::filesystem::exists(folder / "posthorn.db-wal"));
+    EXPECT_FALSE(std::filesystem::exists(folder / "posthorn.db-shm"));
+}
+
+TEST_F(OpenTest, a_second_process_is_refused_and_told_who_has_it) {
+    const auto store = open(folder);
+    std::array<int, 2> pipe{};
+    ASSERT_EQ(::pipe(pipe.data()), 0);
+    const pid_t child = ::fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+        const std::string text = refusal();
+        const bool written = ::write(pipe[1], text.data(), text.size()) == static_cast<ssize_t>(text.size());
+        ::_exit(written ? 0 : 1);
+    }
+    ::close(pipe[1]);
+    std::string text(1000, '\0');
+    const ssize_t got = ::read(pipe[0], text.data(), text.size());
+    ::close(pipe[0]);
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+    text.resize(static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+    EXPECT_THAT(text, HasSubstr(folder.string()));
+    EXPECT_THAT(text, HasSubstr("in use by process " + std::to_string(::getpid())));
+}
+
+TEST_F(OpenTest, a_folder_is_free_again_after_its_store) {
+    static_cast<void>(open(folder));
+    EXPECT_EQ(refusal(), "opened");
+}
+
+TEST_F(OpenTest, a_newer_format_is_refused_by_name) {
+    static_cast<void>(open(folder));
+    {
+        Database file((folder / "posthorn.db").string(), "");
+        file.execute("UPDATE meta SET value=2 WHERE key='format'");
+    }
+    EXPECT_THAT(refusal(), HasSubstr("format 2"));
+    EXPECT_THAT(refusal(), HasSubstr("newer Posthorn"));
+}
+
+TEST_F(OpenTest, a_file_of_something_else_is_refused) {
+    {
+        Database file((folder / "posthorn.db").string(), "");
+        file.execute("CREATE TABLE contacts(name TEXT)");
+    }
+    EXPECT_THAT(refusal(), HasSubstr("not a Posthorn store"));
+}
+
+TEST_F(OpenTest, a_file_that_is_not_sqlite_names_the_way_out) {
+    std::ofstream(folder / "posthorn.db") << std::string(5000, 'x');
+    EXPECT_THAT(refusal(), HasSubstr((folder / "posthorn.db").string()));
+    EXPECT_THAT(refusal(), HasSubstr(".recover"));
+}
+
+TEST_F(OpenTest, a_folder_that_cannot_be_made_is_named) {
+    std::ofstream(folder / "file") << "x";
+    try {
+        static_cast<void>(open(folder / "file" / "data"));
+        FAIL() << "opened";
+    } catch (const Error& error) {
+        EXPECT_THAT(error.what(), HasSubstr((folder / "file" / "data").string()));
+    }
+}
+
+TEST(CommitThread, runs_one_job_after_the_other_and_says_when) {
+    const auto store = make_memory_store();
+    std::mutex mutex;
+    std::condition_variable wake;
+    int finished = 0;
+    CommitThread thread(*store, [&] {
+        const std::lock_guard lock(mutex);
+        ++finished;
+        wake.notify_one();
+    });
+    EXPECT_FALSE(thread.take());
+    for (int i = 1; i <= 3; ++i) {
+        Job job = job_of(batch_of(static_cast<Offset>(i), 1));
+        job.reads.push_back(read_all());
+        thread.submit(std::make_shared<const Job>(std::move(job)));
+        std::unique_lock lock(mutex);
+        wake.wait(lock, [&] { return finished == i; });
+        const auto outcome = thread.take();
+        ASSERT_TRUE(outcome);
+        EXPECT_EQ(outcome->reads.at(0).messages.size(), static_cast<std::size_t>(i));
+        EXPECT_FALSE(thread.take());
+    }
+}
+
+TEST(CommitThread, a_job_handed_in_is_run_before_the_end) {
+    const auto store = make_memory_store();
+    {
+        CommitThread(*store, [] {}).submit(std::make_shared<const Job>(job_of(batch_of(1, 5))));
+    }
+    Job job;
+    job.reads.push_back(read_all());
+    EXPECT_EQ(store->run(job).reads.at(0).messages.size(), 5U);
+}
+
+TEST(Reason, has_a_name_each) {
+    for (const Reason reason :
+         {Reason::rejected, Reason::max_attempts, Reason::expired, Reason::queue_full, Reason::undecodable}) {
+        EXPECT_EQ(reason_from(to_string(reason)), reason);
+    }
+    EXPECT_FALSE(reason_from("bored"));
+}
+
+}  // namespace
+}  // namespace posthorn::store
