@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include <posthorn/status.hpp>
+
 #include "envelope/envelope.hpp"
 #include "sim/planted.hpp"
 #include "store/memory_store.hpp"
@@ -508,10 +510,15 @@ void World::read_dead_letters() {
 }
 
 void World::run() {
-    for (std::uint32_t i = 0; i < setup_.steps && model_.violations().empty(); ++i) step();
-    if (model_.violations().empty()) peace();
-    if (!model_.violations().empty()) return;
-    read_dead_letters();
+    try {
+        for (std::uint32_t i = 0; i < setup_.steps && model_.violations().empty(); ++i) step();
+        if (model_.violations().empty()) peace();
+        if (!model_.violations().empty()) return;
+        read_dead_letters();
+    } catch (const Error& error) {
+        model_.violation(error.what());  // the host could not start on what the disk holds
+        return;
+    }
     if (damaged_ > 0) model_.violation("the host reports damage that nobody did");
     model_.at_the_end();
 }
