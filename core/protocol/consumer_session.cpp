@@ -270,7 +270,8 @@ void ConsumerSession::turn(Now now) {
     measure(now.mono);
     for (Host& host : hosts_) {
         if (host.gone) continue;
-        if (host.link.keep_alive(host.held > 0 || host.unsafe_settles > 0, now.mono)) {
+        host.link.set_busy(host.held > 0 || host.unsafe_settles > 0, now.mono);
+        if (host.link.keep_alive(now.mono)) {
             session_over(host, "nothing was heard of it for too long");
         }
         check_lease(host, now.mono);

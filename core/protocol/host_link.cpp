@@ -121,10 +121,13 @@ void HostLink::end(Mono hello_at) {
     hello_at_ = hello_at;
 }
 
-bool HostLink::keep_alive(bool busy, Mono now) {
-    if (!open_) return false;
+void HostLink::set_busy(bool busy, Mono now) noexcept {
     if (busy && !busy_) busy_since_ = now;
     busy_ = busy;
+}
+
+bool HostLink::keep_alive(Mono now) {
+    if (!open_) return false;
     if (now >= give_up_at()) {
         end(now);
         return true;

@@ -61,9 +61,10 @@ public:
     // The session is over; hello is due at `hello_at`.
     void end(Mono hello_at);
 
-    // Signs of life. `busy`: something is unconfirmed or leased. True: the host has been silent for too long, and
-    // the session is over.
-    [[nodiscard]] bool keep_alive(bool busy, Mono now);
+    // Something is unconfirmed or leased: signs of life come more often, both ways.
+    void set_busy(bool busy, Mono now) noexcept;
+    // True: the host has been silent for too long, and the session is over.
+    [[nodiscard]] bool keep_alive(Mono now);
     void set_busy_interval(Duration interval) noexcept { busy_interval_ = interval; }
 
     // Everything gathered since the last call.

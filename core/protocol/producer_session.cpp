@@ -254,14 +254,15 @@ void ProducerSession::say_hello(Link& link, Now now) {
 
 void ProducerSession::turn(Now now) {
     if (links_.empty()) return;
-    const std::uint64_t oldest = open_.oldest();
-    if (current()->host.keep_alive(oldest != 0 && oldest <= sent_, now.mono)) {
+    if (current()->host.keep_alive(now.mono)) {
         lost("nothing was heard of the host for too long");
     }
     if (links_.size() > 1 && current()->hellos >= hellos_per_link && current()->host.hello_due(now.mono)) next_link();
     Link& link = *current();
     if (link.host.hello_due(now.mono)) say_hello(link, now);
     if (link.host.open()) publish(link.host, now);
+    const std::uint64_t oldest = open_.oldest();
+    link.host.set_busy(oldest != 0 && oldest <= sent_, now.mono);
     link.host.flush(out_, now.mono);
 }
 

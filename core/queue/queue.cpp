@@ -190,17 +190,18 @@ ConsumerId Queue::attach(const Identity& incarnation, const std::string& name, s
     consumer.lease_end = now.mono + policy_.lease;
     consumer.progress = now.mono;
 
-    std::set<Offset> kept;
+    // With the token: it may list a delivery it has released, and hold nothing of the one that came after.
+    std::set<std::pair<Offset, std::uint32_t>> kept;
     for (const Held& one : held) {
         if (adopt_held(id, consumer, one, !known, now)) {
-            kept.insert(one.offset);
+            kept.insert({one.offset, one.token});
         } else {
             lost.push_back(one);
         }
     }
     if (consumer.in_flight > 0) {  // what it does not list never reached it
         for (auto& [offset, entry] : entries_) {
-            if (entry.where == Where::leased && entry.holder == id && !kept.contains(offset)) {
+            if (entry.where == Where::leased && entry.holder == id && !kept.contains({offset, entry.token})) {
                 give_back(offset, entry, now);
             }
         }

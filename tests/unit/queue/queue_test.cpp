@@ -375,6 +375,25 @@ TEST_F(QueueFixture, ALongTaskIsNotInTheWayOfAFreeConsumer) {
     EXPECT_EQ(recalls[0].count, 1U);
 }
 
+TEST_F(QueueFixture, AReleaseThatIsListedDoesNotKeepTheLeaseThatCameAfterIt) {
+    make();
+    publish_many(1);
+    consumer(7);
+    const Delivered first = turn().at(0);
+    const auto next = [&] {  // its body is read again first
+        turn();
+        commit();
+        return turn();
+    };
+    settle(first, Verdict::release);
+    const Delivered second = next().at(0);  // never reaches the consumer: its link was cut
+    consumer(7, 1, 100, {{first.offset, first.token}});
+    EXPECT_THAT(lost, IsEmpty());
+    const auto again = next();
+    ASSERT_THAT(again, SizeIs(1));
+    EXPECT_GT(again[0].token, second.token);
+}
+
 TEST_F(QueueFixture, MemoryHomesBoundMessagesAndSaySettled) {
     make({.max_messages = 10}, false);
     publish_many(4);
