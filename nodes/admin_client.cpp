@@ -22,9 +22,9 @@ AdminClient::AdminClient(Context& context, std::string endpoint)
     loop_.add(*this);
     try {
         loop_.connect(*this, endpoint_);
-    } catch (const Error& error) {
+    } catch (...) {
         loop_.remove(*this);
-        throw ExitError{Exit::usage, error.what()};
+        throw;
     }
 }
 
@@ -125,7 +125,8 @@ Mono AdminClient::turn(Now now) {
         asked_ = true;
         changed_.notify_all();
     }
-    if (link_->keep_alive(asked_ && !result_, now.mono)) lost();
+    link_->set_busy(asked_ && !result_, now.mono);
+    if (link_->keep_alive(now.mono)) lost();
     std::vector<protocol::OutFrame> frames;
     link_->flush(frames, now.mono);
     for (auto& frame : frames) {

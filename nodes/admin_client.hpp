@@ -22,7 +22,7 @@ namespace posthorn::nodes {
 // For one thread, which is not the loop's.
 class AdminClient : private transport::Participant {
 public:
-    // Throws ExitError (usage) when the endpoint is malformed.
+    // Throws Error when the endpoint is malformed.
     AdminClient(Context& context, std::string endpoint);
     ~AdminClient() override;
     AdminClient(const AdminClient&) = delete;

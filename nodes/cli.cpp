@@ -12,6 +12,7 @@
 #include "json.hpp"
 #include "lines.hpp"
 #include "patterns/random.hpp"
+#include "transport/endpoint.hpp"
 
 namespace posthorn::nodes {
 
@@ -41,10 +42,16 @@ void usage_error(const Verb& verb, const std::string& text) {
     throw ExitError{Exit::usage, text + " (posthorn " + verb.name + " --help says more)"};
 }
 
+po::options_description described_options() {
+    constexpr unsigned line = 116;
+    constexpr unsigned least_for_text = 60;
+    return {line, least_for_text};
+}
+
 Arguments parse_arguments(const Verb& verb, const po::options_description& options,
                           const std::vector<std::string>& arguments) {
-    po::options_description all;
-    all.add(options).add_options()("help", "show this text");
+    po::options_description all = options;
+    all.add_options()("help", "show this text");
     Arguments result;
     try {
         namespace style = po::command_line_style;
@@ -77,11 +84,17 @@ void add_node_option(po::options_description& options) {
                           "tcp://127.0.0.1:5757");
 }
 
-std::string node_endpoint(const Arguments& arguments) {
-    if (arguments.options.count("node") > 0) return arguments.options["node"].as<std::string>();
+std::string node_endpoint(const Verb& verb, const Arguments& arguments) {
+    std::string endpoint = "tcp://127.0.0.1:" + std::to_string(defaults::port);
     const char* named = std::getenv("POSTHORN_NODE");
-    if (named != nullptr && *named != '\0') return named;
-    return "tcp://127.0.0.1:" + std::to_string(defaults::port);
+    if (named != nullptr && *named != '\0') endpoint = named;
+    if (arguments.options.count("node") > 0) endpoint = arguments.options["node"].as<std::string>();
+    try {
+        transport::check_endpoint(endpoint, transport::Use::connect);
+    } catch (const Error& error) {
+        usage_error(verb, error.what());
+    }
+    return endpoint;
 }
 
 std::string no_answer(const std::string& endpoint) {
@@ -106,8 +119,8 @@ void say(const Verb& verb, const std::string& text) {
 
 std::string describe(const Event& event) {
     std::string text{to_string(event.kind)};
-    if (!event.subject.empty()) text += " " + printable(event.subject);
-    if (!event.text.empty()) text += ": " + printable(event.text);
+    if (!event.subject.empty()) text.append(" ").append(printable(event.subject));
+    if (!event.text.empty()) text.append(": ").append(printable(event.text));
     return text;
 }
 

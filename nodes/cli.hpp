@@ -27,6 +27,9 @@ struct Arguments {
     bool help = false;               // was asked for and has been printed; nothing else is to be done
 };
 
+// Empty, as wide as the rest of the help.
+[[nodiscard]] boost::program_options::options_description described_options();
+
 // Options are refused by name with the valid ones listed. Throws ExitError (usage).
 [[nodiscard]] Arguments parse_arguments(const Verb& verb, const boost::program_options::options_description& options,
                                         const std::vector<std::string>& arguments);
@@ -36,9 +39,9 @@ struct Arguments {
 // The one word that names a queue. Throws ExitError (usage).
 [[nodiscard]] std::string queue_name(const Verb& verb, const std::string& word);
 
-// Adds --node. node_endpoint(): --node, else POSTHORN_NODE, else tcp://127.0.0.1:5757.
+// Adds --node. node_endpoint(): --node, else POSTHORN_NODE, else tcp://127.0.0.1:5757. Throws ExitError (usage).
 void add_node_option(boost::program_options::options_description& options);
-[[nodiscard]] std::string node_endpoint(const Arguments& arguments);
+[[nodiscard]] std::string node_endpoint(const Verb& verb, const Arguments& arguments);
 
 // Reads the value of an option with one of the parsers of units.hpp, naming the option when it is refused.
 template <typename Parser>

@@ -190,7 +190,7 @@ protocol::AdminRequest request_of(const Verb& verb, const Arguments& given) {
 
 Exit run_dlq(const std::vector<std::string>& arguments) {
     const Verb verb = dlq_verb();
-    po::options_description options;
+    po::options_description options = described_options();
     options.add_options()("reason", po::value<std::string>()->value_name("R"), "only those with this reason");
     options.add_options()("id", po::value<std::vector<std::string>>()->value_name("ID"),
                           "only the one with this id, as list shows it; may be given more than once");
@@ -203,7 +203,7 @@ Exit run_dlq(const std::vector<std::string>& arguments) {
     const bool json = given.options["json"].as<bool>();
 
     Context context;
-    AdminClient client{context, node_endpoint(given)};
+    AdminClient client{context, node_endpoint(verb, given)};
     std::uint64_t matched = 0;
     if (request.verb == "dlq_show") {
         matched = show(client, request, json);

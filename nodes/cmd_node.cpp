@@ -1,4 +1,4 @@
-#include <cstdlib>
+#include <algorithm>
 
 #include "cli.hpp"
 #include "config.hpp"
@@ -11,6 +11,14 @@ namespace po = boost::program_options;
 
 namespace {
 
+std::string queue_settings() {
+    constexpr std::size_t width = 14;
+    std::string text;
+    for (const auto& [name, help] : queue_settings_help())
+        text += "  " + name + std::string(width - name.size(), ' ') + help + "\n";
+    return text;
+}
+
 Verb node_verb() {
     return {
         "node", "[--bind ENDPOINT]... [--data DIR] [--config FILE]",
@@ -18,9 +26,9 @@ Verb node_verb() {
         "\"ready on ENDPOINT\" on standard error once it serves. SIGTERM and SIGINT drain it: no more messages are\n"
         "taken or handed out, what is under way is stored, running workers keep their messages; a second one ends it\n"
         "at once. Nothing that was confirmed is lost either way.\n",
-        "Settings of the configuration, an INI file; those of the node are options as well (auto_create:\n"
-        "--auto-create), which go before it. In brackets: the default.\n\n" +
-            settings_help() +
+        "The configuration is an INI file. It knows the settings above (--auto-create off is auto_create = off; the\n"
+        "command line goes before the file), and these in a section [queue.NAME], or [queue.*] for every queue:\n\n" +
+            queue_settings() +
             "\nDurations have a unit: 50ms 1s 10min 2h. Sizes too: 64KiB 64MiB 1GiB. # starts a comment. Example:\n\n"
             "  bind = tcp://0.0.0.0:5757\n"
             "  data = /var/lib/posthorn\n\n"
@@ -31,40 +39,42 @@ Verb node_verb() {
 }
 
 std::string option_name(std::string setting) {
-    for (char& c : setting) {
-        if (c == '_') c = '-';
-    }
+    std::replace(setting.begin(), setting.end(), '_', '-');
     return setting;
+}
+
+// What the command line says of the node's own settings.
+std::vector<Setting> settings_of(const Arguments& given) {
+    std::vector<Setting> settings;
+    for (const auto& [name, help] : node_settings_help()) {
+        const std::string option = option_name(name);
+        if (given.options.count(option) == 0) continue;
+        for (const auto& value : given.options[option].as<std::vector<std::string>>())
+            settings.push_back({name, value});
+    }
+    return settings;
 }
 
 }  // namespace
 
 Exit run_node(const std::vector<std::string>& arguments) {
     const Verb verb = node_verb();
-    po::options_description options;
-    for (const auto& setting : node_setting_names()) {
-        options.add_options()(option_name(setting).c_str(), po::value<std::vector<std::string>>()->value_name("VALUE"),
-                              ("the setting " + setting).c_str());
-    }
+    po::options_description options = described_options();
     options.add_options()("config", po::value<std::string>()->value_name("FILE"), "the configuration");
-    const Arguments parsed_arguments = parse_arguments(verb, options, arguments);
-    if (parsed_arguments.help) return Exit::ok;
-    if (!parsed_arguments.words.empty())
-        usage_error(verb, "'" + parsed_arguments.words.front() + "' is not expected here");
+    for (const auto& [name, help] : node_settings_help()) {
+        options.add_options()(option_name(name).c_str(), po::value<std::vector<std::string>>()->value_name("VALUE"),
+                              help.c_str());
+    }
+    const Arguments given = parse_arguments(verb, options, arguments);
+    if (given.help) return Exit::ok;
+    if (!given.words.empty()) usage_error(verb, "'" + given.words.front() + "' is not expected here");
 
     NodeConfig config;
-    if (parsed_arguments.options.count("config") > 0) {
-        const auto file = parsed_arguments.options["config"].as<std::string>();
+    if (given.options.count("config") > 0) {
+        const auto file = given.options["config"].as<std::string>();
         apply(config, read_ini_file(file), file);
     }
-    std::vector<Setting> given;
-    for (const auto& setting : node_setting_names()) {
-        const std::string option = option_name(setting);
-        if (parsed_arguments.options.count(option) == 0) continue;
-        for (const auto& value : parsed_arguments.options[option].as<std::vector<std::string>>())
-            given.push_back({setting, value});
-    }
-    apply(config, given, "command line");
+    apply(config, settings_of(given), "command line");
     return serve(config);
 }
 

@@ -36,7 +36,7 @@ std::string counters_of(const Row& row) {
 
 void print_table(const std::vector<Row>& rows) {
     if (rows.empty()) {
-        std::cout << "no queues yet; they appear on first use\n";
+        std::cout << "no queues yet\n";
         return;
     }
     std::vector<std::vector<std::string>> lines;
@@ -70,7 +70,7 @@ void print_table(const std::vector<Row>& rows) {
 
 Exit run_queues(const std::vector<std::string>& arguments) {
     const Verb verb = queues_verb();
-    po::options_description options;
+    po::options_description options = described_options();
     options.add_options()("json", po::bool_switch(), "one JSON object per line");
     add_node_option(options);
     const Arguments given = parse_arguments(verb, options, arguments);
@@ -78,7 +78,7 @@ Exit run_queues(const std::vector<std::string>& arguments) {
     if (!given.words.empty()) usage_error(verb, "'" + given.words.front() + "' is not expected here");
 
     Context context;
-    AdminClient client{context, node_endpoint(given)};
+    AdminClient client{context, node_endpoint(verb, given)};
     std::vector<Row> rows;
     protocol::AdminRequest request;
     request.verb = "queues";

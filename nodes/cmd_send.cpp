@@ -117,11 +117,13 @@ private:
         ContextOptions options;
         options.on_event = [this](const Event& event) {
             if (event.kind == Event::Kind::connected || event.kind == Event::Kind::left_behind) return;
-            say(verb_, describe(event));
-            if (auto refusal = final_refusal(event)) {
-                const std::lock_guard lock{mutex_};
-                refusal_ = std::move(refusal);
+            auto refusal = final_refusal(event);
+            if (!refusal) {
+                say(verb_, describe(event));
+                return;
             }
+            const std::lock_guard lock{mutex_};
+            refusal_ = std::move(refusal);
         };
         return options;
     }
@@ -160,20 +162,32 @@ private:
             const std::uint64_t now_decided = sent_ - std::min(sent_, producer_.unconfirmed());
             if (!since || now_decided != decided) since = Clock::now();
             decided = now_decided;
+            say_no_answer(Clock::now() - *since);
             const std::lock_guard lock{mutex_};
             if (refusal_) {
                 give_up(Exit::refused, options_.endpoint + " refused: " + *refusal_);
             } else if (signals_.take()) {
                 give_up(Exit::unconfirmed, "interrupted");
             } else if (Clock::now() - *since >= options_.timeout) {
-                const bool never_connected = !producer_.connected() && producer_.capabilities().empty();
-                give_up(never_connected ? Exit::unreachable : Exit::unconfirmed,
-                        never_connected ? no_answer(options_.endpoint) : "nothing was confirmed within the timeout");
+                const bool nobody = never_connected();
+                give_up(nobody ? Exit::unreachable : Exit::unconfirmed,
+                        nobody ? no_answer(options_.endpoint)
+                               : "nothing was confirmed within the timeout; `posthorn queues` tells whether the queue "
+                                 "is full");
             } else {
                 continue;
             }
             return;
         }
+    }
+
+    [[nodiscard]] bool never_connected() const { return !producer_.connected() && producer_.capabilities().empty(); }
+
+    void say_no_answer(Clock::duration waited) {
+        constexpr auto patience = 2s;
+        if (said_no_answer_ || waited < patience || !never_connected()) return;
+        said_no_answer_ = true;
+        say(verb_, "no answer from " + options_.endpoint + " yet; waiting for it");
     }
 
     void give_up(Exit exit, const std::string& why) {
@@ -192,6 +206,7 @@ private:
     work_queue::Producer producer_;
     std::uint64_t sent_ = 0;        // messages begun
     std::uint64_t unsendable_ = 0;  // of them never given to the producer
+    bool said_no_answer_ = false;
     std::string gave_up_;
     Exit exit_ = Exit::unconfirmed;
 };
@@ -213,7 +228,7 @@ SendOptions options_of(const Verb& verb, const Arguments& given) {
     SendOptions options;
     if (given.words.empty()) usage_error(verb, "give the queue to send to");
     options.queue = queue_name(verb, given.words.front());
-    options.endpoint = node_endpoint(given);
+    options.endpoint = node_endpoint(verb, given);
     if (given.options.count("type") > 0) options.message.type = given.options["type"].as<std::string>();
     options.message.headers = headers_of(verb, given);
     options.count = parsed(verb, given, "count", parse_count);
@@ -225,7 +240,7 @@ SendOptions options_of(const Verb& verb, const Arguments& given) {
 
 Exit run_send(const std::vector<std::string>& arguments) {
     const Verb verb = send_verb();
-    po::options_description options;
+    po::options_description options = described_options();
     options.add_options()("type", po::value<std::string>()->value_name("NAME"), "what the payload is, for the workers");
     options.add_options()("header", po::value<std::vector<std::string>>()->value_name("K=V"),
                           "a header; may be given more than once");

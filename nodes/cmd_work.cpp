@@ -45,7 +45,7 @@ WorkOptions options_of(const Verb& verb, const Arguments& given) {
     WorkOptions options;
     if (given.words.size() != 1) usage_error(verb, "give one queue to work for");
     options.queue = queue_name(verb, given.words.front());
-    options.endpoint = node_endpoint(given);
+    options.endpoint = node_endpoint(verb, given);
     options.raw = given.options["raw"].as<bool>();
     options.until_empty = given.options["until-empty"].as<bool>();
     if (given.options.count("exec") > 0) {
@@ -72,7 +72,7 @@ WorkOptions options_of(const Verb& verb, const Arguments& given) {
 
 Exit run_work(const std::vector<std::string>& arguments) {
     const Verb verb = work_verb();
-    po::options_description options;
+    po::options_description options = described_options();
     options.add_options()("exec", po::value<std::string>()->value_name("CMD"), "run CMD for each message");
     options.add_options()("concurrency", po::value<std::string>()->value_name("N")->default_value("1"),
                           "messages worked on at a time, 1 to 1000");

@@ -13,6 +13,7 @@
 #include <boost/program_options.hpp>
 
 #include "exit_codes.hpp"
+#include "transport/endpoint.hpp"
 #include "units.hpp"
 
 namespace posthorn::nodes {
@@ -103,7 +104,10 @@ std::string not_empty(const std::string& value) {
 
 constexpr auto node_settings = std::to_array<Known<NodeConfig>>({
     {"bind", "endpoint to listen on, several allowed (tcp://127.0.0.1:5757)",
-     [](NodeConfig& c, const std::string& v) { c.bind.push_back(not_empty(v)); }},
+     [](NodeConfig& c, const std::string& v) {
+         transport::check_endpoint(v, transport::Use::bind);
+         c.bind.push_back(v);
+     }},
     {"data", "folder of the store (./posthorn-data)",
      [](NodeConfig& c, const std::string& v) { c.data = not_empty(v); }},
     {"auto_create", "on | off: queues appear on first use (on)",
@@ -255,21 +259,16 @@ void apply(NodeConfig& config, const std::vector<Setting>& settings, const std::
     for (const auto& [name, policy] : config.queues) check(policy, name, source);
 }
 
-std::string settings_help() {
-    std::ostringstream out;
-    const auto line = [&out](std::string_view name, std::string_view help) {
-        out << "  " << name << std::string(name.size() < 14 ? 14 - name.size() : 1, ' ') << help << '\n';
-    };
-    for (const auto& setting : node_settings) line(setting.name, setting.help);
-    out << "\n  [queue.NAME], or [queue.*] for every queue:\n";
-    for (const auto& setting : queue_settings) line(setting.name, setting.help);
-    return out.str();
+std::vector<SettingHelp> node_settings_help() {
+    std::vector<SettingHelp> all;
+    for (const auto& setting : node_settings) all.push_back({std::string{setting.name}, std::string{setting.help}});
+    return all;
 }
 
-std::vector<std::string> node_setting_names() {
-    std::vector<std::string> names;
-    for (const auto& setting : node_settings) names.emplace_back(setting.name);
-    return names;
+std::vector<SettingHelp> queue_settings_help() {
+    std::vector<SettingHelp> all;
+    for (const auto& setting : queue_settings) all.push_back({std::string{setting.name}, std::string{setting.help}});
+    return all;
 }
 
 }  // namespace posthorn::nodes

@@ -36,10 +36,12 @@ struct Setting {
 // Puts settings of one source into `config`; those given replace what was there. Throws ExitError (usage).
 void apply(NodeConfig& config, const std::vector<Setting>& settings, const std::string& source);
 
-// What --help says of every setting.
-[[nodiscard]] std::string settings_help();
+struct SettingHelp {
+    std::string name;
+    std::string help;  // with the default in brackets
+};
 
-// Names of the node's own settings, in the order of the help.
-[[nodiscard]] std::vector<std::string> node_setting_names();
+[[nodiscard]] std::vector<SettingHelp> node_settings_help();
+[[nodiscard]] std::vector<SettingHelp> queue_settings_help();
 
 }  // namespace posthorn::nodes

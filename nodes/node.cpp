@@ -1,5 +1,6 @@
 #include "node.hpp"
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 
@@ -75,22 +76,24 @@ Exit serve(const NodeConfig& config) {
     store::SqliteOptions store_options;
     store_options.folder = config.data;
     store_options.min_free = config.min_free;
-    HostOnLoop host{context, std::move(options), store::open_sqlite_store(store_options)};
+    auto host = std::make_unique<HostOnLoop>(context, std::move(options), store::open_sqlite_store(store_options));
     std::vector<std::string> bound;
-    for (const auto& endpoint : config.bind) bound.push_back(host.bind(endpoint));
+    for (const auto& endpoint : config.bind) bound.push_back(host->bind(endpoint));
     // Scripts wait for this line, whatever the log level.
-    logger->log(spdlog::level::off, "posthorn node: ready on {}, data in {}, {}", joined(bound), config.data.string(),
-                config.auto_create ? "queues appear on first use" : "only the queues of the configuration");
+    logger->set_level(std::min(logger->level(), spdlog::level::info));
+    logger->info("posthorn node: ready on {}, data in {}, {}", joined(bound), config.data.string(),
+                 config.auto_create ? "queues appear on first use" : "only the queues of the configuration");
+    logger->set_level(level_of(config.log_level));
 
     signals.wait();
     signals.give_back();  // the next one ends us at once
     logger->info("told to stop; finishing what the store has under way");
-    if (!host.drain(retry_after, drain_patience)) {
+    const bool drained = host->drain(retry_after, drain_patience);
+    if (!drained)
         logger->error("the store has not finished within 30 s; what was confirmed is safe, the rest is sent again");
-        return Exit::failed;
-    }
-    logger->info("everything is stored; stopped");
-    return Exit::ok;
+    host.reset();  // closes the store, which tidies up its files
+    logger->info("stopped");
+    return drained ? Exit::ok : Exit::failed;
 }
 
 }  // namespace posthorn::nodes

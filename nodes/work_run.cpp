@@ -51,11 +51,13 @@ ContextOptions WorkRun::context_options() {
     ContextOptions options;
     options.on_event = [this](const Event& event) {
         if (event.kind == Event::Kind::connected) return;
-        say(verb_, describe(event));
-        if (auto refusal = final_refusal(event)) {
-            const std::lock_guard lock{mutex_};
-            refusal_ = std::move(refusal);
+        auto refusal = final_refusal(event);
+        if (!refusal) {
+            say(verb_, describe(event));
+            return;
         }
+        const std::lock_guard lock{mutex_};
+        refusal_ = std::move(refusal);
     };
     return options;
 }
@@ -243,7 +245,8 @@ void WorkRun::hasten() {
     const auto now = Clock::now();
     if (!deadline_ && running_ == 0) deadline_ = now + grace;
     if (!deadline_ || now < *deadline_) return;
-    if (stop_commands_.request_stop()) deadline_ = now + hard_grace;
+    deadline_ = now + hard_grace;
+    if (!stop_commands_.request_stop()) static_cast<void>(worker_.drain(0s));  // run() tells how that ended
 }
 
 void WorkRun::end(Exit exit, const std::string& why) {

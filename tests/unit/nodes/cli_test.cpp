@@ -44,11 +44,16 @@ TEST(CommandLine, RefusesOptionsByNameWithTheValidOnes) {
 
 TEST(CommandLine, TheNodeIsTheOptionElseTheVariableElseTheDefault) {
     ::unsetenv("POSTHORN_NODE");
-    EXPECT_EQ(node_endpoint(parse({})), "tcp://127.0.0.1:5757");
+    EXPECT_EQ(node_endpoint(verb, parse({})), "tcp://127.0.0.1:5757");
     ::setenv("POSTHORN_NODE", "tcp://other:1", 1);
-    EXPECT_EQ(node_endpoint(parse({})), "tcp://other:1");
-    EXPECT_EQ(node_endpoint(parse({"--node", "tcp://third:2"})), "tcp://third:2");
+    EXPECT_EQ(node_endpoint(verb, parse({})), "tcp://other:1");
+    EXPECT_EQ(node_endpoint(verb, parse({"--node", "tcp://third:2"})), "tcp://third:2");
     ::unsetenv("POSTHORN_NODE");
+    EXPECT_THAT(
+        [] {
+            static_cast<void>(node_endpoint(verb, parse({"--node", "localhost"})));
+        },
+        ThrowsMessage<ExitError>(HasSubstr("localhost")));
 }
 
 // Wrong usage is found before anything is done, so these need no node.
