@@ -36,6 +36,7 @@ Host::Impl::Impl(Options given, store::Store& on, Now now)
                  " cannot be read (" + damage.what + "); they were set aside, the rest is served",
              damage.messages);
     }
+    store::Job opening;
     for (const store::RecoveredTopic& topic : recovery.topics) {
         Box& box = make_box(topic.topic);
         box.queue.recover(topic, now);
@@ -46,8 +47,15 @@ Host::Impl::Impl(Options given, store::Store& on, Now now)
             if (outcome.failure != store::Failure::none) throw Error(outcome.text);
             for (store::ReadResult& result : outcome.reads) box.queue.loaded(std::move(result), now);
         }
+        opening.batch.push_back({.topic = topic.topic, .next_offset = box.queue.next_offset()});
         touch(box);
     }
+    if (opening.empty()) return;
+    // Where this life's offsets begin has to be safe before the first of them is given away: else the next life, if
+    // this one stores nothing, would begin there again.
+    opened = false;
+    job = std::make_shared<const store::Job>(std::move(opening));
+    look_again_at = now.mono;
 }
 
 void Host::Impl::emit(Event::Kind kind, std::string subject, std::string text, std::uint64_t count) const {
@@ -118,7 +126,7 @@ void Host::Impl::turn_box(Box& box, Now now) {
     std::vector<queue::Delivered> deliveries;
     std::vector<queue::Recall> recalls;
     uncommitted_bytes = uncommitted();
-    box.queue.pause(draining || failed);
+    box.queue.pause(draining || failed || !opened);
     box.queue.turn(now, deliveries, recalls);
     for (queue::Delivered& one : deliveries) {
         const auto to = box.consumers.find(one.consumer);
@@ -160,7 +168,9 @@ void Host::Impl::flush_deliveries(Session& session) {
 
 void Host::Impl::tell_consumer(Session& session, Box& box, Now now) {
     flush_deliveries(session);
-    const std::uint64_t safe = store.durable() ? session.safe_settles : session.settles;
+    // Repeats of what is safe already change nothing that a commit could make safe.
+    if (!store.durable() || (!box.in_job && !box.queue.has_changes())) session.safe_settles = session.settles;
+    const std::uint64_t safe = session.safe_settles;
     if (safe > session.told_settles || !session.stale.empty()) {
         session.told_settles = std::max(safe, session.told_settles);
         send(session, protocol::Settled{session.told_settles, std::exchange(session.stale, {})});
@@ -195,6 +205,7 @@ std::string Host::Impl::blocked_reason() const {
     if (failed) return "store_failed";
     if (draining) return "draining";
     if (disk_full) return "disk_full";
+    if (!opened) return "starting";
     return {};
 }
 
@@ -306,7 +317,7 @@ bool Host::Impl::job_is_due(Now now) const {
 
 std::shared_ptr<const store::Job> Host::Impl::take_job(Now now) {
     if (job_running || failed) return nullptr;
-    if (job != nullptr) {  // it found the disk full
+    if (job != nullptr) {  // the first one, or one that found the disk full
         if (now.mono < look_again_at) return nullptr;
         job_running = true;
         return job;
@@ -320,6 +331,7 @@ std::shared_ptr<const store::Job> Host::Impl::take_job(Now now) {
         if (due && changes) {
             next.batch.push_back(box->queue.gather(now));
             job_boxes.push_back(box);
+            box->in_job = true;
             for (auto& [id, session] : box->consumers) session->gathered_settles = session->settles;
         }
         box->queue.wanted_reads(next.reads);
@@ -348,7 +360,9 @@ void Host::Impl::complete(store::Outcome outcome, Now now) {
     set_disk_full(outcome.free_bytes == 0, "free space is down to min_free");
     look_again_at = disk_full ? now.mono + look_again : never;
     job.reset();
+    if (!std::exchange(opened, true)) touch_all();
     for (Box* box : job_boxes) {
+        box->in_job = false;
         box->queue.committed();
         for (auto& [id, session] : box->consumers) {
             session->safe_settles = std::max(session->safe_settles, session->gathered_settles);

@@ -61,6 +61,7 @@ struct Box {
     std::unordered_map<queue::Producer*, Session*> producers;
     std::uint64_t granted_messages = 0;  // to all producers, not yet received
     std::uint64_t granted_bytes = 0;
+    bool in_job = false;  // part of it is being stored
     bool touched = false;
     bool unsaved = false;  // listed in Impl::unsaved
 };
@@ -149,13 +150,14 @@ struct Host::Impl {
     Mono boxes_at = never;     // the earliest deadline of a queue
     Mono sessions_at = never;  // when sessions are looked at next
 
-    std::shared_ptr<const store::Job> job;  // under way, or to be run again: the disk was full
+    std::shared_ptr<const store::Job> job;  // under way, or to be run
     bool job_running = false;
     Mono look_again_at = never;  // at a full disk
     std::vector<Box*> job_boxes;
     std::uint64_t uncommitted_bytes = 0;  // as of this turn
     std::uint64_t granted_bytes = 0;      // to all producers, not yet received
     std::uint64_t producers = 0;          // sessions of them
+    bool opened = true;                   // false until the first commit of a life on an old store
     bool failed = false;
     std::string failure;
     bool disk_full = false;

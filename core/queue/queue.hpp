@@ -110,6 +110,7 @@ public:
     [[nodiscard]] std::optional<store::Read> wanted_recovery() const;
 
     [[nodiscard]] const std::string& name() const noexcept { return name_; }
+    [[nodiscard]] Offset next_offset() const noexcept { return next_offset_; }
     [[nodiscard]] const QueuePolicy& policy() const noexcept { return policy_; }
 
     // Producers -----------------------------------------------------------------------------------------------

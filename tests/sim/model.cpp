@@ -63,7 +63,7 @@ void Model::producer_died(int producer) {
     }
 }
 
-void Model::begun(std::uint64_t message, int life, std::uint64_t offset, std::uint32_t attempt, bool redriven) {
+void Model::begun(std::uint64_t message, std::uint64_t offset, std::uint32_t attempt, bool redriven) {
     const auto it = records_.find(message);
     if (it == records_.end()) {
         violation("a message was delivered that was never sent");
@@ -73,21 +73,25 @@ void Model::begun(std::uint64_t message, int life, std::uint64_t offset, std::ui
     const std::string name = "message " + std::to_string(message);
     ++totals.deliveries;
     if (record.begun++ > 0) ++totals.redeliveries;
-    if (record.ack_confirmed) violation(name + " was delivered again after its ack was confirmed");
+    if (record.ack_confirmed && !redriven) violation(name + " was delivered again after its ack was confirmed");
     if (record.refused) violation(name + " was refused and then delivered");
     if (attempt < 1 || attempt - 1 > record.nacked + (deaths - record.deaths_before)) {
         violation(name + " came as attempt " + std::to_string(attempt) + " after " + std::to_string(record.nacked) +
                   " failures and " + std::to_string(deaths - record.deaths_before) + " deaths");
     }
-    if (redriven) return;  // it stands where it was put back
-    auto& offsets = offsets_[{life, record.producer}];
+    if (redriven) return;                 // it stands where it was put back
+    constexpr unsigned lives_apart = 26;  // bits: each life of a host starts so far behind the last
+    auto& offsets = offsets_[{offset >> lives_apart, record.producer}];
     offsets[record.sequence] = offset;
     const auto here = offsets.find(record.sequence);
-    if (here != offsets.begin() && std::prev(here)->second >= offset)
-        violation(name + " stands before one that was sent earlier");
-    if (std::next(here) != offsets.end() && std::next(here)->second <= offset) {
-        violation(name + " stands behind one that was sent later");
-    }
+    const auto compare = [&](const auto& other) {
+        if ((other.first < record.sequence) == (other.second < offset)) return;
+        violation(name + ", number " + std::to_string(record.sequence) + " of producer " +
+                  std::to_string(record.producer) + ", stands at " + std::to_string(offset) + "; number " +
+                  std::to_string(other.first) + " at " + std::to_string(other.second));
+    };
+    if (here != offsets.begin()) compare(*std::prev(here));
+    if (std::next(here) != offsets.end()) compare(*std::next(here));
 }
 
 void Model::ack_confirmed(std::uint64_t message) {
@@ -107,7 +111,6 @@ void Model::dead_letter(std::uint64_t message, const std::string& reason, std::u
     if (record.dead_lettered) violation(name + " is there twice");
     record.dead_lettered = true;
     ++totals.dead_letters;
-    if (record.ack_confirmed) violation(name + " was acked, and the ack confirmed");
     if (reason == "rejected") {
         if (record.kind != Kind::rejected) violation(name + " was never rejected");
     } else if (reason == "max_attempts") {

@@ -52,7 +52,7 @@ public:
     void confirmed(int producer, std::uint64_t first, std::uint64_t last);
     void refused(int producer, std::uint64_t sequence);
     void producer_died(int producer);
-    void begun(std::uint64_t message, int life, std::uint64_t offset, std::uint32_t attempt, bool redriven);
+    void begun(std::uint64_t message, std::uint64_t offset, std::uint32_t attempt, bool redriven);
     void ack_confirmed(std::uint64_t message);
     void dead_letter(std::uint64_t message, const std::string& reason, std::uint32_t attempts,
                      std::uint32_t max_attempts);
@@ -68,8 +68,8 @@ public:
 private:
     std::map<std::uint64_t, Record> records_;
     std::map<std::pair<int, std::uint64_t>, std::uint64_t> by_sequence_;
-    std::map<std::pair<int, int>, std::map<std::uint64_t, std::uint64_t>>
-        offsets_;  // (life, producer): sequence -> offset
+    std::map<std::pair<std::uint64_t, int>, std::map<std::uint64_t, std::uint64_t>>
+        offsets_;  // (life of the host, producer): sequence -> offset
     std::vector<std::string> violations_;
 };
 

@@ -65,7 +65,6 @@ void World::pass(Duration time) {
 // Processes --------------------------------------------------------------------------------------------------------
 
 void World::start_host() {
-    ++host_life_;
     disk_->set_capacity(SimDisk::unlimited);  // a store that finds no room at all says so and does not open
     if (durable_) {
         store_ = plant(setup_.planted, store::open_sqlite_store({.folder = "sim", .min_free = 0, .vfs = disk_->vfs()}));
@@ -298,7 +297,7 @@ void World::work(Consumer& consumer, bool peaceful) {
         const std::uint64_t message = std::stoull(envelope->message.payload);
         note("consumer " + std::to_string(consumer.number) + " begins message " + std::to_string(message) +
              ", offset " + std::to_string(begun->offset) + ", token " + std::to_string(begun->token));
-        model_.begun(message, host_life_, begun->offset, begun->attempt, begun->redrives > 0);
+        model_.begun(message, begun->offset, begun->attempt, begun->redrives > 0);
         if (model_.at(message).kind == Kind::kills) {
             kill_consumer(index);
             return;

@@ -129,7 +129,6 @@ private:
     std::unique_ptr<store::Store> store_;
     std::unique_ptr<host::Host> host_;
     std::shared_ptr<const store::Job> job_;
-    int host_life_ = 0;
     std::vector<Producer> producers_;
     std::vector<Consumer> consumers_;
     int last_producer_ = 0;
