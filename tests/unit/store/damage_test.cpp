@@ -158,7 +158,7 @@ TEST_F(DamageTest, a_file_that_is_no_store_names_the_way_out) {
         FAIL() << "opened";
     } catch (const Error& error) {
         EXPECT_NE(std::string(error.what()).find(file), std::string::npos) << error.what();
-        EXPECT_NE(std::string(error.what()).find(".recover"), std::string::npos) << error.what();
+        EXPECT_NE(std::string(error.what()).find(".dump"), std::string::npos) << error.what();
     }
 }
 

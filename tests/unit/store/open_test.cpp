@@ -127,7 +127,7 @@ TEST_F(OpenTest, a_file_of_something_else_is_refused) {
 TEST_F(OpenTest, a_file_that_is_not_sqlite_names_the_way_out) {
     std::ofstream(folder / "posthorn.db") << std::string(5000, 'x');
     EXPECT_THAT(refusal(), HasSubstr((folder / "posthorn.db").string()));
-    EXPECT_THAT(refusal(), HasSubstr(".recover"));
+    EXPECT_THAT(refusal(), HasSubstr(".dump"));
 }
 
 TEST_F(OpenTest, a_folder_that_cannot_be_made_is_named) {
