@@ -1,0 +1,124 @@
+// Both ends of a work queue in one process, each with a context of its own, as two processes would have.
+#pragma once
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <condition_variable>
+#include <filesystem>
+#include <mutex>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <posthorn/work_queue.hpp>
+
+namespace posthorn::work_queue {
+
+constexpr Duration patience = 20s;  // for what happens at once; only a broken build waits so long
+
+// What happened, over threads, to be waited for.
+template <typename T>
+class Log {
+public:
+    void add(T value) {
+        const std::lock_guard lock(mutex_);
+        all_.push_back(std::move(value));
+        changed_.notify_all();
+    }
+    // Until there are so many.
+    [[nodiscard]] std::vector<T> wait(std::size_t count) {
+        std::unique_lock lock(mutex_);
+        EXPECT_TRUE(changed_.wait_for(lock, patience, [&] { return all_.size() >= count; })) << all_.size() << " came";
+        return all_;
+    }
+    template <typename Is>
+    [[nodiscard]] bool wait_for(Is is) {
+        std::unique_lock lock(mutex_);
+        return changed_.wait_for(lock, patience, [&] { return std::any_of(all_.begin(), all_.end(), is); });
+    }
+    [[nodiscard]] std::vector<T> now() {
+        const std::lock_guard lock(mutex_);
+        return all_;
+    }
+
+private:
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::vector<T> all_;
+};
+
+class Events {
+public:
+    [[nodiscard]] ContextOptions hook() {
+        ContextOptions options;
+        options.on_event = [this](const Event& event) { log_.add(event); };
+        return options;
+    }
+    [[nodiscard]] bool wait(Event::Kind kind) {
+        return log_.wait_for([kind](const Event& event) { return event.kind == kind; });
+    }
+    [[nodiscard]] std::size_t count(Event::Kind kind) {
+        const auto all = log_.now();
+        return static_cast<std::size_t>(
+            std::count_if(all.begin(), all.end(), [kind](const Event& event) { return event.kind == kind; }));
+    }
+
+private:
+    Log<Event> log_;
+};
+
+class TempFolder {
+public:
+    TempFolder() {
+        std::string name = (std::filesystem::temp_directory_path() / "posthorn-XXXXXX").string();
+        if (::mkdtemp(name.data()) == nullptr) throw Error("cannot make a folder for the test");
+        path_ = name;
+    }
+    ~TempFolder() { std::filesystem::remove_all(path_); }
+    TempFolder(const TempFolder&) = delete;
+    TempFolder& operator=(const TempFolder&) = delete;
+    [[nodiscard]] std::string ipc(const std::string& name) const { return "ipc://" + (path_ / name).string(); }
+
+private:
+    std::filesystem::path path_;
+};
+
+// A worker that runs on a thread of its own until it is stopped.
+class Running {
+public:
+    template <typename F>
+    Running(Context& context, Home home, WorkerOptions options, F handler, std::string queue = "q")
+        : worker(context, std::move(queue), std::move(home), std::move(options)),
+          thread_([this, handler = std::move(handler)] { status_ = worker.run(handler, until(stop_.get_token())); }) {}
+    ~Running() { stop(); }
+    Running(const Running&) = delete;
+    Running& operator=(const Running&) = delete;
+
+    Status stop() {
+        stop_.request_stop();
+        if (thread_.joinable()) thread_.join();
+        return status_;
+    }
+
+    Worker worker;
+
+private:
+    std::stop_source stop_;
+    Status status_ = Status::ok;
+    std::thread thread_;
+};
+
+// Failed messages come again at once.
+inline Here here_at(std::string endpoint) {
+    Here options;
+    options.bind = std::move(endpoint);
+    options.queue.backoff = {.kind = Backoff::Kind::fixed, .min = 1ms, .max = 1ms};
+    return options;
+}
+
+}  // namespace posthorn::work_queue
