@@ -206,6 +206,11 @@ void ConsumerSession::check_lease(Host& host, Mono now) {
     const Mono over = host.link.heard() + host.lease + host.grace;
     if (host.held == 0 || now < over || (host.silent && now < host.extended_to)) return;
     drop_unbegun(host, now);
+    // The host may have heard us all the time, or has a hello of ours on its way that lists what we just dropped: only
+    // a new one tells it what we hold now.
+    const bool was_open = host.link.open();
+    host.link.end(now);
+    if (was_open) session_over(host, "not heard for a whole lease");
     std::uint64_t told = 0;
     host.extended_to = never;
     for (std::uint32_t index = 0; index < slots_.size(); ++index) {
