@@ -25,7 +25,7 @@ class Durability(Case):
         self.assertIn("sent 5000", self.send(node, "jobs", lines=sent).err)
         node.restart()
         self.assertEqual(node.queue("jobs")["ready"], 5000)
-        self.assertEqual(self.work(node, "jobs").lines, sent)  # each once, in order: nobody had them before
+        self.assertTrue(self.work(node, "jobs").lines == sent, "each once and in order: nobody had them before")
         node.restart()
         self.assertEqual(node.queue("jobs")["ready"], 0, "acks that were confirmed are kept as well")
 

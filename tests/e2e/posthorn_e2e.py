@@ -76,7 +76,7 @@ class Process:
     def story(self):
         def shortened(text, most=6000):
             return text if len(text) <= most else text[:most // 2] + "\n[...]\n" + text[-most // 2:]
-        return (f"--- {self.name}: {' '.join(self.command)}\n    status {self.handle.poll()}\n"
+        return (f"--- {self.name}: {shortened(' '.join(self.command), 400)}\n    status {self.handle.poll()}\n"
                 f"{shortened(self.err)}"
                 + (f"    standard output:\n{shortened(self.out.decode(errors='replace'))}" if self.out else ""))
 

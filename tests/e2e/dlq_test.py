@@ -1,0 +1,118 @@
+"""Dead letters: looked at, sent back, deleted; by reason, by id, or only to see how many it would be."""
+
+from posthorn_e2e import Case, Node, main
+
+FAILS = 'read job; echo "reason of $job" >&2; case $job in bad*) exit 65;; *) exit 1;; esac'
+
+
+class DeadLetters(Case):
+    def setUp(self):
+        self.node = Node(self, config="[queue.jobs]\nmax_attempts = 2\nbackoff = 50ms\n")
+        self.send(self.node, "jobs", "bad 1", "bad 2", "slow 1", "slow 2", "slow 3",
+                  arguments=["--type", "test", "--header", "lang=en"])
+        self.work(self.node, "jobs", "--exec", FAILS)
+
+    def list(self, *arguments):
+        return self.dlq(self.node, "list", "jobs", *arguments)
+
+    def say(self, *arguments):
+        """As people see it."""
+        done = self.run_posthorn("dlq", *arguments, "--node", self.node.endpoint)
+        self.assertEqual(done.wait(), 0)
+        return done.out.decode()
+
+    def test_list(self):
+        letters = self.list()
+        self.assertEqual(len(letters), 5)
+        self.assertEqual(len({letter["id"] for letter in letters}), 5)
+        rejected = self.list("--reason", "rejected")
+        self.assertEqual({(one["text"], one["attempts"]) for one in rejected},
+                         {("reason of bad 1", 1), ("reason of bad 2", 1)})
+        spent = self.list("--reason", "max_attempts")
+        self.assertEqual({(one["text"], one["attempts"]) for one in spent},
+                         {(f"reason of slow {number}", 2) for number in (1, 2, 3)})
+        self.assertEqual(self.list("--reason", "expired"), [])
+        self.assertEqual(self.list("--id", rejected[0]["id"], "--id", spent[0]["id"]), [rejected[0], spent[0]])
+        self.assertEqual(self.dlq(self.node, "list", "jobs.dlq"), letters, "its own name does as well")
+        table = self.say("list", "jobs").splitlines()
+        self.assertEqual(len(table), 6)
+        self.assertRegex(table[0], r"^ID +REASON +ATTEMPTS")
+        self.assertEqual(self.node.queue("jobs")["dead"], 5)
+
+    def test_show(self):
+        letter, = self.dlq(self.node, "show", "jobs", "--id", self.list("--reason", "rejected")[0]["id"])
+        self.assertEqual({name: letter[name] for name in ("payload", "type", "headers", "reason", "text", "redrives")},
+                         {"payload": "bad 1", "type": "test", "headers": {"lang": "en"}, "reason": "rejected",
+                          "text": "reason of bad 1", "redrives": 0})
+        self.assertLessEqual(letter["first_failure"], letter["last_failure"])
+        self.assertTrue(letter["consumer"])
+        shown = self.say("show", "jobs", "--id", letter["id"])
+        for text in (letter["id"], "rejected", "reason of bad 1", "lang=en", "bad 1"):
+            self.assertIn(text, shown)
+
+    def test_redrive(self):
+        before = self.list()
+        dry, = self.dlq(self.node, "redrive", "jobs", "--reason", "max_attempts", "--dry-run")
+        self.assertEqual((dry["matched"], dry["done"]), (3, 0))
+        self.assertIn("would send back 3", self.say("redrive", "jobs", "--dry-run", "--reason", "max_attempts"))
+        self.assertEqual(self.list(), before, "a dry run changes nothing")
+        done, = self.dlq(self.node, "redrive", "jobs", "--reason", "max_attempts")
+        self.assertEqual((done["matched"], done["done"]), (3, 3))
+        self.assertEqual(self.list(), [one for one in before if one["reason"] == "rejected"])
+        row = self.node.queue("jobs")
+        self.assertEqual((row["ready"], row["dead"]), (3, 2))
+        # They have all their attempts again, and an id that says how often they were sent back.
+        self.work(self.node, "jobs", "--exec", 'echo $POSTHORN_ID $POSTHORN_ATTEMPT >> again; exit 1')
+        old = [one["id"] for one in before if one["reason"] == "max_attempts"]
+        self.assertEqual(sorted(self.records("again")),
+                         sorted(f"{one}-r1 {attempt}" for one in old for attempt in (1, 2)))
+        spent = self.list("--reason", "max_attempts")
+        self.assertEqual([(one["id"], one["redrives"]) for one in spent], [(f"{one}-r1", 1) for one in old])
+        self.assertIn("sent back 1", self.say("redrive", "jobs", "--id", spent[0]["id"]))
+        self.assertEqual(self.work(self.node, "jobs").lines, ["slow 1"])
+        self.assertEqual(len(self.list()), 4)
+
+    def test_redrive_is_kept_over_a_kill(self):
+        self.dlq(self.node, "redrive", "jobs")
+        self.node.restart()
+        row = self.node.queue("jobs")
+        self.assertEqual((row["ready"], row["dead"]), (5, 0))
+        self.assertEqual(len(self.work(self.node, "jobs").lines), 5)
+
+    def test_dead_letters_are_kept_over_a_kill(self):
+        before = self.dlq(self.node, "show", "jobs")
+        self.node.restart()
+        self.assertEqual(self.dlq(self.node, "show", "jobs"), before)
+
+    def test_purge(self):
+        dry, = self.dlq(self.node, "purge", "jobs", "--dry-run")
+        self.assertEqual((dry["matched"], dry["done"]), (5, 0))
+        done, = self.dlq(self.node, "purge", "jobs", "--reason", "rejected")
+        self.assertEqual((done["matched"], done["done"]), (2, 2))
+        left = self.list()
+        self.assertEqual([one["reason"] for one in left], ["max_attempts"] * 3)
+        self.assertIn("deleted 1", self.say("purge", "jobs", "--id", left[1]["id"]))
+        self.assertEqual(self.list(), [left[0], left[2]])
+        self.assertIn("deleted 2", self.say("purge", "jobs"))
+        self.assertIn("no dead letters", self.say("list", "jobs"))
+        self.node.restart()
+        self.assertEqual(self.list(), [])
+        self.assertEqual(self.node.queue("jobs")["ready"], 0)
+
+    def test_mistakes(self):
+        def refused(status, *arguments):
+            done = self.run_posthorn("dlq", *arguments, "--node", self.node.endpoint)
+            self.assertNotEqual(done.wait(), 0)
+            self.assertEqual(done.wait(), status, done.err)
+            return done.err
+        for action in ("list", "show", "redrive", "purge"):
+            self.assertIn("nowhere", refused(5, action, "nowhere"))
+        self.assertIn("none of rejected, max_attempts, expired", refused(2, "list", "jobs", "--reason", "boredom"))
+        self.assertIn("no dead letter of jobs has that id", refused(1, "redrive", "jobs", "--id", "0-0"))
+        self.assertIn("none of list, show, redrive, purge", refused(2, "burn", "jobs"))
+        self.assertIn("--dry-run", refused(2, "list", "jobs", "--dry-run"))
+        self.assertEqual(len(self.list()), 5)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""A queue that is full refuses, or makes senders wait; as it was told to."""
+from posthorn_e2e import Case, Node, main
+
+TEXTS = [str(number) for number in range(15)]
+
+
+class FullQueue(Case):
+    def test_reject(self):
+        node = Node(self, config="[queue.jobs]\nmax_messages = 10\nwhen_full = reject\n")
+        sender = self.run_posthorn("send", "--node", node.endpoint, "jobs", *TEXTS)
+        self.assert_fails(sender, 4, "queue_full", "sent 10, not confirmed 5", "refused by the node: 5")
+        row = node.queue("jobs")
+        self.assertEqual((row["ready"], row["refused_full"]), (10, 5), row)
+        self.assertEqual(self.work(node, "jobs").lines, TEXTS[:10])
+        self.assertIn("sent 10", self.send(node, "jobs", *TEXTS[:10]).err)
+
+    def test_reject_by_bytes(self):
+        node = Node(self, config="[queue.jobs]\nmax_bytes = 64KiB\nwhen_full = reject\n")
+        sender = self.run_posthorn("send", "--node", node.endpoint, "jobs", *["x" * 10_000] * 10)
+        self.assert_fails(sender, 4, "queue_full", "sent 7, not confirmed 3")
+
+    def test_block(self):
+        node = Node(self, config="[queue.jobs]\nmax_messages = 10\nwhen_full = block\n")
+        sender = self.spawn("send", "--node", node.endpoint, "--timeout", "60s", "jobs", *TEXTS)
+        node.until_queue("jobs", lambda row: row["ready"] == 10 and row["state"] == "queue_full", "is full")
+        self.assertTrue(sender.running())
+        first = self.run_posthorn("work", "--node", node.endpoint, "jobs", "--count", "3")
+        node.until_queue("jobs", lambda row: row["ready"] == 10 and row["state"] == "queue_full", "is full again")
+        self.assertTrue(sender.running())
+        self.assertEqual(first.lines + self.work(node, "jobs").lines, TEXTS)
+        self.assertEqual(sender.wait(), 0)
+        self.assertIn("sent 15\n", sender.err)
+        self.assertEqual(node.queue("jobs")["refused_full"], 0)
+
+    def test_block_gives_up(self):
+        node = Node(self, config="[queue.jobs]\nmax_messages = 10\n")
+        sender = self.run_posthorn("send", "--node", node.endpoint, "--timeout", "1s", "jobs", *TEXTS)
+        self.assert_fails(sender, 4, "sent 10, not confirmed 5")
+        self.assertEqual(node.queue("jobs")["ready"], 10)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""A job that is being worked on is not begun again because the node was restarted or the link was gone for a while."""
+import time
+
+from posthorn_e2e import Case, Node, main, until
+from proxy import Proxy
+
+BEGUN = 'read name; echo "$name" >> begun; '
+
+
+class Leases(Case):
+    def assert_done_once(self, node, queue):
+        row = node.until_queue(queue, lambda row: row["ready"] + row["waiting"] + row["in_flight"] == 0, "is empty")
+        self.assertEqual(self.records("begun").count(queue), 1, "begun exactly once")
+        self.assertEqual(self.records("done").count(queue), 1, "done exactly once")
+        self.assertEqual((row["dead"], row["redelivered"], row["stale"]), (0, 0, 0), row)
+
+    def test_node_restart(self):
+        """Killed while the job runs; back before it ends, and only after it has ended."""
+        node = Node(self)
+        for queue, down in (("long", "back"), ("short", "away")):
+            with self.subTest(queue):
+                command = BEGUN + "while [ ! -e $name ]; do sleep 0.05; done; echo $name >> done"
+                worker = self.spawn("work", "--node", node.endpoint, queue, "--exec", command)
+                idle = self.spawn("work", "--node", node.endpoint, queue, "--exec", command)  # would take it, if it came
+                self.send(node, queue, queue)
+                until(lambda: queue in self.records("begun"), "the job has begun")
+                node.kill()
+                if down == "away":
+                    self.write(queue, "")  # it may end
+                    until(lambda: queue in self.records("done"), "the job has ended")
+                node.start()
+                if down == "back":
+                    node.until_queue(queue, lambda row: row["in_flight"] == 1 and row["consumers"] == 2,
+                                     "both workers are back, one has its job")
+                    self.write(queue, "")
+                row = node.until_queue(queue, lambda row: row["acked"] == 1, "the ack is accepted")
+                self.assert_done_once(node, queue)
+                for process in (worker, idle):
+                    process.signal()
+                    self.assertEqual(process.wait(), 0)
+
+    def test_cut_off_for_ten_seconds(self):
+        """Stalled, and cut and refused; the job outlasts that, or ends meanwhile. The lease is the default, 30 s."""
+        node = Node(self)
+        proxies = {"stall": Proxy(node.port), "cut": Proxy(node.port)}
+        cases = [(kind, length) for kind in proxies for length in ("3", "13")]
+        for kind, length in cases:
+            self.addCleanup(proxies[kind].close)
+            queue = f"{kind}.{length}"
+            command = BEGUN + f"sleep {length}; echo $name >> done"
+            self.spawn("work", "--node", proxies[kind].endpoint, queue, "--exec", command)
+            node.until_queue(queue, lambda row: row["consumers"] == 1, "the worker is there")
+            self.send(node, queue, queue)
+        until(lambda: len(self.records("begun")) == len(cases), "the jobs have begun")
+        for kind, length in cases:  # would take them, if they came
+            self.spawn("work", "--node", node.endpoint, f"{kind}.{length}", "--exec", BEGUN + "echo $name >> done")
+        proxies["stall"].stall()
+        proxies["cut"].cut()
+        time.sleep(10)  # this is the test
+        for kind, length in cases:
+            row = node.queue(f"{kind}.{length}")
+            self.assertEqual((row["in_flight"], row["consumers"]), (1, 1), f"given up but its lease is kept: {row}")
+        proxies["stall"].go_on()
+        proxies["cut"].go_on()
+        for kind, length in cases:
+            self.assert_done_once(node, f"{kind}.{length}")
+
+
+if __name__ == "__main__":
+    main()
