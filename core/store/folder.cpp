@@ -79,11 +79,9 @@ FolderLock::~FolderLock() {
     ::close(file_);
 }
 
-std::uint64_t free_bytes_of(const std::filesystem::path& folder) {
+std::optional<std::uint64_t> free_bytes_of(const std::filesystem::path& folder) {
     struct statvfs room {};
-    if (::statvfs(folder.c_str(), &room) != 0) {
-        throw Error("cannot ask for the room left in " + folder.string() + ": " + reason(errno));
-    }
+    if (::statvfs(folder.c_str(), &room) != 0) return std::nullopt;
     return std::uint64_t{room.f_bavail} * room.f_frsize;
 }
 

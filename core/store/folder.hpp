@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 
 namespace posthorn::store {
 
@@ -19,7 +20,7 @@ private:
     int file_ = -1;
 };
 
-// Bytes that an ordinary user may still write there. Throws posthorn::Error.
-[[nodiscard]] std::uint64_t free_bytes_of(const std::filesystem::path& folder);
+// Bytes that an ordinary user may still write there. Nothing: it cannot be told, `errno` has the reason.
+[[nodiscard]] std::optional<std::uint64_t> free_bytes_of(const std::filesystem::path& folder);
 
 }  // namespace posthorn::store

@@ -1,11 +1,13 @@
 #include "store/sqlite_store.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <iterator>
 #include <limits>
 #include <memory>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include <posthorn/status.hpp>
@@ -133,7 +135,10 @@ Outcome SqliteStore::run(const Job& job) {
         for (const ReadDead& read : job.dead_reads) outcome.dead_reads.push_back(read_dead(read));
         add_lost(outcome.damage);
         outcome.free_bytes = free_bytes();
-        if (!job.batch.empty()) look_after(outcome.free_bytes != 0);
+        if (!job.batch.empty()) {
+            look_after(outcome.free_bytes != 0);
+            add_lost(outcome.damage);
+        }
     } catch (const SqlError& error) {
         outcome = {};
         outcome.text = "the store " + db_.path() + ": " + error.what();
@@ -297,7 +302,14 @@ void SqliteStore::roll_back() {
 }
 
 std::optional<std::uint64_t> SqliteStore::room() {
-    if (options_.vfs.empty()) return free_bytes_of(options_.folder);
+    if (options_.vfs.empty()) {
+        const auto free = free_bytes_of(options_.folder);
+        if (!free) {
+            throw SqlError(SQLITE_IOERR,
+                           "cannot ask for the room left in its folder: " + std::generic_category().message(errno));
+        }
+        return free;
+    }
     sqlite3_int64 answer = 0;
     const int code = sqlite3_file_control(db_.handle(), nullptr, free_space_control, &answer);
     if (code == SQLITE_NOTFOUND) return std::nullopt;

@@ -88,12 +88,12 @@ void Upkeep::rewrite() {
     for (std::size_t looked = 0; looked < UpkeepPlan::merge_rows && done < rewrites; ++looked) {
         const auto key = plan_.take_sparse();
         if (!key) break;
+        if (!transaction) transaction.emplace(db_);
         const auto rows = chunks_.rows_from(key->first, key->second, 1);
         if (rows.empty() || rows.front().first != key->second) continue;  // gone
-        HeldChunk* held = chunks_.at_or_behind(key->first, key->second);
+        const HeldChunk* held = chunks_.at_or_behind(key->first, key->second);
         if (held == nullptr || held->key() != *key) continue;
         if (!UpkeepPlan::is_sparse(held->chunk.body_size(), held->chunk.live_bytes())) continue;
-        if (!transaction) transaction.emplace(db_);
         combine(rows);
         ++done;
     }
