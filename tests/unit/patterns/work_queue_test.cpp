@@ -111,6 +111,7 @@ void typed_function(const Job& /*job*/, Delivery& /*delivery*/) {
 }
 
 TEST_F(WorkQueue, FunctionsAndMutableLambdasAreHandlersToo) {
+    typed_calls = 0;
     Producer producer{producers_, "q", here(here_at("tcp://127.0.0.1:*"))};
     {
         Running running{workers_, at(producer.endpoint()), {}, &typed_function};
