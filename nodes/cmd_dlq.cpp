@@ -18,16 +18,16 @@ namespace po = boost::program_options;
 namespace {
 
 Verb dlq_verb() {
-    return {
-        "dlq", "list|show|redrive|purge QUEUE [--reason R] [--id ID]... [--dry-run]",
-        "Looks after dead letters: messages that were given up, each with the reason.\n"
-        "  list     one line for each, without the payload\n"
-        "  show     everything that is known of each, with the payload\n"
-        "  redrive  sends them back to their queue, with all attempts before them; says how many\n"
-        "  purge    deletes them for good; says how many\n"
-        "QUEUE is the queue's name, with or without .dlq behind it. Without --reason and --id all of the queue's dead\n"
-        "letters are meant.\n",
-        "Reasons: rejected (the worker said so), max_attempts, undecodable, expired, queue_full.\n"};
+    return {"dlq", "list|show|redrive|purge QUEUE [--reason R] [--id ID]... [--dry-run]",
+            R"(Looks after dead letters: messages that were given up, each with the reason.
+  list     one line for each, without the payload
+  show     everything that is known of each, with the payload
+  redrive  sends them back to their queue, with all attempts before them; says how many
+  purge    deletes them for good; says how many
+QUEUE is the queue's name, with or without .dlq behind it. Without --reason and --id all of the queue's dead
+letters are meant.
+)",
+            "Reasons: rejected (the worker said so), max_attempts, undecodable, expired, queue_full.\n"};
 }
 
 Error unknown_reason(const std::string& reason) {
@@ -41,6 +41,7 @@ std::string lifetime(const Row& row, const char* key) {
 void print_list(const std::vector<Row>& rows) {
     constexpr std::size_t text_width = 60;
     std::vector<std::vector<std::string>> lines;
+    lines.reserve(rows.size());
     for (const Row& row : rows) {
         lines.push_back({row.text("id"), row.text("reason"), std::to_string(row.number("attempts")),
                          lifetime(row, "last_failure"), format_size(row.number("size")),
@@ -77,7 +78,8 @@ void print_letter(const Row& row) {
     print_field("content type", row.text("content_type"));
     print_field("subject", row.text("subject"));
     print_field("correlation id", row.text("correlation_id"));
-    for (const auto& [name, value] : row.texts("headers")) print_field("header", name + "=" + value);
+    for (const auto& [name, value] : row.texts("headers"))
+        print_field("header", std::string{name}.append("=").append(value));
     const std::string payload = row.text("payload");
     const auto json = is_msgpack(row) ? msgpack_to_json(payload) : std::nullopt;
     print_field("payload", json ? *json : payload);

@@ -15,27 +15,33 @@ std::string queue_settings() {
     constexpr std::size_t width = 14;
     std::string text;
     for (const auto& [name, help] : queue_settings_help())
-        text += "  " + name + std::string(width - name.size(), ' ') + help + "\n";
+        text.append("  ").append(name).append(width - name.size(), ' ').append(help).append("\n");
     return text;
 }
 
 Verb node_verb() {
     return {
         "node", "[--bind ENDPOINT]... [--data DIR] [--config FILE]",
-        "Runs a node: it keeps queues on its disk, takes messages from producers and hands them to workers. It says\n"
-        "\"ready on ENDPOINT\" on standard error once it serves. SIGTERM and SIGINT drain it: no more messages are\n"
-        "taken or handed out, what is under way is stored, running workers keep their messages; a second one ends it\n"
-        "at once. Nothing that was confirmed is lost either way.\n",
-        "The configuration is an INI file. It knows the settings above (--auto-create off is auto_create = off; the\n"
-        "command line goes before the file), and these in a section [queue.NAME], or [queue.*] for every queue:\n\n" +
-            queue_settings() +
-            "\nDurations have a unit: 50ms 1s 10min 2h. Sizes too: 64KiB 64MiB 1GiB. # starts a comment. Example:\n\n"
-            "  bind = tcp://0.0.0.0:5757\n"
-            "  data = /var/lib/posthorn\n\n"
-            "  [queue.encode]\n"
-            "  max_attempts = 3\n"
-            "  backoff = 1s,10s,1min\n"
-            "  when_full = reject\n"};
+        R"(Runs a node: it keeps queues on its disk, takes messages from producers and hands them to workers. It says
+"ready on ENDPOINT" on standard error once it serves. SIGTERM and SIGINT drain it: no more messages are
+taken or handed out, what is under way is stored, running workers keep their messages; a second one ends it
+at once. Nothing that was confirmed is lost either way.
+)",
+        R"(The configuration is an INI file. It knows the settings above (--auto-create off is auto_create = off; the
+command line goes before the file), and these in a section [queue.NAME], or [queue.*] for every queue:
+
+)" + queue_settings() +
+            R"(
+Durations have a unit: 50ms 1s 10min 2h. Sizes too: 64KiB 64MiB 1GiB. # starts a comment. Example:
+
+  bind = tcp://0.0.0.0:5757
+  data = /var/lib/posthorn
+
+  [queue.encode]
+  max_attempts = 3
+  backoff = 1s,10s,1min
+  when_full = reject
+)"};
 }
 
 std::string option_name(std::string setting) {

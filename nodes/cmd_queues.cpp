@@ -15,9 +15,10 @@ namespace {
 
 Verb queues_verb() {
     return {"queues", "[--json]",
-            "Lists the queues of a node: messages that are ready, waiting for their next attempt, in flight (with a\n"
-            "worker) and dead-lettered; the age of the oldest one not settled; consumers and producers connected; and\n"
-            "what has happened to messages since the node started, by cause.\n",
+            R"(Lists the queues of a node: messages that are ready, waiting for their next attempt, in flight (with a
+worker) and dead-lettered; the age of the oldest one not settled; consumers and producers connected; and
+what has happened to messages since the node started, by cause.
+)",
             ""};
 }
 

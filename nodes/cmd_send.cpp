@@ -25,15 +25,16 @@ constexpr const char* default_timeout = "30s";
 Verb send_verb() {
     return {
         "send", "QUEUE [TEXT...]",
-        "Sends a message for every TEXT, or, without any, for every line of standard input: its exact bytes without\n"
-        "the newline. Returns when all of them are stored and says \"sent N\" on standard error; otherwise it ends "
-        "with\n"
-        "4 and says how many are not confirmed (some of these may have arrived all the same). A node that dies and\n"
-        "comes back within the timeout is waited for, and what it had not confirmed is sent again.\n",
-        "Examples:\n"
-        "  ls *.mov | posthorn send encode\n"
-        "  posthorn send mail --type welcome --header lang=en '{\"to\":\"x@example.org\"}'\n"
-        "  posthorn send queue -- -text-with-a-dash\n"};
+        R"(Sends a message for every TEXT, or, without any, for every line of standard input: its exact bytes without
+the newline. Returns when all of them are stored and says "sent N" on standard error; otherwise it says
+how many are not confirmed (some of these may have arrived all the same). A node that dies and
+comes back within the timeout is waited for, and what it had not confirmed is sent again.
+)",
+        R"(Examples:
+  ls *.mov | posthorn send encode
+  posthorn send mail --type welcome --header lang=en '{"to":"x@example.org"}'
+  posthorn send queue -- -text-with-a-dash
+)"};
 }
 
 struct SendOptions {

@@ -15,30 +15,29 @@ namespace {
 Verb work_verb() {
     return {
         "work", "QUEUE [--exec CMD] [--concurrency N] [--count N] [--idle-exit SECONDS] [--until-empty]",
-        "Takes messages from a queue. Without --exec each payload is written as a line to standard output (msgpack as\n"
-        "JSON) and acknowledged once it is written. With --exec CMD runs under `sh -c` for each message, the payload "
-        "on\n"
-        "its standard input, with these variables:\n"
-        "  POSTHORN_ID             the message's id, the same for every attempt\n"
-        "  POSTHORN_ATTEMPT        from 1\n"
-        "  POSTHORN_TYPE           as given to send --type\n"
-        "  POSTHORN_HEADER_<NAME>  a header, its name in upper case and with _ for all but letters and digits;\n"
-        "                          of two headers with one name so, the first in byte order counts\n"
-        "A value with a NUL byte is left out; no other variable is set by a message. What the exit status of CMD "
-        "does:\n"
-        "  0         the message is done\n"
-        "  65        it is dead-lettered at once (rejected), with the last line of standard error as the reason\n"
-        "  126, 127  CMD cannot be run: the message goes back uncharged and the worker ends with 6\n"
-        "  other     it has failed, with that last line as the reason; it is retried as the queue's policy says\n"
-        "A death by signal is a failure as well.\n"
-        "\n"
-        "SIGINT and SIGTERM: no more messages are taken and what is begun may end within 30 s; what is then still\n"
-        "running, or at a second signal, gets SIGTERM with all it has started, SIGKILL 5 s later, and its message "
-        "goes\n"
-        "back uncharged. The same happens to CMD when the lease of its message is lost.\n",
-        "Examples:\n"
-        "  posthorn work encode --exec ./encode.sh --concurrency 4\n"
-        "  posthorn work encode --until-empty > payloads.txt\n"};
+        R"(Takes messages from a queue. Without --exec each payload is written as a line to standard output and acknowledged
+once it is written; msgpack as JSON, and what only says that it is msgpack is dead-lettered (undecodable). With --exec
+CMD runs under `sh -c` for each message, the payload on its standard input, with these variables:
+  POSTHORN_ID             the message's id, the same for every attempt
+  POSTHORN_ATTEMPT        from 1
+  POSTHORN_TYPE           as given to send --type
+  POSTHORN_HEADER_<NAME>  a header, its name in upper case and with _ for all but letters and digits;
+                          of two headers with one name so, the first in byte order counts
+A value with a NUL byte is left out; no other variable is set by a message. What the exit status of CMD does:
+  0         the message is done
+  65        it is dead-lettered at once (rejected), with the last line of standard error as the reason
+  126, 127  CMD cannot be run: the message goes back uncharged and the worker ends with 6
+  other     it has failed, with that last line as the reason; it is retried as the queue's policy says
+A death by signal is a failure as well.
+
+SIGINT and SIGTERM: no more messages are taken and what is begun may end within 30 s; what is then still
+running, or at a second signal, gets SIGTERM with all it has started, SIGKILL 5 s later, and its message goes
+back uncharged. The same happens to CMD when the lease of its message is lost.
+)",
+        R"(Examples:
+  posthorn work encode --exec ./encode.sh --concurrency 4
+  posthorn work encode --until-empty > payloads.txt
+)"};
 }
 
 WorkOptions options_of(const Verb& verb, const Arguments& given) {

@@ -151,6 +151,15 @@ std::string names_of(std::span<const Known<Target>> known) {
 }
 
 template <typename Target>
+std::vector<SettingHelp> help_of(std::span<const Known<Target>> known) {
+    std::vector<SettingHelp> all(known.size());
+    std::transform(known.begin(), known.end(), all.begin(), [](const auto& setting) {
+        return SettingHelp{std::string{setting.name}, std::string{setting.help}};
+    });
+    return all;
+}
+
+template <typename Target>
 void set_one(Target& target, std::span<const Known<Target>> known, const std::string& source,
              const std::string& full_name, std::string_view key, const std::string& value) {
     const auto found = std::find_if(known.begin(), known.end(), [&](const auto& k) { return k.name == key; });
@@ -260,15 +269,11 @@ void apply(NodeConfig& config, const std::vector<Setting>& settings, const std::
 }
 
 std::vector<SettingHelp> node_settings_help() {
-    std::vector<SettingHelp> all;
-    for (const auto& setting : node_settings) all.push_back({std::string{setting.name}, std::string{setting.help}});
-    return all;
+    return help_of<NodeConfig>(node_settings);
 }
 
 std::vector<SettingHelp> queue_settings_help() {
-    std::vector<SettingHelp> all;
-    for (const auto& setting : queue_settings) all.push_back({std::string{setting.name}, std::string{setting.help}});
-    return all;
+    return help_of<QueuePolicy>(queue_settings);
 }
 
 }  // namespace posthorn::nodes

@@ -102,6 +102,7 @@ std::vector<std::string> own_environment() {
 
 std::vector<char*> pointers_to(std::vector<std::string>& texts) {
     std::vector<char*> pointers;
+    pointers.reserve(texts.size() + 1);
     for (auto& text : texts) pointers.push_back(text.data());
     pointers.push_back(nullptr);
     return pointers;
@@ -136,7 +137,7 @@ public:
         set_nonblocking(input.write);
         set_nonblocking(errors.read);
         const pid_t parent = ::getpid();
-        pid_ = ::fork();
+        pid_ = ::fork();  // NOLINT(cppcoreguidelines-prefer-member-initializer): the pipes come first
         if (pid_ < 0) fail("fork");
         if (pid_ == 0) become(arguments.data(), environment.data(), input.read.get(), errors.write.get(), parent);
         ::setpgid(pid_, pid_);  // here as well: whoever comes first
@@ -265,7 +266,7 @@ std::vector<std::string> job_environment(const Job& job, const std::vector<std::
     for (const auto& [name, value] : job.headers) {
         if (!name.empty() && !has_nul(value)) headers.try_emplace(variable_of(name), value);
     }
-    for (const auto& [name, value] : headers) variables.push_back(name + "=" + value);
+    for (const auto& [name, value] : headers) variables.push_back(std::string{name}.append("=").append(value));
     return variables;
 }
 

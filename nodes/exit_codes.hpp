@@ -18,14 +18,15 @@ enum class Exit {
 };
 
 inline constexpr const char* exit_codes_help =
-    "Exit codes:\n"
-    "  0  done\n"
-    "  1  failed; standard error says why\n"
-    "  2  wrong usage or configuration; nothing was done\n"
-    "  3  no answer from the node\n"
-    "  4  send: not all messages were confirmed; standard error has the number\n"
-    "  5  the node refused: unknown queue, another protocol version, ...\n"
-    "  6  work --exec: the command cannot be run (it ended with 126 or 127)\n";
+    R"(Exit codes:
+  0  done
+  1  failed; standard error says why
+  2  wrong usage or configuration; nothing was done
+  3  no answer from the node
+  4  send: not all messages were confirmed; standard error has the number
+  5  the node refused: unknown queue, another protocol version, ...
+  6  work --exec: the command cannot be run (it ended with 126 or 127)
+)";
 
 // An error that has an exit code of its own; any other posthorn::Error is Exit::failed.
 class ExitError : public Error {

@@ -16,22 +16,23 @@ namespace {
 using posthorn::nodes::Exit;
 
 constexpr const char* usage =
-    "usage: posthorn VERB ...\n"
-    "\n"
-    "  node     run a node: queues on disk that outlive producers and workers\n"
-    "  send     send messages, from arguments or lines of standard input\n"
-    "  work     take messages: write them out, or run a command for each\n"
-    "  queues   list queues, how full they are and what happened in them\n"
-    "  dlq      look at dead letters, send them back or delete them\n"
-    "\n"
-    "`posthorn VERB --help` says more. `posthorn --version` says which release this is.\n"
-    "Try it, in two terminals:\n"
-    "\n"
-    "  posthorn node\n"
-    "  seq 10 | posthorn send numbers && posthorn work numbers --until-empty\n"
-    "\n"
-    "All but node talk to one: --node ENDPOINT, else the variable POSTHORN_NODE, else tcp://127.0.0.1:5757.\n"
-    "\n";
+    R"(usage: posthorn VERB ...
+
+  node     run a node: queues on disk that outlive producers and workers
+  send     send messages, from arguments or lines of standard input
+  work     take messages: write them out, or run a command for each
+  queues   list queues, how full they are and what happened in them
+  dlq      look at dead letters, send them back or delete them
+
+`posthorn VERB --help` says more. `posthorn --version` says which release this is.
+Try it, in two terminals:
+
+  posthorn node
+  seq 10 | posthorn send numbers && posthorn work numbers --until-empty
+
+All but node talk to one: --node ENDPOINT, else the variable POSTHORN_NODE, else tcp://127.0.0.1:5757.
+
+)";
 
 int code(Exit exit) {
     return static_cast<int>(exit);

@@ -31,6 +31,7 @@ void add_row(std::string& out, const std::vector<Column>& columns, const std::ve
 
 std::string table(const std::vector<Column>& columns, const std::vector<std::vector<std::string>>& rows) {
     std::vector<std::string> heads;
+    heads.reserve(columns.size());
     for (const auto& column : columns) heads.push_back(column.head);
     std::vector<std::vector<std::string>> shown{std::move(heads)};
     for (const auto& row : rows) {

@@ -12,6 +12,7 @@
 #include "exec.hpp"
 #include "json.hpp"
 #include "lines.hpp"
+#include "patterns/delivery_state.hpp"
 
 namespace posthorn::nodes {
 
@@ -107,7 +108,9 @@ void WorkRun::write_out(Delivery& delivery) {
     if (!options_.raw && message.content_type == msgpack_content_type) {
         auto json = msgpack_to_json(message.payload);
         if (!json) {
-            delivery.reject("the payload is not the msgpack it says it is; work --raw writes it as it is");
+            detail::DeliveryAccess::settle(
+                delivery, {.verdict = protocol::Verdict::undecodable,
+                           .text = "the payload is not the msgpack it says it is; work --raw writes it as it is"});
             return;
         }
         line = std::move(*json);

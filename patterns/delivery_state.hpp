@@ -33,7 +33,7 @@ struct DeliveryState {
     bool settled = false;
 };
 
-// For the worker only.
+// For the worker, and for who decodes payloads on its behalf.
 struct DeliveryAccess {
     // The handler is through. True: the delivery is still here and has no verdict, so the worker gives it one.
     [[nodiscard]] static bool take_open(Delivery& delivery) noexcept;
