@@ -1,0 +1,271 @@
+// The host against a peer that says exactly what the test wants said.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "envelope/envelope.hpp"
+#include "host/host.hpp"
+#include "protocol/commands.hpp"
+#include "store/memory_store.hpp"
+
+namespace posthorn::host {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+Identity identity(std::uint8_t n) {
+    Identity id;
+    id.bytes.fill(n);
+    return id;
+}
+
+Slice envelope_of(const Identity& producer, std::uint64_t sequence, std::size_t size = 3) {
+    envelope::Envelope envelope;
+    envelope.producer = producer;
+    envelope.sequence = sequence;
+    envelope.previous = sequence - 1;
+    envelope.message.payload.assign(size, 'x');
+    std::string bytes;
+    envelope::encode(envelope, bytes);
+    return Slice{std::move(bytes)};
+}
+
+class HostFixture : public ::testing::Test {
+protected:
+    struct Peer {
+        PeerId id = 0;
+        protocol::FrameWriter out{defaults::frame_limit};
+        protocol::FrameReader in{defaults::message_limit * 2};
+    };
+
+    void make(Options options = {}) {
+        options.incarnation = identity(99);
+        options.on_event = [this](const Event& event) { events.push_back(event); };
+        store = store::make_memory_store();
+        host = std::make_unique<Host>(std::move(options), *store, now);
+    }
+    void say(Peer& peer, const protocol::Command& command) {
+        peer.out.add(command);
+        for (std::string& bytes : peer.out.flush()) host->receive(peer.id, Slice{std::move(bytes)}, now);
+        work();
+    }
+    void work() {
+        for (int quiet = 0; quiet < 2; ++quiet) {
+            host->turn(now);
+            if (const auto job = host->take_job(now)) {
+                host->complete(store->run(*job), now);
+                quiet = -1;
+            }
+        }
+        for (const OutFrame& frame : host->take_frames()) said[frame.peer].push_back(frame.bytes);
+    }
+    // What the host has said to this peer since last asked.
+    std::vector<protocol::Command> heard(Peer& peer) {
+        std::vector<protocol::Command> commands;
+        for (const std::string& bytes : std::exchange(said[peer.id], {})) {
+            auto frame = protocol::decode_frame(Slice{bytes});
+            EXPECT_TRUE(frame.has_value());
+            if (!frame) continue;
+            if (frame->epoch != 0 && frame->epoch != peer.out.epoch()) {
+                peer.out.start_session(frame->epoch);
+                peer.in.start_session(frame->epoch, 1);
+            }
+            if (frame->epoch != 0 && peer.in.accept(*frame) != protocol::FrameReader::Verdict::commands) continue;
+            for (auto& command : frame->commands) commands.push_back(std::move(command));
+        }
+        return commands;
+    }
+    template <typename T>
+    std::vector<T> heard_of(Peer& peer) {
+        std::vector<T> found;
+        for (auto& command : heard(peer)) {
+            if (auto* one = std::get_if<T>(&command)) found.push_back(std::move(*one));
+        }
+        return found;
+    }
+    Peer hello(PeerId id, protocol::Role role, std::uint8_t who, std::string name = {}) {
+        Peer peer{.id = id};
+        protocol::Hello hello{
+            .role = role, .address = "q", .name = std::move(name), .incarnation = identity(who), .attempt = 1};
+        hello.window_messages = 100;
+        hello.window_bytes = 1 << 20;
+        say(peer, hello);
+        return peer;
+    }
+
+    Now now{Mono{1h}, Wall{std::chrono::hours{24 * 365 * 50}}};
+    std::vector<Event> events;
+    std::unique_ptr<store::Store> store;
+    std::unique_ptr<Host> host;
+    std::map<PeerId, std::vector<std::string>> said;
+};
+
+TEST_F(HostFixture, WelcomesAProducerAndGivesItCredit) {
+    make();
+    Peer producer = hello(1, protocol::Role::producer, 1);
+    const auto commands = heard(producer);
+    ASSERT_GE(commands.size(), 2U);
+    EXPECT_EQ(std::get<protocol::Welcome>(commands[0]).attempt, 1U);
+    EXPECT_GT(std::get<protocol::Credit>(commands[1]).messages, 0U);
+}
+
+TEST_F(HostFixture, AnotherVersionIsRefusedByName) {
+    make();
+    Peer peer{.id = 1};
+    say(peer, protocol::Hello{.version = 7, .address = "q", .incarnation = identity(1)});
+    const auto refusals = heard_of<protocol::Refusal>(peer);
+    ASSERT_THAT(refusals, SizeIs(1));
+    EXPECT_EQ(refusals[0].code, "bad_version");
+    EXPECT_THAT(refusals[0].text, HasSubstr("7"));
+}
+
+TEST_F(HostFixture, UnknownQueueWithoutAutoCreate) {
+    make({.queues = {{"other", {}}}, .auto_create = false});
+    Peer peer = hello(1, protocol::Role::consumer, 1);
+    const auto refusals = heard_of<protocol::Refusal>(peer);
+    ASSERT_THAT(refusals, SizeIs(1));
+    EXPECT_EQ(refusals[0].code, "unknown_queue");
+}
+
+TEST_F(HostFixture, ForeignBytesAreDroppedAndCountedAndAnswerNothing) {
+    make();
+    for (int i = 0; i < 150; ++i) host->receive(5, Slice{std::string(static_cast<std::size_t>(i), '\xc1')}, now);
+    work();
+    EXPECT_THAT(said[5], IsEmpty());
+    ASSERT_THAT(events, SizeIs(3)) << "the 1st, 10th and 100th";
+    EXPECT_EQ(events.back().kind, Event::Kind::dropped);
+    EXPECT_EQ(events.back().count, 100U);
+}
+
+TEST_F(HostFixture, AFrameOfAnUnknownSessionIsAskedForItsHelloOnce) {
+    make();
+    Peer stranger{.id = 4};
+    stranger.out.start_session(12345);
+    say(stranger, protocol::Window{.messages = 1});
+    say(stranger, protocol::Window{.messages = 1});
+    EXPECT_THAT(heard_of<protocol::Identify>(stranger), SizeIs(1));
+}
+
+TEST_F(HostFixture, MoreThanTheCreditIsRefused) {
+    make({.defaults = {.max_messages = 10}});
+    Peer producer = hello(1, protocol::Role::producer, 1);
+    static_cast<void>(heard(producer));
+    protocol::Publish flood;
+    for (std::uint64_t sequence = 1; sequence <= 20; ++sequence)
+        flood.envelopes.push_back(envelope_of(identity(1), sequence));
+    say(producer, flood);
+    const auto refusals = heard_of<protocol::Refusal>(producer);
+    ASSERT_THAT(refusals, SizeIs(1));
+    EXPECT_EQ(refusals[0].code, "no_credit");
+    EXPECT_LE(host->unsettled(), 10U) << "a bound is a bound";
+}
+
+TEST_F(HostFixture, AnEnvelopeOfAnotherProducerEndsTheSession) {
+    make();
+    Peer producer = hello(1, protocol::Role::producer, 1);
+    static_cast<void>(heard(producer));
+    say(producer, protocol::Publish{{envelope_of(identity(2), 1)}});
+    const auto refusals = heard_of<protocol::Refusal>(producer);
+    ASSERT_THAT(refusals, SizeIs(1));
+    EXPECT_EQ(refusals[0].code, "malformed");
+    EXPECT_EQ(host->unsettled(), 0U);
+}
+
+TEST_F(HostFixture, TooLargeIsARefusalOfTheMessageOnly) {
+    make({.message_limit = 1000});
+    Peer producer = hello(1, protocol::Role::producer, 1);
+    static_cast<void>(heard(producer));
+    say(producer, protocol::Publish{{envelope_of(identity(1), 1, 2000), envelope_of(identity(1), 2)}});
+    std::vector<protocol::Refused> refused;
+    for (const auto& confirm : heard_of<protocol::Confirm>(producer)) {
+        refused.insert(refused.end(), confirm.refused.begin(), confirm.refused.end());
+    }
+    ASSERT_THAT(refused, SizeIs(1));
+    EXPECT_EQ(refused[0].sequence, 1U);
+    EXPECT_EQ(refused[0].code, "too_large");
+    EXPECT_EQ(host->unsettled(), 1U);
+}
+
+TEST_F(HostFixture, ALaterConsumerUnderTheSameNameFencesTheEarlier) {
+    make();
+    Peer first = hello(1, protocol::Role::consumer, 1, "one");
+    static_cast<void>(heard(first));
+    Peer second = hello(2, protocol::Role::consumer, 2, "one");
+    const auto refusals = heard_of<protocol::Refusal>(first);
+    ASSERT_THAT(refusals, SizeIs(1));
+    EXPECT_EQ(refusals[0].code, "fenced");
+    EXPECT_THAT(heard_of<protocol::Welcome>(second), SizeIs(1));
+    Peer again = hello(3, protocol::Role::consumer, 1, "one");
+    EXPECT_THAT(heard_of<protocol::Refusal>(again), SizeIs(1)) << "it must not fence in its turn";
+}
+
+TEST_F(HostFixture, ASilentPeerIsGivenUpAndItsLeasesWait) {
+    make();
+    Peer producer = hello(1, protocol::Role::producer, 1);
+    static_cast<void>(heard(producer));
+    say(producer, protocol::Publish{{envelope_of(identity(1), 1)}});
+    Peer consumer = hello(2, protocol::Role::consumer, 2);
+    ASSERT_THAT(heard_of<protocol::Deliver>(consumer), SizeIs(1));
+    for (int i = 0; i < 8; ++i) {
+        now.mono += 1s;
+        work();
+    }
+    EXPECT_TRUE(
+        std::any_of(events.begin(), events.end(), [](const Event& one) { return one.kind == Event::Kind::lost; }));
+    Peer other = hello(3, protocol::Role::consumer, 3);
+    EXPECT_THAT(heard_of<protocol::Deliver>(other), IsEmpty()) << "losing a link is not dying";
+    now.mono += 30s;
+    work();
+    EXPECT_THAT(heard_of<protocol::Deliver>(other), SizeIs(1)) << "the lease is over";
+}
+
+TEST_F(HostFixture, DrainSaysByeAndTakesNothingMore) {
+    make();
+    Peer producer = hello(1, protocol::Role::producer, 1);
+    static_cast<void>(heard(producer));
+    host->drain(500ms, now);
+    work();
+    const auto byes = heard_of<protocol::Bye>(producer);
+    ASSERT_THAT(byes, SizeIs(1));
+    EXPECT_EQ(byes[0].retry_after_ms, 500U);
+    Peer late{.id = 2};
+    say(late, protocol::Hello{.address = "q", .incarnation = identity(3)});
+    EXPECT_THAT(heard_of<protocol::Bye>(late), SizeIs(1));
+    EXPECT_TRUE(host->idle());
+}
+
+TEST_F(HostFixture, OperatorsSeeTheQueuesAndSendDeadLettersBack) {
+    make();
+    Peer producer = hello(1, protocol::Role::producer, 1);
+    static_cast<void>(heard(producer));
+    say(producer, protocol::Publish{{envelope_of(identity(1), 1)}});
+    Peer consumer = hello(2, protocol::Role::consumer, 2);
+    const auto delivered = heard_of<protocol::Deliver>(consumer);
+    ASSERT_THAT(delivered, SizeIs(1));
+    const auto& one = delivered[0].items.at(0);
+    say(consumer, protocol::Settle{.others = {{one.offset, one.token, protocol::Verdict::reject, {}, "no"}}});
+
+    Peer admin{.id = 3};
+    say(admin, protocol::Hello{.role = protocol::Role::admin, .attempt = 1});
+    static_cast<void>(heard(admin));
+    say(admin, protocol::AdminRequest{.id = 1, .verb = "dlq_list", .address = "q"});
+    auto results = heard_of<protocol::AdminResult>(admin);
+    ASSERT_THAT(results, SizeIs(1));
+    EXPECT_THAT(results[0].rows, SizeIs(1));
+    say(admin, protocol::AdminRequest{.id = 2, .verb = "dlq_redrive", .address = "q", .reason = "max_attempts"});
+    static_cast<void>(heard(admin));
+    EXPECT_THAT(heard_of<protocol::Deliver>(consumer), IsEmpty()) << "it was rejected: the filter leaves it alone";
+    say(admin, protocol::AdminRequest{.id = 3, .verb = "dlq_redrive", .address = "q"});
+    const auto again = heard_of<protocol::Deliver>(consumer);
+    ASSERT_THAT(again, SizeIs(1));
+    EXPECT_EQ(again[0].items.at(0).redrives, 1U);
+    say(admin, protocol::AdminRequest{.id = 4, .verb = "dlq_list", .address = "nothing"});
+    results = heard_of<protocol::AdminResult>(admin);
+    EXPECT_THAT(results.back().error, HasSubstr("nothing"));
+}
+
+}  // namespace
+}  // namespace posthorn::host
