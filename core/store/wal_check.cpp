@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <memory>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "store/database.hpp"
@@ -49,7 +50,7 @@ struct Checksum {
 // A file through a VFS, for reading.
 class LogFile {
 public:
-    LogFile(sqlite3_vfs& vfs, const std::string& path) : memory_(std::size_t(vfs.szOsFile)), path_(path) {
+    LogFile(sqlite3_vfs& vfs, std::string path) : memory_(std::size_t(vfs.szOsFile)), path_(std::move(path)) {
         path_.append(2, '\0');  // where a VFS looks for parameters there are none
         int flags = 0;
         check(vfs.xOpen(&vfs, path_.c_str(), file(), SQLITE_OPEN_READONLY | SQLITE_OPEN_WAL, &flags));

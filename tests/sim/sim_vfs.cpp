@@ -260,7 +260,7 @@ int delete_file(sqlite3_vfs* vfs, const char* name, int /*sync_folder*/) {
 }
 
 int access_file(sqlite3_vfs* vfs, const char* name, int /*flags*/, int* result) {
-    *result = disk_of(vfs).files.count(name) != 0 ? 1 : 0;
+    *result = disk_of(vfs).files.contains(name) ? 1 : 0;
     return SQLITE_OK;
 }
 

@@ -99,8 +99,8 @@ TEST_F(DamageTest, a_damaged_header_is_found_at_the_start) {
     }
     mixed.next_offset = 309;
     ASSERT_EQ(store->run(job_of(mixed)).failure, Failure::none);
-    // Each message's entry in the index is its size << 2.
-    damage("\x64\x54\x64\x54\x64\x54\x64\x54");
+    // Each message's entry in the index is its size << 2: 25 is 'd', 21 is 'T'.
+    damage("dTdTdTdT");
     const Recovery recovery = open();
     ASSERT_EQ(recovery.damage.size(), 1U);
     EXPECT_EQ(recovery.damage[0].range, (OffsetRange{301, 308}));

@@ -5,6 +5,7 @@
 #include <optional>
 #include <random>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "store/store.hpp"
@@ -38,7 +39,7 @@ struct ModelTopic {
     Offset next_offset = 1;
     std::map<Offset, ModelMessage> messages;
     std::map<Offset, ModelDead> dead;
-    std::map<Identity, std::pair<std::uint64_t, std::vector<Refusal>>> watermarks;
+    std::unordered_map<Identity, std::pair<std::uint64_t, std::vector<Refusal>>> watermarks;
     friend bool operator==(const ModelTopic&, const ModelTopic&) = default;
 };
 
