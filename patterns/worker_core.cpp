@@ -158,23 +158,26 @@ void WorkerCore::wake_loop() {
 
 void WorkerCore::work(const Handler& handler) {
     Lock lock(mutex_);
-    while (auto begun = next(lock)) {
+    Mono now = monotonic();
+    while (auto begun = next(lock, now)) {
         const Handle handle = begun->handle;
         lock.unlock();
         auto settlement = this->handle(handler, std::move(*begun));
+        now = monotonic();
         lock.lock();
-        if (settlement) settle_locked(handle, std::move(*settlement), monotonic());
+        if (settlement) settle_locked(handle, std::move(*settlement), now);
     }
     if (--handlers_ == 0) wake_loop();  // drain() goes on
 }
 
-std::optional<WorkerCore::Begun> WorkerCore::next(Lock& lock) {
+std::optional<WorkerCore::Begun> WorkerCore::next(Lock& lock, Mono now) {
     while (!draining_) {
-        if (auto begun = session_.begin(monotonic())) return begun;
+        if (auto begun = session_.begin(now)) return begun;
         if (gathered_ > 0) wake_loop();  // nothing to do, so nothing to gather with
         ++idle_handlers_;
         work_.wait(lock);
         --idle_handlers_;
+        now = monotonic();
     }
     return std::nullopt;
 }

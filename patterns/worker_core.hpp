@@ -59,7 +59,7 @@ private:
     Mono turn(Now now) override;
 
     void work(const Handler& handler);
-    std::optional<Begun> next(Lock& lock);
+    std::optional<Begun> next(Lock& lock, Mono now);
     std::optional<posthorn::detail::Settlement> handle(const Handler& handler, Begun begun);
     void settle_locked(posthorn::detail::Handle handle, posthorn::detail::Settlement settlement, Mono now);
     void wake_loop();

@@ -63,7 +63,7 @@ void ConsumerSession::remove(Host& host, Mono now) {
 void ConsumerSession::from_stranger(PeerId peer, const Slice& bytes, Now now) {
     const auto frame = ended_ ? std::nullopt : decode_frame(bytes);
     if (!frame) {
-        ++dropped_;
+        drop();
         return;
     }
     const Identify* identify = nullptr;
@@ -79,14 +79,12 @@ void ConsumerSession::from_stranger(PeerId peer, const Slice& bytes, Now now) {
         return;
     }
     if (identify == nullptr) {
-        ++dropped_;
+        drop();
         return;
     }
     const auto present = std::count_if(hosts_.begin(), hosts_.end(), [](const Host& host) { return !host.gone; });
     if (static_cast<std::size_t>(present) >= hosts_max) {
-        ++dropped_;
-        event(Event::Kind::dropped, "another host came, and this consumer already works for " + std::to_string(present),
-              1);
+        drop();
         return;
     }
     Host& host = place(peer);
@@ -107,7 +105,7 @@ void ConsumerSession::receive(PeerId peer, const Slice& bytes, Now now) {
         case HostLink::Input::nothing:
             break;
         case HostLink::Input::stale:
-            ++dropped_;
+            drop();
             break;
         case HostLink::Input::welcome:
         case HostLink::Input::commands:
@@ -358,6 +356,10 @@ std::vector<std::string> ConsumerSession::capabilities() const {
         }
     }
     return all;
+}
+
+void ConsumerSession::drop() {
+    if (worth_a_word(++dropped_)) event(Event::Kind::dropped, "frames that are not of this session", dropped_);
 }
 
 void ConsumerSession::event(Event::Kind kind, std::string text, std::uint64_t count) {

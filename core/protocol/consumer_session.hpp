@@ -193,6 +193,7 @@ private:
 
     void measure(Mono now);
     void share_budget(Mono now);
+    void drop();
     void event(Event::Kind kind, std::string text, std::uint64_t count = 0);
 
     Options options_;

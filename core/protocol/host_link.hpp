@@ -21,6 +21,12 @@ struct OutFrame {
     std::string bytes;
 };
 
+// Whether a count is worth a word: the 1st, 10th, 100th ...
+[[nodiscard]] constexpr bool worth_a_word(std::uint64_t count) noexcept {
+    while (count >= 10 && count % 10 == 0) count /= 10;
+    return count == 1;
+}
+
 struct Timing {
     Duration heartbeat_busy = defaults::heartbeat_busy;
     Duration heartbeat_idle = defaults::heartbeat_idle;

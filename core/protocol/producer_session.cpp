@@ -54,7 +54,7 @@ void ProducerSession::offer(Slice envelope) {
 void ProducerSession::receive(PeerId peer, const Slice& bytes, Now now) {
     Link* link = current();
     if (link == nullptr || link->host.peer() != peer) {
-        ++dropped_;
+        drop();
         return;
     }
     Frame frame;
@@ -63,7 +63,7 @@ void ProducerSession::receive(PeerId peer, const Slice& bytes, Now now) {
         case HostLink::Input::nothing:
             break;
         case HostLink::Input::stale:
-            ++dropped_;
+            drop();
             break;
         case HostLink::Input::welcome:
         case HostLink::Input::commands:
@@ -348,6 +348,10 @@ bool ProducerSession::connected() const noexcept {
 std::uint64_t ProducerSession::confirmed() const {
     const std::uint64_t oldest = open_.oldest();
     return oldest == 0 ? open_.last() : oldest - 1;
+}
+
+void ProducerSession::drop() {
+    if (worth_a_word(++dropped_)) event(Event::Kind::dropped, "frames that are not of this session", dropped_);
 }
 
 void ProducerSession::event(Event::Kind kind, std::string text, std::uint64_t count) {

@@ -442,6 +442,7 @@ TEST_F(ConsumerSessionTest, StrangersThatDoNotIntroduceThemselvesAreIgnored) {
     session_->turn(at(0ms));
     EXPECT_THAT(session_->take_frames(), IsEmpty());
     EXPECT_EQ(session_->dropped(), 2U);
+    EXPECT_THAT(texts(session_->take_events(), Event::Kind::dropped), SizeIs(1));
 }
 
 TEST_F(ConsumerSessionTest, TellsWhetherHostsAreEmpty) {
