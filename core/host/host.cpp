@@ -371,6 +371,9 @@ void Host::Impl::complete(store::Outcome outcome, Now now) {
     }
     job_boxes.clear();
     answer_stored();
+    for (const store::Damage& damage : outcome.damage) {
+        if (Box* box = find_box(damage.topic)) box->queue.lost_damaged(damage);
+    }
     std::set<Box*> read;
     for (store::ReadResult& result : outcome.reads) {
         Box* box = find_box(result.topic);

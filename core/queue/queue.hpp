@@ -165,6 +165,8 @@ public:
     // To be asked right after gather(), or when has_appends() is false: it reads what that batch stores.
     void wanted_reads(std::vector<store::Read>& reads);
     void loaded(store::ReadResult result, Now now);
+    // These messages can no longer be read: reported, and not waited for.
+    void lost_damaged(const store::Damage& damage);
     void reads_done(Now now);  // after the results of one round of wanted_reads()
 
     // Dead letters --------------------------------------------------------------------------------------------
@@ -251,7 +253,6 @@ private:
     void died(ConsumerId id, bool at_once, Now now);
     void sweep(Now now);
     void forget_producers(Now now);
-    void lost_damaged(const store::Damage& damage);
     void erase(Entries::iterator it);  // the bookkeeping that every way out of entries_ shares
     bool adopt_held(ConsumerId id, Consumer& consumer, const Held& held, bool unknown, Now now);
     [[nodiscard]] bool was_applied(const Consumer& consumer, Held held) const;
