@@ -16,7 +16,8 @@ class ExitStatus(Case):
     def test_ends_that_settle(self):
         node = Node(self, config=ONE_ATTEMPT)
         self.send(node, "jobs", "exit 0", "exit 65", "exit 1", "exit 64", "exit 255", "kill -KILL $$", "kill -TERM $$",
-                  "echo a word >&2; exit 65", "echo a word >&2; exit 3", "echo one >&2; echo 'the last one' >&2; exit 3",
+                  "echo a word >&2; exit 65", "echo a word >&2; exit 3",
+                  "echo one >&2; echo 'the last one' >&2; exit 3",
                   "echo with blanks below >&2; echo >&2; echo '  ' >&2; exit 3", "printf 'no newline' >&2; exit 3",
                   "echo its last words >&2; kill -KILL $$")
         self.work(node, "jobs", "--exec", 'read script; eval "$script"', "--concurrency", "4")
@@ -68,7 +69,8 @@ class WhatTheCommandGets(Case):
             "--header", "ld_preload=evil.so", "--header", "Über=ü", "--header", "empty="])
         # What it inherits may hold such names already: a message's own count, those of no message do not.
         inherited = {"POSTHORN_HEADER_STALE": "of another message", "POSTHORN_TYPE": "stale", "KEPT": "yes",
-                     **{name: value for name, value in os.environ.items() if name == "PATH" or name.endswith("_OPTIONS")}}
+                     **{name: value for name, value in os.environ.items()
+                        if name == "PATH" or name.endswith("_OPTIONS")}}
         plain = subprocess.run(["/bin/sh", "-c", "env -0"], env=inherited, cwd=self.folder, check=True,
                                capture_output=True).stdout
         self.work(node, "jobs", "--exec", "env -0 > variables", environment=inherited)

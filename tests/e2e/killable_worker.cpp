@@ -1,15 +1,15 @@
 // A worker that may be killed by a message, as `posthorn work` with a prefetch of one's own, which the command does
 // not offer. Arguments: ENDPOINT QUEUE CONCURRENCY PREFETCH. Appends each text to the file "done"; at "kill" it notes
 // that in "killed" and kills itself. Ends with 0 once nothing has come for three leases of the test's queue.
+#include <fcntl.h>
+#include <unistd.h>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
-#include <fcntl.h>
 #include <iostream>
 #include <stop_token>
 #include <string>
 #include <thread>
-#include <unistd.h>
 
 #include <posthorn/work_queue.hpp>
 

@@ -21,7 +21,8 @@ class Leases(Case):
             with self.subTest(queue):
                 command = BEGUN + "while [ ! -e $name ]; do sleep 0.05; done; echo $name >> done"
                 worker = self.spawn("work", "--node", node.endpoint, queue, "--exec", command)
-                idle = self.spawn("work", "--node", node.endpoint, queue, "--exec", command)  # would take it, if it came
+                # Would take it, if it came.
+                idle = self.spawn("work", "--node", node.endpoint, queue, "--exec", command)
                 self.send(node, queue, queue)
                 until(lambda: queue in self.records("begun"), "the job has begun")
                 node.kill()
@@ -33,7 +34,7 @@ class Leases(Case):
                     node.until_queue(queue, lambda row: row["in_flight"] == 1 and row["consumers"] == 2,
                                      "both workers are back, one has its job")
                     self.write(queue, "")
-                row = node.until_queue(queue, lambda row: row["acked"] == 1, "the ack is accepted")
+                node.until_queue(queue, lambda row: row["acked"] == 1, "the ack is accepted")
                 self.assert_done_once(node, queue)
                 for process in (worker, idle):
                     process.signal()

@@ -22,7 +22,7 @@ READY = r"ready on (\S+), data in"
 
 
 class Process:
-    """One process. Its output goes to files, so that nobody has to read it along (but for a stdout that is asked for)."""
+    """One process. Its output goes to files, so that nobody has to read it along; unless stdout is a pipe."""
 
     def __init__(self, name, command, folder, stdin=subprocess.DEVNULL, stdout=None, environment=None):
         self.name, self.command = name, [str(word) for word in command]

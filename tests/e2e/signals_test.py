@@ -65,8 +65,8 @@ class WorkerDrains(Case):
         self.assertEqual(sorted(self.records("done")), sorted(self.records("begun")))
         row = node.queue("jobs")
         self.assertEqual((row["acked"], row["ready"], row["in_flight"], row["nacked"]), (2, 8, 0, 0), row)
-        self.assertEqual(len(self.work(node, "jobs", "--exec", "cat; echo; echo $POSTHORN_ATTEMPT >> attempts").lines), 8)
-        self.assertEqual(set(self.records("attempts")), {"1"}, "given back uncharged")
+        self.work(node, "jobs", "--exec", "echo $POSTHORN_ATTEMPT >> attempts")
+        self.assertEqual(self.records("attempts"), ["1"] * 8, "given back uncharged")
 
     def test_second_signal(self):
         node = Node(self)
