@@ -1,6 +1,5 @@
 #include "work_run.hpp"
 
-#include <array>
 #include <cerrno>
 #include <cstring>
 #include <thread>
