@@ -78,7 +78,7 @@ Worker& Worker::operator=(Worker&& other) noexcept {
     return *this;
 }
 
-Status Worker::run(Handler handler, Until until) {
+Status Worker::run(const Handler& handler, const Until& until) {
     const auto core = core_;  // a handler may let the worker go
     return core->run(handler, until);
 }

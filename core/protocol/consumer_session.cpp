@@ -8,19 +8,15 @@ namespace posthorn::protocol {
 
 namespace {
 
-constexpr std::size_t hosts_max = 1000;          // that come to us by themselves
-constexpr std::size_t command_room = 64 * 1024;  // of a frame, beside what a message may hold
-constexpr std::chrono::milliseconds bye_wait_min{10};
-constexpr std::chrono::milliseconds bye_wait_max{60'000};
+constexpr std::size_t hosts_max = 1000;   // that come to us by themselves
 constexpr Duration measured_time = 10ms;  // of work, for the budget that adapts
 constexpr Duration crowded_turn = 1s;     // how long a host is served while others wait for their turn
 constexpr Duration lease_min = 100ms;     // whatever a host says
 
 }  // namespace
 
-ConsumerSession::ConsumerSession(Options options) : options_(std::move(options)) {
-    budget_ = options_.prefetch != 0 ? options_.prefetch : options_.concurrency + 1;
-}
+ConsumerSession::ConsumerSession(Options options)
+    : options_(std::move(options)), budget_(options_.prefetch != 0 ? options_.prefetch : options_.concurrency + 1) {}
 
 // Hosts ----------------------------------------------------------------------------------------------------------
 

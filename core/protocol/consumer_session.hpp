@@ -72,7 +72,7 @@ public:
     void remove_host(PeerId peer, Now now);
 
     // A frame from an unknown peer that asks for a hello makes it a host.
-    void receive(PeerId peer, const Slice& frame, Now now);
+    void receive(PeerId peer, const Slice& bytes, Now now);
     void send_failed(PeerId peer, Now now);
     void turn(Now now);
 

@@ -14,12 +14,9 @@ namespace {
 
 constexpr std::size_t frame_bytes = 64 * 1024;   // of envelopes: small enough to be worked on while the next is made
 constexpr std::size_t turn_bytes = 1024 * 1024;  // of envelopes: then others on the loop have their turn
-constexpr std::size_t command_room = 64 * 1024;  // of a host's commands, beside what a message may hold
 constexpr std::uint64_t thin_after_words = 256;  // envelopes so far behind the newest are looked at ...
 constexpr int thin_at = 16;                      // ... and copied when so few of a word are left
 constexpr int hellos_per_link = 2;               // without an answer, then the next endpoint is tried
-constexpr std::chrono::milliseconds bye_wait_min{10};
-constexpr std::chrono::milliseconds bye_wait_max{60'000};
 
 // What it follows is told only where it is not the sequence before.
 Slice following(const Slice& bytes, std::uint64_t previous) {

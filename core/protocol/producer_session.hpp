@@ -56,7 +56,7 @@ public:
     // The n-th envelope ever offered must carry sequence n (and no `previous`).
     void offer(Slice envelope);
 
-    void receive(PeerId peer, const Slice& frame, Now now);
+    void receive(PeerId peer, const Slice& bytes, Now now);
     void send_failed(PeerId peer, Now now);
     void turn(Now now);
     // Ends the session in order, if there is one. Nothing is said afterwards.

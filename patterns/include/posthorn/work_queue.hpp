@@ -173,11 +173,11 @@ public:
     // with what(). Once told to stop it waits for what is begun: at drain_timeout stop tokens fire, and when the
     // handlers have returned so does this. ok after an orderly end, timed_out if they did not finish in time, closed if
     // the worker was drained before.
-    Status run(Handler handler, Until until = until_signal());
+    Status run(const Handler& handler, const Until& until = until_signal());
 
     // Typed: a handler of (const T&, Delivery&). Bytes that are not a T are rejected as undecodable.
     template <detail::TypedHandler F>
-    Status run(F handler, Until until = until_signal()) {
+    Status run(F handler, const Until& until = until_signal()) {
         return run(Handler{[handler = std::move(handler)](Delivery& delivery) mutable {
                        const auto value = from_payload<detail::ValueOf<F>>(delivery.message().payload);
                        if (!value) {
@@ -186,7 +186,7 @@ public:
                        }
                        handler(*value, delivery);
                    }},
-                   std::move(until));
+                   until);
     }
 
     // From any thread: stop intake, finish what is begun, release the rest, wait for the host's word on settlements.

@@ -40,6 +40,7 @@ TEST_F(HostOnLoopTest, WhatAMemoryHostTookAlongIsSentAgain) {
     auto home = host(1, endpoint);
     Producer producer{ends_, "q", at(endpoint)};
     std::vector<Ticket> tickets;
+    tickets.reserve(100);
     for (int i = 0; i < 100; ++i) tickets.push_back(producer.send(std::to_string(i)));
     ASSERT_TRUE(events_.wait(Event::Kind::connected));
     home.reset();

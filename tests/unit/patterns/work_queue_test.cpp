@@ -40,6 +40,7 @@ TEST_P(Over, EveryMessageIsHandledAndTheTicketsSay) {
                     }};
 
     std::vector<Ticket> tickets;
+    tickets.reserve(1000);
     for (int i = 0; i < 1000; ++i) tickets.push_back(producer.send(std::to_string(i)));
     for (const Ticket& ticket : tickets) ASSERT_EQ(ticket.wait(patience), Status::ok);
     EXPECT_EQ(tickets.front().level(), Level::settled);
@@ -122,7 +123,7 @@ TEST_F(WorkQueue, FunctionsAndMutableLambdasAreHandlersToo) {
     std::stop_source stop;
     EXPECT_EQ(producer.send(Job{}).status(), Status::ok);
     worker.run(
-        [&, calls = 0](Job job, Delivery&) mutable {
+        [&, calls = 0](const Job& job, Delivery&) mutable {
             EXPECT_EQ(job.number, 0);
             EXPECT_EQ(++calls, 1);
             stop.request_stop();

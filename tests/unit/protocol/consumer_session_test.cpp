@@ -25,6 +25,7 @@ ConsumerSession::Options options(std::uint32_t concurrency, std::uint32_t prefet
 
 std::vector<std::uint64_t> offsets(const std::vector<Held>& held) {
     std::vector<std::uint64_t> all;
+    all.reserve(held.size());
     for (const Held& one : held) all.push_back(one.offset);
     return all;
 }
@@ -127,6 +128,7 @@ TEST_F(ConsumerSessionTest, AcksOutOfOrderStillMakeRunsAndOthersCountAfterThem) 
     deliver(host(), 1, 4);
     answer(1ms);
     std::vector<Begun> begun;
+    begun.reserve(4);
     for (int i = 0; i < 4; ++i) begun.push_back(begin());
     settle(begun[3], {.verdict = Verdict::nack, .delay_ms = 500, .text = "no"});
     settle(begun[1]);
