@@ -21,6 +21,12 @@ struct OutFrame {
     std::string bytes;
 };
 
+// Of a frame from a host, beside what a message may hold.
+inline constexpr std::size_t command_room = 64 * 1024;
+// How long a host may ask to be left alone when it says bye.
+inline constexpr std::chrono::milliseconds bye_wait_min{10};
+inline constexpr std::chrono::milliseconds bye_wait_max{60'000};
+
 // Whether a count is worth a word: the 1st, 10th, 100th ...
 [[nodiscard]] constexpr bool worth_a_word(std::uint64_t count) noexcept {
     while (count >= 10 && count % 10 == 0) count /= 10;

@@ -25,13 +25,6 @@ constexpr std::size_t messages_per_range = 32;
 
 enum SettledForm : std::uint64_t { as_ranges = 0, as_bitmap = 1 };
 
-std::int64_t ticks(Wall at) {
-    return at.time_since_epoch().count();
-}
-Wall wall(std::int64_t milliseconds) {
-    return Wall{WallClock::duration{milliseconds}};
-}
-
 struct IndexRun {
     std::uint64_t size = 0;
     std::uint64_t gap = 0;    // offsets left out in front of each message

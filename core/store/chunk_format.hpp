@@ -16,6 +16,14 @@ inline constexpr std::uint64_t chunk_version = 1;
 
 [[nodiscard]] std::uint32_t crc32c(std::string_view bytes) noexcept;
 
+// Wall-clock times as they are stored: milliseconds since the Unix epoch.
+[[nodiscard]] inline std::int64_t ticks(Wall at) noexcept {
+    return at.time_since_epoch().count();
+}
+[[nodiscard]] inline Wall wall(std::int64_t milliseconds) noexcept {
+    return Wall{WallClock::duration{milliseconds}};
+}
+
 // Appends the CRC32C of what is there; and the other way round: empty when it does not fit.
 void seal(std::string& bytes);
 [[nodiscard]] std::optional<std::string_view> unseal(std::string_view bytes) noexcept;

@@ -9,13 +9,6 @@ namespace posthorn::store {
 
 namespace {
 
-std::int64_t ticks(Wall at) {
-    return at.time_since_epoch().count();
-}
-Wall wall(std::int64_t milliseconds) {
-    return Wall{WallClock::duration{milliseconds}};
-}
-
 // The whole watermark, sealed: a wrong one would make us call a new message a duplicate.
 std::string encode(const Watermark& watermark) {
     std::string bytes;
