@@ -123,7 +123,10 @@ TEST_F(HostFixture, AnotherVersionIsRefusedByName) {
 }
 
 TEST_F(HostFixture, UnknownQueueWithoutAutoCreate) {
-    make({.queues = {{"other", {}}}, .auto_create = false});
+    Options options;
+    options.queues["other"] = {};
+    options.auto_create = false;
+    make(std::move(options));
     Peer peer = hello(1, protocol::Role::consumer, 1);
     const auto refusals = heard_of<protocol::Refusal>(peer);
     ASSERT_THAT(refusals, SizeIs(1));
@@ -150,7 +153,9 @@ TEST_F(HostFixture, AFrameOfAnUnknownSessionIsAskedForItsHelloOnce) {
 }
 
 TEST_F(HostFixture, MoreThanTheCreditIsRefused) {
-    make({.defaults = {.max_messages = 10}});
+    Options options;
+    options.defaults.max_messages = 10;
+    make(std::move(options));
     Peer producer = hello(1, protocol::Role::producer, 1);
     static_cast<void>(heard(producer));
     protocol::Publish flood;
@@ -175,7 +180,9 @@ TEST_F(HostFixture, AnEnvelopeOfAnotherProducerEndsTheSession) {
 }
 
 TEST_F(HostFixture, TooLargeIsARefusalOfTheMessageOnly) {
-    make({.message_limit = 1000});
+    Options options;
+    options.message_limit = 1000;
+    make(std::move(options));
     Peer producer = hello(1, protocol::Role::producer, 1);
     static_cast<void>(heard(producer));
     say(producer, protocol::Publish{{envelope_of(identity(1), 1, 2000), envelope_of(identity(1), 2)}});
