@@ -251,8 +251,13 @@ class Stage:
                 return
         raise Failure("killed ten workers and none of them was in the middle of a job")
 
+    def signal_workers(self, which):
+        for worker in self.workers:
+            if worker.handle.poll() is None:
+                worker.handle.send_signal(which)
+
     def evidence_of_load(self):
-        """Jobs in workers' hands and messages not confirmed. Read after the kill, so it can only be too low."""
+        """Jobs in workers' hands and messages not confirmed, as the records say."""
         self.read_records()
         return len(self.in_hand()), len(self.sent - self.confirmed)
 
@@ -294,19 +299,25 @@ class Node:
         self.endpoint = self.process.wait_until_said(r"ready on (tcp://\S+:\d+)").group(1)
 
     def kill(self):
-        """SIGKILL under load, then the same again on the same data."""
-        for _ in range(10):
-            queue = next(q for q in self.stage.listing(self.endpoint, "queues") if q["name"] == QUEUE)
-            pid = self.process.handle.pid
-            self.process.kill()
-            in_hand, unconfirmed = self.stage.evidence_of_load()
+        """SIGKILL under load, then the same again on the same data. The workers stand still for that moment, so that
+        what is in their hands is known and not guessed."""
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            self.stage.signal_workers(signal.SIGSTOP)
+            try:
+                in_hand, unconfirmed = self.stage.evidence_of_load()
+                if in_hand == 0:
+                    continue
+                pid = self.process.handle.pid
+                self.process.kill()
+            finally:
+                self.stage.signal_workers(signal.SIGCONT)
             time.sleep(0.5)  # long enough for everyone to notice
             self.start()
-            if in_hand > 0:
-                self.stage.look(f"SIGKILL to the node (pid {pid}): {queue['in_flight']} in flight by its own last word, "
-                                f"{in_hand} jobs in workers' hands, {unconfirmed} not confirmed; it starts on the same data")
-                return
-        raise Failure("killed the node ten times and never was a job in a worker's hands")
+            self.stage.look(f"SIGKILL to the node (pid {pid}): {in_hand} jobs in workers' hands, "
+                            f"{unconfirmed} not confirmed; it starts on the same data")
+            return
+        raise Failure("never in 10 s was a job in a worker's hands")
 
 
 # -- The two acts ----------------------------------------------------------------------------------------------------
