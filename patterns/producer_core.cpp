@@ -19,6 +19,8 @@ constexpr std::size_t refusals_kept = defaults::refusals_remembered;
 constexpr std::size_t refused_words_kept = 100'000;  // 6.4 million sequences: whether, no longer why
 constexpr int exchanges_per_turn = 100;              // with the host beside us; then others have their turn
 constexpr std::size_t envelope_overhead = 128;       // a guess at what is not payload, for the bound on bytes
+constexpr std::size_t room_part = 8;                 // of the buffer: worth waking a sender at once
+constexpr Duration room_delay = 1ms;
 constexpr Duration host_goodbye = 1s;
 
 // To a few milliseconds: for people, and cheap enough for every message.
@@ -89,12 +91,13 @@ bool ProducerCore::on_loop_thread() const {
 }
 
 template <typename Done>
-bool ProducerCore::wait_until(std::unique_lock<std::mutex>& lock, Duration timeout, Done done) {
+bool ProducerCore::wait_until(std::condition_variable& changed, int& waiting, std::unique_lock<std::mutex>& lock,
+                              Duration timeout, Done done) {
     if (done()) return true;
     if (timeout <= Duration::zero() || on_loop_thread()) return false;
-    ++waiting_;
-    const bool ok = changed_.wait_for(lock, std::min<Duration>(timeout, std::chrono::hours{24 * 365}), done);
-    --waiting_;
+    ++waiting;
+    const bool ok = changed.wait_for(lock, std::min<Duration>(timeout, std::chrono::hours{24 * 365}), done);
+    --waiting;
     return ok;
 }
 
@@ -114,7 +117,8 @@ Ticket ProducerCore::send(Message message) {
     envelope.timestamp_ms = timestamp_ms();
 
     std::unique_lock lock(mutex_);
-    const bool room = wait_until(lock, options_.send_timeout, [&] { return closing_ || has_room(estimate); });
+    const bool room =
+        wait_until(room_, senders_, lock, options_.send_timeout, [&] { return closing_ || has_room(estimate); });
     if (closing_) {
         ticket.status_ = Status::closed;
         return ticket;
@@ -159,8 +163,7 @@ Mono ProducerCore::turn(Now now) {
     take_offered();
     session_.turn(now);
     const Mono deadline = host_ ? exchange_with_host(now) : send_frames(now);
-    publish_news();
-    return deadline;
+    return std::min(deadline, publish_news(now));
 }
 
 void ProducerCore::take_offered() {
@@ -203,8 +206,25 @@ Mono ProducerCore::exchange_with_host(Now now) {
     return Mono::min();
 }
 
-void ProducerCore::publish_news() {
+// A sender that waits is woken for a good part of the buffer, or a little later for what there is: waking it for each
+// message would cost more than the message.
+Mono ProducerCore::tell_senders(Mono now) {
+    if (senders_ == 0 || !has_room(0)) {
+        room_since_ = never;
+        return never;
+    }
+    if (room_since_ == never) room_since_ = now;
+    const bool plenty = open_.count() <= options_.buffer_messages - options_.buffer_messages / room_part &&
+                        session_bytes_ + arena_.size() <= options_.buffer_bytes - options_.buffer_bytes / room_part;
+    if (!plenty && now < room_since_ + room_delay) return room_since_ + room_delay;
+    room_since_ = never;
+    room_.notify_all();
+    return never;
+}
+
+Mono ProducerCore::publish_news(Now now) {
     const protocol::ProducerSession::News news = session_.take_news();
+    Mono again = never;
     {
         const std::lock_guard lock(mutex_);
         for (const protocol::SequenceRange& range : news.safe) open_.close(range.first, range.last);
@@ -215,8 +235,10 @@ void ProducerCore::publish_news() {
         connected_ = session_.connected();
         if (!news.events.empty()) capabilities_ = session_.capabilities();
         if (waiting_ > 0) changed_.notify_all();
+        again = tell_senders(now.mono);
     }
     for (const Event& event : news.events) context_.emit(event);
+    return again;
 }
 
 void ProducerCore::remember(const protocol::Refused& refused) {
@@ -239,7 +261,7 @@ bool ProducerCore::was_refused(std::uint64_t sequence) const {
 
 Status ProducerCore::wait(std::uint64_t sequence, Duration timeout) {
     std::unique_lock lock(mutex_);
-    (void)wait_until(lock, timeout, [&] { return closed_ || !open_.is_open(sequence); });
+    (void)wait_until(changed_, waiting_, lock, timeout, [&] { return closed_ || !open_.is_open(sequence); });
     if (was_refused(sequence)) return Status::rejected;
     if (!open_.is_open(sequence)) return Status::ok;
     return closed_ ? Status::closed : Status::timed_out;
@@ -266,7 +288,7 @@ Status ProducerCore::flush(Duration timeout) {
         const std::uint64_t oldest = open_.oldest();
         return oldest == 0 || oldest > last;
     };
-    (void)wait_until(lock, timeout, [&] { return closed_ || done(); });
+    (void)wait_until(changed_, waiting_, lock, timeout, [&] { return closed_ || done(); });
     if (!done()) return closed_ ? Status::closed : Status::timed_out;
     return std::exchange(refused_reported_, refused_count_) == refused_count_ ? Status::ok : Status::rejected;
 }
@@ -296,8 +318,8 @@ std::vector<std::string> ProducerCore::capabilities() {
 std::uint64_t ProducerCore::close(Duration timeout) {
     std::unique_lock lock(mutex_);
     if (std::exchange(closing_, true)) return open_.count();
-    changed_.notify_all();
-    (void)wait_until(lock, timeout, [&] { return open_.count() == 0; });
+    room_.notify_all();
+    (void)wait_until(changed_, waiting_, lock, timeout, [&] { return open_.count() == 0; });
     closed_ = true;
     changed_.notify_all();
     const std::uint64_t left = open_.count();

@@ -56,7 +56,8 @@ private:
     void take_offered();
     Mono send_frames(Now now);
     Mono exchange_with_host(Now now);
-    void publish_news();
+    Mono publish_news(Now now);
+    Mono tell_senders(Mono now);
     void end_session();
 
     [[nodiscard]] bool has_room(std::size_t bytes) const;
@@ -64,7 +65,8 @@ private:
     void remember(const protocol::Refused& refused);
     // False: not within `timeout`, or at once on the loop's thread, which must not wait.
     template <typename Done>
-    bool wait_until(std::unique_lock<std::mutex>& lock, Duration timeout, Done done);
+    bool wait_until(std::condition_variable& changed, int& waiting, std::unique_lock<std::mutex>& lock,
+                    Duration timeout, Done done);
     [[nodiscard]] bool on_loop_thread() const;
 
     Context& context_;
@@ -82,8 +84,11 @@ private:
     bool ended_ = false;  // off the loop; of whoever closes
 
     std::mutex mutex_;
-    std::condition_variable changed_;
+    std::condition_variable changed_;  // for those who ask what became of messages
     int waiting_ = 0;
+    std::condition_variable room_;  // for those who have more to send
+    int senders_ = 0;
+    Mono room_since_ = never;                              // there is room they have not been told of
     std::string arena_;                                    // envelopes that the loop has not taken yet
     std::vector<std::uint32_t> sizes_;                     // of each
     protocol::SequenceBits open_;                          // sent, neither safe nor refused
