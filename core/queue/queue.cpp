@@ -24,8 +24,12 @@ Wall later(Wall wall, Duration delay) {
 
 }  // namespace
 
-Queue::Queue(std::string name, const QueuePolicy& policy, bool durable, std::uint64_t seed, EventHook on_event)
-    : name_(std::move(name)), policy_(policy), durable_(durable), random_(seed), on_event_(std::move(on_event)) {
+Queue::Queue(std::string name, QueuePolicy policy, bool durable, std::uint64_t seed, EventHook on_event)
+    : name_(std::move(name)),
+      policy_(std::move(policy)),
+      durable_(durable),
+      random_(seed),
+      on_event_(std::move(on_event)) {
     if (!durable_) {
         if (policy_.max_messages == 0) policy_.max_messages = defaults::memory_max_messages;
         if (policy_.max_bytes == 0) policy_.max_bytes = defaults::memory_max_bytes;

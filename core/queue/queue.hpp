@@ -100,7 +100,7 @@ struct Depth {
 
 class Queue {
 public:
-    Queue(std::string name, const QueuePolicy& policy, bool durable, std::uint64_t seed, EventHook on_event);
+    Queue(std::string name, QueuePolicy policy, bool durable, std::uint64_t seed, EventHook on_event);
     // Before anything else, for a new queue: offsets that a consumer remembers from a host that is gone for good must
     // not name anything here, so a host starts each queue somewhere else.
     void start_at(Offset first);
@@ -130,19 +130,19 @@ public:
     // A session of this incarnation begins. `held` is what it says it has; what it may not keep is added to `lost`.
     ConsumerId attach(const Identity& incarnation, const std::string& name, std::uint32_t concurrency,
                       const std::vector<Held>& held, std::vector<Held>& lost, Now now);
-    void set_window(ConsumerId consumer, std::uint32_t messages, std::uint64_t bytes);
-    void heard(ConsumerId consumer, Now now);   // renews its leases
-    void detach(ConsumerId consumer, Now now);  // its session is lost; leases wait out their term
-    void leave(ConsumerId consumer, Now now);   // said bye: what it still holds is released
-    void fence(ConsumerId consumer, Now now);   // replaced by a later one under its name: as if it had died
-    [[nodiscard]] std::uint32_t in_flight(ConsumerId consumer) const;
+    void set_window(ConsumerId id, std::uint32_t messages, std::uint64_t bytes);
+    void heard(ConsumerId id, Now now);   // renews its leases
+    void detach(ConsumerId id, Now now);  // its session is lost; leases wait out their term
+    void leave(ConsumerId id, Now now);   // said bye: what it still holds is released
+    void fence(ConsumerId id, Now now);   // replaced by a later one under its name: as if it had died
+    [[nodiscard]] std::uint32_t in_flight(ConsumerId id) const;
     // The consumers that carry this name, other than `incarnation`.
     [[nodiscard]] std::vector<std::pair<ConsumerId, Identity>> named(const std::string& name,
                                                                      const Identity& incarnation) const;
     // False: the lease was over ("stale_delivery"); nothing was changed.
-    bool settle(ConsumerId consumer, const Settle& settle, Now now);
-    bool extend(ConsumerId consumer, Held held, Duration lease, Now now);
-    void recalled(ConsumerId consumer, Now now);
+    bool settle(ConsumerId id, const Settle& settle, Now now);
+    bool extend(ConsumerId id, Held held, Duration lease, Now now);
+    void recalled(ConsumerId id, Now now);
 
     // Work ----------------------------------------------------------------------------------------------------
     // Fires what is due, then leases ready messages to consumers with room.
