@@ -160,7 +160,7 @@ bool World::flows(Link& link) {
     return false;
 }
 
-void World::move(std::deque<Flying>& from, bool peaceful, const std::function<void(Slice)>& to) {
+void World::move(std::deque<Flying>& from, bool peaceful, const std::function<void(const Slice&)>& to) {
     for (std::uint64_t count = peaceful ? from.size() : pick(from.size() + 1); count > 0 && !from.empty(); --count) {
         std::string frame = std::move(from.front().bytes);
         from.pop_front();
@@ -178,13 +178,13 @@ void World::move(std::deque<Flying>& from, bool peaceful, const std::function<vo
 
 void World::to_host(Link& link, bool peaceful) {
     if (!host_ || !flows(link)) return;
-    move(link.to_host, peaceful, [&](Slice frame) { host_->receive(link.at_host, frame, now_); });
+    move(link.to_host, peaceful, [&](const Slice& frame) { host_->receive(link.at_host, frame, now_); });
 }
 
 template <typename Session>
 void World::to_client(Link& link, Session& session, bool peaceful) {
     if (!flows(link)) return;
-    move(link.to_client, peaceful, [&](Slice frame) { session.receive(link.at_client, frame, now_); });
+    move(link.to_client, peaceful, [&](const Slice& frame) { session.receive(link.at_client, frame, now_); });
 }
 
 void World::collect_host() {

@@ -90,7 +90,7 @@ private:
     template <typename Session>
     void to_client(Link& link, Session& session, bool peaceful);
     bool flows(Link& link);
-    void move(std::deque<Flying>& from, bool peaceful, const std::function<void(Slice)>& to);
+    void move(std::deque<Flying>& from, bool peaceful, const std::function<void(const Slice&)>& to);
     void publish(Producer& producer);
     void work(Consumer& consumer, bool peaceful);
     void finish(Consumer& consumer, const Working& work);

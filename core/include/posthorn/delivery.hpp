@@ -2,8 +2,8 @@
 //
 // Thread safety: a Delivery belongs to one thread at a time; it may be moved to another and settled there.
 // Ownership: settled exactly once. Returning from the handler acks what was neither settled nor moved out; a delivery
-// that was moved out and dropped unsettled is nacked. Settling twice throws Error. Settling after the worker is gone does nothing:
-// the lease runs out and the host delivers again.
+// that was moved out and dropped unsettled is nacked. Settling twice throws Error. Settling after the worker is gone
+// does nothing: the lease runs out and the host delivers again.
 #pragma once
 
 #include <cstdint>
@@ -34,17 +34,17 @@ public:
     [[nodiscard]] const Message& message() const;
     // "<producer>-<sequence>", "-r<n>" behind it after the n-th redrive. The same over redeliveries.
     [[nodiscard]] std::string id() const;
-    [[nodiscard]] std::uint32_t attempt() const noexcept;       // from 1
-    [[nodiscard]] bool maybe_duplicate() const noexcept;        // resent by a producer the host did not remember
+    [[nodiscard]] std::uint32_t attempt() const noexcept;  // from 1
+    [[nodiscard]] bool maybe_duplicate() const noexcept;   // resent by a producer the host did not remember
     // Fires when the lease is lost, at drain after the grace period, and when the worker is cancelled.
     [[nodiscard]] std::stop_token stop_token() const noexcept;
 
-    void ack();                               // done
-    void nack(std::string why = {});          // failed: counts, retried by the queue's policy
+    void ack();                                       // done
+    void nack(std::string why = {});                  // failed: counts, retried by the queue's policy
     void nack(Duration delay, std::string why = {});  // failed: counts, retried after this delay
-    void release();                           // give back, does not count
-    void reject(std::string reason);          // dead-letter now
-    void extend(Duration lease);              // from now on, at least so long, even if the link is lost
+    void release();                                   // give back, does not count
+    void reject(std::string reason);                  // dead-letter now
+    void extend(Duration lease);                      // from now on, at least so long, even if the link is lost
 
     [[nodiscard]] bool settled() const noexcept;
 

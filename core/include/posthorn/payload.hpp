@@ -16,7 +16,9 @@ namespace posthorn {
 inline constexpr std::string_view msgpack_content_type = "application/msgpack";
 
 template <typename T>
-concept MsgpackMap = requires(const T& value, msgpack::packer<msgpack::sbuffer>& packer) { value.msgpack_pack(packer); };
+concept MsgpackMap = requires(const T& value, msgpack::packer<msgpack::sbuffer>& packer) {
+    value.msgpack_pack(packer);
+};
 
 namespace detail {
 // Nothing that foreign bytes declare may allocate more than this.
