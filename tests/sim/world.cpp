@@ -23,9 +23,11 @@ constexpr const char* queue_name = "q";
 }  // namespace
 
 World::World(Setup setup)
-    : setup_(setup), random_(setup.seed), now_{Mono{1h}, Wall{std::chrono::hours{24 * 365 * 50}}} {
-    durable_ = setup_.planted != Planted::none || !chance(0.15);
-    loss_ = chance(0.3) ? 0.0 : chance(0.5) ? 0.02 : 0.1;
+    : setup_(setup),
+      random_(setup.seed),
+      now_{Mono{1h}, Wall{std::chrono::hours{24 * 365 * 50}}},
+      durable_(setup.planted != Planted::none || !chance(0.15)),
+      loss_(chance(0.3) ? 0.0 : chance(0.5) ? 0.02 : 0.1) {
     policy_.lease = std::chrono::seconds{2 + pick(9)};
     policy_.backoff = chance(0.5) ? Backoff{.kind = Backoff::Kind::fixed, .min = std::chrono::milliseconds{pick(500)}}
                                   : Backoff{.min = 10ms, .max = 1s};
@@ -285,7 +287,7 @@ void World::listen(Consumer& consumer) {
 }
 
 void World::work(Consumer& consumer, bool peaceful) {
-    const std::size_t index = static_cast<std::size_t>(&consumer - consumers_.data());
+    const auto index = static_cast<std::size_t>(&consumer - consumers_.data());
     while (consumer.working.size() < consumer.concurrency) {
         const auto begun = consumer.session->begin(now_.mono);
         if (!begun) break;

@@ -32,7 +32,7 @@ inline std::string envelope_bytes(const Identity& producer, std::uint64_t sequen
 
 class QueueFixture : public ::testing::Test {
 protected:
-    void make(QueuePolicy policy = {}, bool durable = true) {
+    void make(const QueuePolicy& policy = {}, bool durable = true) {
         queue =
             std::make_unique<Queue>("q", policy, durable, 1, [this](const Event& event) { events.push_back(event); });
         producer = &queue->attach_producer(identity(1), now);
@@ -63,6 +63,7 @@ protected:
     }
     std::vector<Offset> offsets(const std::vector<Delivered>& deliveries) {
         std::vector<Offset> out;
+        out.reserve(deliveries.size());
         for (const auto& one : deliveries) out.push_back(one.offset);
         return out;
     }
@@ -117,7 +118,7 @@ protected:
         return result;
     }
     // A new life on the same store.
-    void restart(QueuePolicy policy = {}) {
+    void restart(const QueuePolicy& policy = {}) {
         store::RecoveredTopic topic{.topic = "q", .next_offset = last.next_offset};
         topic.first = stored.empty() ? topic.next_offset : stored.begin()->first;
         topic.marked = marks.empty() ? 0 : marks.rbegin()->first;
@@ -126,7 +127,7 @@ protected:
         topic.watermarks.push_back({identity(1), producer->stored, {}, now.wall});
         make_recovered(policy, topic);
     }
-    void make_recovered(QueuePolicy policy, const store::RecoveredTopic& topic) {
+    void make_recovered(const QueuePolicy& policy, const store::RecoveredTopic& topic) {
         queue = std::make_unique<Queue>("q", policy, true, 1, [this](const Event& event) { events.push_back(event); });
         queue->recover(topic, now);
         while (const auto read = queue->wanted_recovery()) queue->loaded(serve(*read), now);
