@@ -124,16 +124,27 @@ std::string describe(const Event& event) {
     return text;
 }
 
-std::optional<std::string> final_refusal(const Event& event) {
-    constexpr std::string_view mark = "the session was refused: ";
-    constexpr std::array final_codes = {
-        "unknown_queue:", "bad_version:", "bad_name:", "forbidden:", "too_many_queues:"};
-    const auto at = event.text.find(mark);
-    if (event.kind != Event::Kind::refused || at == std::string::npos) return std::nullopt;
-    std::string refusal = printable(std::string_view{event.text}.substr(at + mark.size()));
-    const bool final = std::any_of(final_codes.begin(), final_codes.end(),
-                                   [&refusal](const char* code) { return refusal.starts_with(code); });
-    return final ? std::optional{std::move(refusal)} : std::nullopt;
+void Reports::hear(const Event& event) {
+    // Left behind: whoever closes the end counts that, and says it better.
+    if (event.kind == Event::Kind::connected || event.kind == Event::Kind::left_behind) return;
+    constexpr std::array final_codes = {"unknown_queue", "bad_version", "bad_name", "forbidden", "too_many_queues"};
+    if (std::find(final_codes.begin(), final_codes.end(), event.code) == final_codes.end()) {
+        say(verb_, describe(event));
+        return;
+    }
+    const std::lock_guard lock{mutex_};
+    refusal_ = printable(event.text);
+}
+
+ContextOptions Reports::context_options() {
+    ContextOptions options;
+    options.on_event = [this](const Event& event) { hear(event); };
+    return options;
+}
+
+std::optional<std::string> Reports::final_refusal() const {
+    const std::lock_guard lock{mutex_};
+    return refusal_;
 }
 
 }  // namespace posthorn::nodes

@@ -1,6 +1,7 @@
 // What all verbs share: their command lines, the node they talk to, and what they say about it.
 #pragma once
 
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -62,9 +63,22 @@ template <typename Parser>
 
 // One line on standard error: "posthorn VERB: text".
 void say(const Verb& verb, const std::string& text);
-// What an end of this process reports, for people; connections and the like are left out.
+// For people.
 [[nodiscard]] std::string describe(const Event& event);
-// "code: text" when the event says that the host will never take us as we are; empty: it is something else.
-[[nodiscard]] std::optional<std::string> final_refusal(const Event& event);
+
+// Hears what the ends of a context report: says it on standard error, and keeps a refusal that no waiting helps
+// against. Thread-safe; outlives the context.
+class Reports {
+public:
+    explicit Reports(const Verb& verb) : verb_(verb) {}
+    void hear(const Event& event);
+    [[nodiscard]] ContextOptions context_options();
+    [[nodiscard]] std::optional<std::string> final_refusal() const;
+
+private:
+    const Verb& verb_;
+    mutable std::mutex mutex_;
+    std::optional<std::string> refusal_;
+};
 
 }  // namespace posthorn::nodes

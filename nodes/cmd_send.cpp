@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <chrono>
-#include <mutex>
 #include <optional>
 
 #include <unistd.h>
@@ -8,6 +7,7 @@
 #include <posthorn/work_queue.hpp>
 
 #include "cli.hpp"
+#include "json.hpp"
 #include "lines.hpp"
 #include "signals.hpp"
 #include "units.hpp"
@@ -51,7 +51,8 @@ public:
         : verb_(verb),
           options_(std::move(options)),
           signals_(signals),
-          context_(context_options()),
+          reports_(verb),
+          context_(reports_.context_options()),
           producer_(context_, options_.queue, at(options_.endpoint), producer_options()) {}
 
     // False: there is no use in sending more.
@@ -113,21 +114,6 @@ public:
 private:
     using Clock = std::chrono::steady_clock;
 
-    ContextOptions context_options() {
-        ContextOptions options;
-        options.on_event = [this](const Event& event) {
-            if (event.kind == Event::Kind::connected || event.kind == Event::Kind::left_behind) return;
-            auto refusal = final_refusal(event);
-            if (!refusal) {
-                say(verb_, describe(event));
-                return;
-            }
-            const std::lock_guard lock{mutex_};
-            refusal_ = std::move(refusal);
-        };
-        return options;
-    }
-
     static work_queue::ProducerOptions producer_options() {
         work_queue::ProducerOptions options;
         options.name = own_name();
@@ -163,22 +149,29 @@ private:
             if (!since || now_decided != decided) since = Clock::now();
             decided = now_decided;
             say_no_answer(Clock::now() - *since);
-            const std::lock_guard lock{mutex_};
-            if (refusal_) {
-                give_up(Exit::refused, options_.endpoint + " refused: " + *refusal_);
+            if (const auto refusal = reports_.final_refusal()) {
+                give_up(Exit::refused, *refusal);
             } else if (signals_.take()) {
                 give_up(Exit::unconfirmed, "interrupted");
             } else if (Clock::now() - *since >= options_.timeout) {
                 const bool nobody = never_connected();
-                give_up(nobody ? Exit::unreachable : Exit::unconfirmed,
-                        nobody ? no_answer(options_.endpoint)
-                               : "nothing was confirmed within the timeout; `posthorn queues` tells whether the queue "
-                                 "is full");
+                give_up(
+                    nobody ? Exit::unreachable : Exit::unconfirmed,
+                    nobody ? no_answer(options_.endpoint) : "nothing was confirmed within the timeout" + waits_for());
             } else {
                 continue;
             }
             return;
         }
+    }
+
+    // Why the node takes nothing, as far as it has said.
+    [[nodiscard]] std::string waits_for() const {
+        if (!producer_.connected()) return ": the node is gone and has not come back";
+        const std::string reason = producer_.waits_for();
+        if (reason == "queue_full") return ": the queue is full; `posthorn queues` shows it, a worker makes room";
+        return reason.empty() ? std::string{}
+                              : ": the node takes nothing for now (" + printable(reason) + "); its log says more";
     }
 
     [[nodiscard]] bool never_connected() const { return !producer_.connected() && producer_.capabilities().empty(); }
@@ -200,8 +193,7 @@ private:
     const Verb& verb_;
     SendOptions options_;
     const Signals& signals_;
-    std::mutex mutex_;
-    std::optional<std::string> refusal_;  // from the loop's thread
+    Reports reports_;
     Context context_;
     work_queue::Producer producer_;
     std::uint64_t sent_ = 0;        // messages begun

@@ -42,24 +42,10 @@ WorkRun::WorkRun(const Verb& verb, WorkOptions options, const Signals& signals)
     : verb_(verb),
       options_(std::move(options)),
       signals_(signals),
-      context_(context_options()),
+      reports_(verb),
+      context_(reports_.context_options()),
       worker_(context_, options_.queue, at(options_.endpoint), worker_options()) {
     if (options_.until_empty) admin_.emplace(context_, options_.endpoint);
-}
-
-ContextOptions WorkRun::context_options() {
-    ContextOptions options;
-    options.on_event = [this](const Event& event) {
-        if (event.kind == Event::Kind::connected) return;
-        auto refusal = final_refusal(event);
-        if (!refusal) {
-            say(verb_, describe(event));
-            return;
-        }
-        const std::lock_guard lock{mutex_};
-        refusal_ = std::move(refusal);
-    };
-    return options;
 }
 
 work_queue::WorkerOptions WorkRun::worker_options() const {
@@ -196,10 +182,9 @@ void WorkRun::look() {
         hasten();
         return;
     }
-    const auto refusal = refusal_;
     lock.unlock();
-    if (refusal) {
-        end_soon(Exit::refused, options_.endpoint + " refused: " + *refusal);
+    if (const auto refusal = reports_.final_refusal()) {
+        end_soon(Exit::refused, *refusal);
         return;
     }
     look_at_connection();

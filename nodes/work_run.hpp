@@ -39,7 +39,6 @@ public:
 private:
     using Clock = std::chrono::steady_clock;
 
-    ContextOptions context_options();
     work_queue::WorkerOptions worker_options() const;
 
     // On the worker's threads.
@@ -65,7 +64,6 @@ private:
     const Signals& signals_;
 
     std::mutex mutex_;
-    std::optional<std::string> refusal_;  // from the loop's thread
     bool ending_ = false;
     Exit exit_ = Exit::ok;
     std::optional<Clock::time_point> deadline_;  // for what is still running once it ends
@@ -84,6 +82,7 @@ private:
     Clock::time_point began_ = Clock::now();
     Clock::time_point next_look_at_queue_{};
 
+    Reports reports_;
     Context context_;
     work_queue::Worker worker_;
     std::optional<AdminClient> admin_;

@@ -233,6 +233,7 @@ Mono ProducerCore::publish_news(Now now) {
         held_ = session_.held();
         durable_ = session_.durable();
         connected_ = session_.connected();
+        waits_for_ = session_.waits_for();
         if (!news.events.empty()) capabilities_ = session_.capabilities();
         if (waiting_ > 0) changed_.notify_all();
         again = tell_senders(now.mono);
@@ -306,6 +307,11 @@ std::uint64_t ProducerCore::refused() {
 bool ProducerCore::connected() {
     const std::lock_guard lock(mutex_);
     return connected_ && !closed_;
+}
+
+std::string ProducerCore::waits_for() {
+    const std::lock_guard lock(mutex_);
+    return waits_for_;
 }
 
 std::vector<std::string> ProducerCore::capabilities() {

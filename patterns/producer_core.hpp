@@ -42,6 +42,7 @@ public:
     [[nodiscard]] std::uint64_t unconfirmed();
     [[nodiscard]] std::uint64_t refused();
     [[nodiscard]] bool connected();
+    [[nodiscard]] std::string waits_for();
     [[nodiscard]] std::vector<std::string> capabilities();
     [[nodiscard]] const std::string& endpoint() const noexcept { return endpoint_; }
 
@@ -102,6 +103,7 @@ private:
     bool connected_ = false;
     bool closing_ = false;  // takes no more
     bool closed_ = false;   // waits for nothing more
+    std::string waits_for_;
     std::vector<std::string> capabilities_;
 };
 

@@ -52,6 +52,10 @@ std::uint64_t Producer::refused() const {
 bool Producer::connected() const {
     return core_->connected();
 }
+std::string Producer::waits_for() const {
+    return core_->waits_for();
+}
+
 std::vector<std::string> Producer::capabilities() const {
     return core_->capabilities();
 }

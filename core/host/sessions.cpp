@@ -68,7 +68,13 @@ void Host::Impl::drop(const std::string& cause, PeerId peer) {
 }
 
 void Host::Impl::refuse(PeerId peer, const std::string& code, const std::string& text, Now now) {
-    emit(Event::Kind::refused, "peer " + std::to_string(peer), code + ": " + text);
+    if (options.on_event) {
+        options.on_event({.kind = Event::Kind::refused,
+                          .subject = "peer " + std::to_string(peer),
+                          .text = code + ": " + text,
+                          .count = 1,
+                          .code = code});
+    }
     if (Session* open = session(peer)) {
         open->out.add(protocol::Refusal{code, text});
         for (std::string& bytes : open->out.flush()) outside.push_back({peer, std::move(bytes)});

@@ -187,7 +187,7 @@ void ConsumerSession::on_bye(Host& host, const Bye& bye, Now now) {
 void ConsumerSession::on_refusal(Host& host, const Refusal& refusal) {
     std::string text = refusal.code + ": " + refusal.text;
     if (text == host.last_refusal) return;  // once, however often it is tried again
-    event(Event::Kind::refused, host.label + ": the session was refused: " + text);
+    event(Event::Kind::refused, host.label + ": the session was refused: " + text, 0, refusal.code);
     host.last_refusal = std::move(text);
 }
 
@@ -358,8 +358,8 @@ void ConsumerSession::drop() {
     if (worth_a_word(++dropped_)) event(Event::Kind::dropped, "frames that are not of this session", dropped_);
 }
 
-void ConsumerSession::event(Event::Kind kind, std::string text, std::uint64_t count) {
-    events_.push_back({kind, options_.queue, std::move(text), count});
+void ConsumerSession::event(Event::Kind kind, std::string text, std::uint64_t count, std::string code) {
+    events_.push_back({kind, options_.queue, std::move(text), count, std::move(code)});
 }
 
 }  // namespace posthorn::protocol

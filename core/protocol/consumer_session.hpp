@@ -194,7 +194,7 @@ private:
     void measure(Mono now);
     void share_budget(Mono now);
     void drop();
-    void event(Event::Kind kind, std::string text, std::uint64_t count = 0);
+    void event(Event::Kind kind, std::string text, std::uint64_t count = 0, std::string code = {});
 
     Options options_;
     std::deque<Host> hosts_;     // places never move

@@ -158,13 +158,13 @@ void ProducerSession::refuse(const std::vector<Refused>& refused) {
     if (count == 0) return;
     const Refused& last = news_.refused.back();
     event(Event::Kind::refused, std::to_string(count) + " messages were refused: " + last.code + ": " + last.text,
-          count);
+          count, last.code);
 }
 
 void ProducerSession::session_refused(const Refusal& refusal) {
     std::string text = refusal.code + ": " + refusal.text;
     if (text != last_refusal_) {  // once, however often it is tried again
-        event(Event::Kind::refused, current()->label + ": the session was refused: " + text);
+        event(Event::Kind::refused, current()->label + ": the session was refused: " + text, 0, refusal.code);
         last_refusal_ = std::move(text);
     }
     next_link();
@@ -351,8 +351,8 @@ void ProducerSession::drop() {
     if (worth_a_word(++dropped_)) event(Event::Kind::dropped, "frames that are not of this session", dropped_);
 }
 
-void ProducerSession::event(Event::Kind kind, std::string text, std::uint64_t count) {
-    news_.events.push_back({kind, options_.queue, std::move(text), count});
+void ProducerSession::event(Event::Kind kind, std::string text, std::uint64_t count, std::string code) {
+    news_.events.push_back({kind, options_.queue, std::move(text), count, std::move(code)});
 }
 
 }  // namespace posthorn::protocol

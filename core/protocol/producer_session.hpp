@@ -106,7 +106,7 @@ private:
     [[nodiscard]] bool may_send(std::size_t bytes) const;
     [[nodiscard]] std::uint64_t confirmed() const;  // all up to here is safe or refused
     void drop();
-    void event(Event::Kind kind, std::string text, std::uint64_t count = 0);
+    void event(Event::Kind kind, std::string text, std::uint64_t count = 0, std::string code = {});
 
     Options options_;
     std::vector<Link> links_;

@@ -13,7 +13,7 @@ struct Event {
         connected,             // first session with this peer or host
         lost,                  // the peer has not been heard for too long; leases and unconfirmed messages wait
         resumed,               // and is back; nothing was lost in between
-        refused,               // a session or a message was refused; text has the code and the way out
+        refused,               // a session or a message was refused; code says why, text the way out
         dropped,               // input was ignored: malformed, of another session, too large; counted by cause
         stale_delivery,        // a settlement came after its lease was over; the message may run again
         dead_lettered,         // a message was given up
@@ -27,6 +27,7 @@ struct Event {
     std::string subject{};    // queue, endpoint or peer it is about
     std::string text{};       // one line for people
     std::uint64_t count = 0;  // of messages or frames, where that makes sense
+    std::string code{};       // of a refusal: "queue_full", "unknown_queue", ... (docs/protocol.md lists them)
 };
 
 [[nodiscard]] std::string_view to_string(Event::Kind kind) noexcept;

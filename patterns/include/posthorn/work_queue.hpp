@@ -121,6 +121,9 @@ public:
     [[nodiscard]] std::uint64_t unconfirmed() const;  // sent, not yet safe
     [[nodiscard]] std::uint64_t refused() const;      // refused by the host since construction
     [[nodiscard]] bool connected() const;
+    // Why the host takes no more just now: "queue_full", "disk_full", "store_failed", "draining", "starting". Empty: it
+    // does, or there is no session.
+    [[nodiscard]] std::string waits_for() const;
     // What the host said of itself: "host:memory" or "host:node". Empty before the first session.
     [[nodiscard]] std::vector<std::string> capabilities() const;
     // As bound, for homes here: wildcards are numbers now. Empty for homes elsewhere.

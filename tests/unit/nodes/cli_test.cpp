@@ -89,14 +89,13 @@ TEST(CommandLine, EveryVerbRefusesWrongUsage) {
     expect_usage(run_dlq, {"list", "q", "--dry-run"}, "--dry-run is for redrive and purge");
 }
 
-TEST(FinalRefusal, KnowsWhatNoWaitingHelps) {
-    const Event unknown{Event::Kind::refused, "jobs",
-                        "tcp://x:1: the session was refused: unknown_queue: no such queue", 0};
-    EXPECT_EQ(final_refusal(unknown), "unknown_queue: no such queue");
-    const Event gap{Event::Kind::refused, "jobs", "tcp://x:1: the session was refused: gap: a frame was lost", 0};
-    EXPECT_EQ(final_refusal(gap), std::nullopt);
-    const Event message{Event::Kind::refused, "jobs", "2 messages were refused: queue_full: full", 2};
-    EXPECT_EQ(final_refusal(message), std::nullopt);
+TEST(Reports, KeepTheRefusalThatNoWaitingHelpsAgainst) {
+    Reports reports{verb};
+    reports.hear({.kind = Event::Kind::refused, .text = "h: the session was refused: gap: lost", .code = "gap"});
+    reports.hear({.kind = Event::Kind::refused, .text = "2 messages were refused: full", .code = "queue_full"});
+    EXPECT_EQ(reports.final_refusal(), std::nullopt);
+    reports.hear({.kind = Event::Kind::refused, .text = "h: the session was refused: none", .code = "unknown_queue"});
+    EXPECT_EQ(reports.final_refusal(), "h: the session was refused: none");
 }
 
 }  // namespace

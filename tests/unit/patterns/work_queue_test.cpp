@@ -366,6 +366,20 @@ TEST_F(WorkQueue, RefusalsReachTheTicket) {
     EXPECT_EQ(producer.flush(patience), Status::ok) << "that was told";
 }
 
+TEST_F(WorkQueue, AFullQueueSaysWhyNothingMoves) {
+    auto home = here_at("tcp://127.0.0.1:*");
+    home.queue.max_messages = 1;
+    Producer producer{producers_, "q", here(home)};
+    EXPECT_EQ(producer.send("1").status(), Status::ok);
+    const Ticket waiting = producer.send("2");
+    const auto deadline = std::chrono::steady_clock::now() + patience;
+    while (producer.waits_for().empty() && std::chrono::steady_clock::now() < deadline) (void)waiting.wait(1ms);
+    EXPECT_EQ(producer.waits_for(), "queue_full");
+    EXPECT_EQ(waiting.level(), Level::none);
+    Running running{workers_, at(producer.endpoint()), {}, [](Delivery&) {}};
+    EXPECT_EQ(waiting.wait(patience), Status::ok);
+}
+
 TEST_F(WorkQueue, WhatIsTooLargeIsNotTaken) {
     Producer producer{producers_, "q", here(here_at("tcp://127.0.0.1:*"))};
     EXPECT_EQ(producer.send(std::string(defaults::message_limit + 1, 'x')).status(), Status::too_large);
