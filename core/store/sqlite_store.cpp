@@ -33,13 +33,6 @@ constexpr std::size_t log_limit = 512;
 // Of min_free; with less room than that nothing is appended, so that settlements and deletes still can be.
 constexpr std::uint64_t floor_share = 8;
 
-// Not .recover: the sqlite3 shell of Debian is built without what that needs.
-std::string recovery_command(const std::string& path) {
-    return "To save what can be read, with the node stopped: sqlite3 '" + path +
-           "' .dump | sed 's/^ROLLBACK.*/COMMIT;/' | sqlite3 -cmd 'PRAGMA page_size=16384; PRAGMA auto_vacuum=2' '" +
-           path + ".recovered', then put that file in the place of the other and remove '" + path + "-wal'";
-}
-
 [[noreturn]] void refuse(const SqlError& error, const std::string& path) {
     const std::string what = "the store " + path + " cannot be opened: " + error.what() + ". ";
     switch (error.primary()) {
