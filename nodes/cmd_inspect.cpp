@@ -101,6 +101,7 @@ void print_damage(const char* head, const std::vector<store::Damage>& damage) {
     if (damage.empty()) return;
     constexpr auto right = Align::right;
     std::vector<std::vector<std::string>> lines;
+    lines.reserve(damage.size());
     for (const auto& one : damage) {
         lines.push_back({one.topic, std::to_string(one.range.first), std::to_string(one.range.last),
                          std::to_string(one.messages), one.what});

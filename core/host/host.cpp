@@ -324,6 +324,7 @@ std::shared_ptr<const store::Job> Host::Impl::take_job(Now now) {
     }
     store::Job next;
     next.dead_reads = std::exchange(dead_reads, {});
+    next.backup = std::exchange(backup, std::nullopt);
     const bool due = job_is_due(now);
     std::vector<Box*> still_unsaved;
     for (Box* box : unsaved) {
@@ -386,6 +387,7 @@ void Host::Impl::complete(store::Outcome outcome, Now now) {
         touch(*box);
     }
     for (store::ReadDeadResult& result : outcome.dead_reads) answer(result, now);
+    if (outcome.backup) answer(*outcome.backup);
 }
 
 void Host::Impl::store_failed(const std::string& text) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <exception>
 #include <iterator>
 #include <limits>
 #include <memory>
@@ -12,6 +13,7 @@
 
 #include <posthorn/status.hpp>
 
+#include "store/backup.hpp"
 #include "store/chunk_table.hpp"
 #include "store/database.hpp"
 #include "store/folder.hpp"
@@ -80,6 +82,7 @@ private:
     ReadResult read(const Read& read);
     void gather(const TopicRow& topic, const Read& read, Gathering& gathering);
     ReadDeadResult read_dead(const ReadDead& read);
+    std::optional<BackupResult> back_up(const BackupStep& step);
     void look_after(bool room);
     void checkpoint_if_due();
     void roll_back();
@@ -100,6 +103,7 @@ private:
     ChunkTable chunks_;
     Upkeep upkeep_;
     std::vector<Damage> dead_damage_;  // dead letters that a commit found damaged
+    std::unique_ptr<Backup> backup_;   // under way
     std::string broken_;               // why nothing is stored any more
 };
 
@@ -132,6 +136,7 @@ Outcome SqliteStore::run(const Job& job) {
             look_after(outcome.free_bytes != 0);
             add_lost(outcome.damage);
         }
+        if (job.backup) outcome.backup = back_up(*job.backup);
     } catch (const SqlError& error) {
         outcome = {};
         outcome.text = "the store " + db_.path() + ": " + error.what();
@@ -262,6 +267,27 @@ ReadDeadResult SqliteStore::read_dead(const ReadDead& read) {
         if (!gathering.fits(found->letter.envelope.size())) break;
         result.letters.push_back(std::move(found->letter));
     }
+    return result;
+}
+
+// Whatever happens to the copy is its asker's business and not the store's.
+std::optional<BackupResult> SqliteStore::back_up(const BackupStep& step) {
+    if (step.what == BackupStep::What::give_up) {
+        backup_.reset();
+        return std::nullopt;
+    }
+    BackupResult result{.ticket = step.ticket};
+    try {
+        if (step.what == BackupStep::What::begin)
+            backup_ = std::make_unique<Backup>(db_, step.folder, options_.min_free);
+        if (backup_ == nullptr) throw Error("no backup is under way; begin a new one");
+        result.whole = backup_->step();
+        result.copied = backup_->copied();
+        result.total = backup_->total();
+    } catch (const std::exception& error) {
+        result.error = error.what();
+    }
+    if (result.whole || !result.error.empty()) backup_.reset();
     return result;
 }
 
