@@ -10,15 +10,11 @@
 
 namespace posthorn::nodes {
 
-namespace {
-
-constexpr auto welcome_patience = 5s;  // for somebody to be there at all
-constexpr auto result_patience = 30s;  // for a page, whose commit may wait for a slow disk
-
-}  // namespace
-
-AdminClient::AdminClient(Context& context, std::string endpoint)
-    : loop_(context.loop()), endpoint_(std::move(endpoint)), incarnation_(detail::random_identity()) {
+AdminClient::AdminClient(Context& context, std::string endpoint, Patience patience)
+    : loop_(context.loop()),
+      endpoint_(std::move(endpoint)),
+      patience_(patience),
+      incarnation_(detail::random_identity()) {
     loop_.add(*this);
     try {
         loop_.connect(*this, endpoint_);
@@ -53,13 +49,12 @@ protocol::AdminResult AdminClient::ask_page(const protocol::AdminRequest& reques
     loop_.wake(*this);
     lock.lock();
     const auto answered = [this] { return result_ || error_; };
-    const bool in_time = changed_.wait_for(lock, welcome_patience, [&] { return asked_ || answered(); }) &&
-                         changed_.wait_for(lock, result_patience, answered);
+    const bool in_time = changed_.wait_for(lock, patience_.welcome, [&] { return asked_ || answered(); }) &&
+                         changed_.wait_for(lock, patience_.result, answered);
     wanted_.reset();
     if (error_) throw ExitError{*error_};
     if (!in_time && !asked_) throw ExitError{Exit::unreachable, no_answer(endpoint_)};
-    if (!in_time)
-        throw ExitError{Exit::failed, endpoint_ + " was asked and has not answered for 30 s; look at its log"};
+    if (!in_time) throw ExitError{Exit::failed, endpoint_ + " was asked and has not answered in time; look at its log"};
     return std::move(*result_);
 }
 

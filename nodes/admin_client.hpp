@@ -19,11 +19,16 @@
 
 namespace posthorn::nodes {
 
+struct Patience {
+    Duration welcome = 5s;  // for somebody to be there at all
+    Duration result = 30s;  // for a page, whose commit may wait for a slow disk
+};
+
 // For one thread, which is not the loop's.
 class AdminClient : private transport::Participant {
 public:
     // Throws Error when the endpoint is malformed.
-    AdminClient(Context& context, std::string endpoint);
+    AdminClient(Context& context, std::string endpoint, Patience patience = {});
     ~AdminClient() override;
     AdminClient(const AdminClient&) = delete;
     AdminClient& operator=(const AdminClient&) = delete;
@@ -45,6 +50,7 @@ private:
 
     transport::Loop& loop_;
     std::string endpoint_;
+    Patience patience_;
     Identity incarnation_;
 
     std::mutex mutex_;

@@ -27,14 +27,7 @@ beyond the node's min_free has to hold the copy. If this command is ended, so is
 )"};
 }
 
-}  // namespace
-
-Exit run_backup(const std::vector<std::string>& arguments) {
-    const Verb verb = backup_verb();
-    po::options_description options = described_options();
-    add_node_option(options);
-    const Arguments given = parse_arguments(verb, options, arguments);
-    if (given.help) return Exit::ok;
+Exit run(const Verb& verb, const Arguments& given) {
     if (given.words.size() != 1 || given.words.front().empty())
         usage_error(verb, "give one folder: posthorn backup FOLDER");
     const std::filesystem::path folder = std::filesystem::absolute(given.words.front()).lexically_normal();
@@ -55,6 +48,14 @@ Exit run_backup(const std::vector<std::string>& arguments) {
     });
     say(verb, format_size(total) + " in " + printable(folder.string()));
     return Exit::ok;
+}
+
+}  // namespace
+
+Command backup_command() {
+    po::options_description options = described_options();
+    add_node_option(options);
+    return {backup_verb(), "have a running node copy its store", std::move(options), &run};
 }
 
 }  // namespace posthorn::nodes

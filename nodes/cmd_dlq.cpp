@@ -188,19 +188,7 @@ protocol::AdminRequest request_of(const Verb& verb, const Arguments& given) {
     return request;
 }
 
-}  // namespace
-
-Exit run_dlq(const std::vector<std::string>& arguments) {
-    const Verb verb = dlq_verb();
-    po::options_description options = described_options();
-    options.add_options()("reason", po::value<std::string>()->value_name("R"), "only those with this reason");
-    options.add_options()("id", po::value<std::vector<std::string>>()->value_name("ID"),
-                          "only the one with this id, as list shows it; may be given more than once");
-    options.add_options()("dry-run", po::bool_switch(), "redrive, purge: only say how many it would be");
-    options.add_options()("json", po::bool_switch(), "one JSON object per line");
-    add_node_option(options);
-    const Arguments given = parse_arguments(verb, options, arguments);
-    if (given.help) return Exit::ok;
+Exit run(const Verb& verb, const Arguments& given) {
     const protocol::AdminRequest request = request_of(verb, given);
     const bool json = given.options["json"].as<bool>();
 
@@ -220,6 +208,19 @@ Exit run_dlq(const std::vector<std::string>& arguments) {
     if (matched == 0 && !json && (request.verb == "dlq_list" || request.verb == "dlq_show"))
         std::cout << "no dead letters" << (request.reason.empty() ? "" : " with that reason") << '\n';
     return Exit::ok;
+}
+
+}  // namespace
+
+Command dlq_command() {
+    po::options_description options = described_options();
+    options.add_options()("reason", po::value<std::string>()->value_name("R"), "only those with this reason");
+    options.add_options()("id", po::value<std::vector<std::string>>()->value_name("ID"),
+                          "only the one with this id, as list shows it; may be given more than once");
+    options.add_options()("dry-run", po::bool_switch(), "redrive, purge: only say how many it would be");
+    options.add_options()("json", po::bool_switch(), "one JSON object per line");
+    add_node_option(options);
+    return {dlq_verb(), "look at dead letters, send them back or delete them", std::move(options), &run};
 }
 
 }  // namespace posthorn::nodes

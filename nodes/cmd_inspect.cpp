@@ -271,18 +271,7 @@ bool list_dead(const Verb& verb, store::StoreView& view, const std::string& queu
     return more;
 }
 
-}  // namespace
-
-Exit run_inspect(const std::vector<std::string>& arguments) {
-    const Verb verb = inspect_verb();
-    po::options_description options = described_options();
-    options.add_options()("queue", po::value<std::string>()->value_name("NAME"), "list this queue's messages");
-    options.add_options()("dead", po::bool_switch(), "with --queue: its dead letters instead");
-    options.add_options()("max", po::value<std::string>()->value_name("N")->default_value("1000"),
-                          "with --queue: list so many");
-    options.add_options()("json", po::bool_switch(), "one JSON object per line");
-    const Arguments given = parse_arguments(verb, options, arguments);
-    if (given.help) return Exit::ok;
+Exit run(const Verb& verb, const Arguments& given) {
     if (given.words.size() != 1) usage_error(verb, "give one folder: posthorn inspect FOLDER");
     const bool json = given.options["json"].as<bool>();
     const bool dead = given.options["dead"].as<bool>();
@@ -304,6 +293,18 @@ Exit run_inspect(const std::vector<std::string>& arguments) {
     const bool more = dead ? list_dead(verb, view, queue, max, json) : list_messages(verb, view, queue, max, json);
     if (more) say(verb, "there are more than " + std::to_string(max) + "; --max lists more");
     return Exit::ok;
+}
+
+}  // namespace
+
+Command inspect_command() {
+    po::options_description options = described_options();
+    options.add_options()("queue", po::value<std::string>()->value_name("NAME"), "list this queue's messages");
+    options.add_options()("dead", po::bool_switch(), "with --queue: its dead letters instead");
+    options.add_options()("max", po::value<std::string>()->value_name("N")->default_value("1000"),
+                          "with --queue: list so many");
+    options.add_options()("json", po::bool_switch(), "one JSON object per line");
+    return {inspect_verb(), "look into the data folder of a node that is stopped", std::move(options), &run};
 }
 
 }  // namespace posthorn::nodes

@@ -15,7 +15,7 @@ namespace {
 std::string queue_settings() {
     constexpr std::size_t width = 14;
     std::string text;
-    for (const auto& [name, help] : queue_settings_help())
+    for (const auto& [name, help, form] : queue_settings_help())
         text.append("  ").append(name).append(width - name.size(), ' ').append(help).append("\n");
     return text;
 }
@@ -54,7 +54,7 @@ std::string option_name(std::string setting) {
 // What the command line says of the node's own settings.
 std::vector<Setting> settings_of(const Arguments& given) {
     std::vector<Setting> settings;
-    for (const auto& [name, help] : node_settings_help()) {
+    for (const auto& [name, help, form] : node_settings_help()) {
         const std::string option = option_name(name);
         if (given.options.count(option) == 0) continue;
         for (const auto& value : given.options[option].as<std::vector<std::string>>())
@@ -63,19 +63,7 @@ std::vector<Setting> settings_of(const Arguments& given) {
     return settings;
 }
 
-}  // namespace
-
-Exit run_node(const std::vector<std::string>& arguments) {
-    const Verb verb = node_verb();
-    po::options_description options = described_options();
-    options.add_options()("config", po::value<std::string>()->value_name("FILE"), "the configuration")(
-        "print-config", "print a configuration with every setting, what it means and its default, and end");
-    for (const auto& [name, help] : node_settings_help()) {
-        options.add_options()(option_name(name).c_str(), po::value<std::vector<std::string>>()->value_name("VALUE"),
-                              help.c_str());
-    }
-    const Arguments given = parse_arguments(verb, options, arguments);
-    if (given.help) return Exit::ok;
+Exit run(const Verb& verb, const Arguments& given) {
     if (!given.words.empty()) usage_error(verb, "'" + given.words.front() + "' is not expected here");
 
     if (given.options.count("print-config") > 0) {
@@ -90,6 +78,19 @@ Exit run_node(const std::vector<std::string>& arguments) {
     }
     apply(config, settings_of(given), "command line");
     return serve(config);
+}
+
+}  // namespace
+
+Command node_command() {
+    po::options_description options = described_options();
+    options.add_options()("config", po::value<std::string>()->value_name("FILE"), "the configuration")(
+        "print-config", "print a configuration with every setting, what it means and its default, and end");
+    for (const auto& [name, help, form] : node_settings_help()) {
+        options.add_options()(option_name(name).c_str(), po::value<std::vector<std::string>>()->value_name(form),
+                              help.c_str());
+    }
+    return {node_verb(), "run a node: queues on disk that outlive producers and workers", std::move(options), &run};
 }
 
 }  // namespace posthorn::nodes

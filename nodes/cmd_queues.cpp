@@ -67,15 +67,7 @@ void print_table(const std::vector<Row>& rows) {
               << table({{"QUEUE"}, {"SINCE THE NODE STARTED"}}, counts);
 }
 
-}  // namespace
-
-Exit run_queues(const std::vector<std::string>& arguments) {
-    const Verb verb = queues_verb();
-    po::options_description options = described_options();
-    options.add_options()("json", po::bool_switch(), "one JSON object per line");
-    add_node_option(options);
-    const Arguments given = parse_arguments(verb, options, arguments);
-    if (given.help) return Exit::ok;
+Exit run(const Verb& verb, const Arguments& given) {
     if (!given.words.empty()) usage_error(verb, "'" + given.words.front() + "' is not expected here");
 
     Context context;
@@ -90,6 +82,15 @@ Exit run_queues(const std::vector<std::string>& arguments) {
         print_table(rows);
     }
     return Exit::ok;
+}
+
+}  // namespace
+
+Command queues_command() {
+    po::options_description options = described_options();
+    options.add_options()("json", po::bool_switch(), "one JSON object per line");
+    add_node_option(options);
+    return {queues_verb(), "list queues, how full they are and what happened in them", std::move(options), &run};
 }
 
 }  // namespace posthorn::nodes

@@ -228,23 +228,7 @@ SendOptions options_of(const Verb& verb, const Arguments& given) {
     return options;
 }
 
-}  // namespace
-
-Exit run_send(const std::vector<std::string>& arguments) {
-    const Verb verb = send_verb();
-    po::options_description options = described_options();
-    options.add_options()("type", po::value<std::string>()->value_name("NAME"), "what the payload is, for the workers");
-    options.add_options()("header", po::value<std::vector<std::string>>()->value_name("K=V"),
-                          "a header; may be given more than once");
-    options.add_options()("count", po::value<std::string>()->value_name("N")->default_value("1"),
-                          "each message N times");
-    options.add_options()(
-        "timeout", po::value<std::string>()->value_name("TIME")->default_value(default_timeout),
-        "give up when there is something to confirm and nothing has been confirmed for so long; seconds, "
-        "or with a unit (500ms, 10min)");
-    add_node_option(options);
-    const Arguments given = parse_arguments(verb, options, arguments);
-    if (given.help) return Exit::ok;
+Exit run(const Verb& verb, const Arguments& given) {
     SendOptions send_options = options_of(verb, given);
 
     const Signals signals;
@@ -259,6 +243,23 @@ Exit run_send(const std::vector<std::string>& arguments) {
     }
     if (!sender.gave_up()) sender.finish();
     return sender.report(!all_read);
+}
+
+}  // namespace
+
+Command send_command() {
+    po::options_description options = described_options();
+    options.add_options()("type", po::value<std::string>()->value_name("NAME"), "what the payload is, for the workers");
+    options.add_options()("header", po::value<std::vector<std::string>>()->value_name("K=V"),
+                          "a header; may be given more than once");
+    options.add_options()("count", po::value<std::string>()->value_name("N")->default_value("1"),
+                          "each message N times");
+    options.add_options()(
+        "timeout", po::value<std::string>()->value_name("TIME")->default_value(default_timeout),
+        "give up when there is something to confirm and nothing has been confirmed for so long; seconds, "
+        "or with a unit (500ms, 10min)");
+    add_node_option(options);
+    return {send_verb(), "send messages, from arguments or lines of standard input", std::move(options), &run};
 }
 
 }  // namespace posthorn::nodes

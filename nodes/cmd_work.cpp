@@ -67,10 +67,15 @@ WorkOptions options_of(const Verb& verb, const Arguments& given) {
     return options;
 }
 
+Exit run(const Verb& verb, const Arguments& given) {
+    WorkOptions work_options = options_of(verb, given);
+    const Signals signals;
+    return WorkRun{verb, std::move(work_options), signals}.run();
+}
+
 }  // namespace
 
-Exit run_work(const std::vector<std::string>& arguments) {
-    const Verb verb = work_verb();
+Command work_command() {
     po::options_description options = described_options();
     options.add_options()("exec", po::value<std::string>()->value_name("CMD"), "run CMD for each message");
     options.add_options()("concurrency", po::value<std::string>()->value_name("N")->default_value("1"),
@@ -85,11 +90,7 @@ Exit run_work(const std::vector<std::string>& arguments) {
         "worker");
     options.add_options()("raw", po::bool_switch(), "write msgpack payloads as they are, not as JSON");
     add_node_option(options);
-    const Arguments given = parse_arguments(verb, options, arguments);
-    if (given.help) return Exit::ok;
-    WorkOptions work_options = options_of(verb, given);
-    const Signals signals;
-    return WorkRun{verb, std::move(work_options), signals}.run();
+    return {work_verb(), "take messages: write them out, or run a command for each", std::move(options), &run};
 }
 
 }  // namespace posthorn::nodes

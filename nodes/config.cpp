@@ -180,13 +180,24 @@ std::string names_of(std::span<const Known<Target>> known) {
     return names;
 }
 
+// "SIZE" of "size, 1KiB to 16MiB", "on|off" of "on | off".
+std::string value_name(std::string_view form) {
+    std::string name{form.substr(0, form.find(','))};
+    if (form.find('|') != std::string_view::npos) {
+        name.erase(std::remove(name.begin(), name.end(), ' '), name.end());
+    } else {
+        std::transform(name.begin(), name.end(), name.begin(), [](char c) { return c >= 'a' ? c - 'a' + 'A' : c; });
+    }
+    return name;
+}
+
 template <typename Target>
 std::vector<SettingHelp> help_of(std::span<const Known<Target>> known) {
     std::vector<SettingHelp> all(known.size());
     std::transform(known.begin(), known.end(), all.begin(), [](const auto& setting) {
         std::string help{setting.help};
         help.append("; ").append(setting.form).append(" (").append(default_of(setting)).append(")");
-        return SettingHelp{std::string{setting.name}, std::move(help)};
+        return SettingHelp{std::string{setting.name}, std::move(help), value_name(setting.form)};
     });
     return all;
 }

@@ -42,7 +42,8 @@ void apply(NodeConfig& config, const std::vector<Setting>& settings, const std::
 
 struct SettingHelp {
     std::string name;
-    std::string help;  // with the form of its values, and the default in brackets
+    std::string help;   // with the form of its values, and the default in brackets
+    std::string value;  // for a command line: "SIZE", "on|off"
 };
 
 [[nodiscard]] std::vector<SettingHelp> node_settings_help();

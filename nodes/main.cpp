@@ -1,7 +1,7 @@
 // The `posthorn` command.
+#include <algorithm>
 #include <exception>
 #include <iostream>
-#include <map>
 #include <string>
 #include <vector>
 
@@ -13,28 +13,27 @@
 
 namespace {
 
+using posthorn::nodes::Command;
 using posthorn::nodes::Exit;
 
-constexpr const char* usage =
-    R"(usage: posthorn VERB ...
-
-  node     run a node: queues on disk that outlive producers and workers
-  send     send messages, from arguments or lines of standard input
-  work     take messages: write them out, or run a command for each
-  queues   list queues, how full they are and what happened in them
-  dlq      look at dead letters, send them back or delete them
-  backup   have a running node copy its store
-  inspect  look into the data folder of a node that is stopped
-
+std::string usage(const std::vector<Command>& commands) {
+    constexpr std::size_t width = 12;
+    std::string text = "usage: posthorn VERB ...\n\n";
+    for (const auto& command : commands) {
+        const std::string& name = command.verb.name;
+        text.append("  ").append(name).append(width - name.size(), ' ').append(command.purpose).append("\n");
+    }
+    return text + R"(
 `posthorn VERB --help` says more. `posthorn --version` says which release this is.
 Try it, in two terminals:
 
   posthorn node
   seq 10 | posthorn send numbers && posthorn work numbers --until-empty
 
-All but node and inspect talk to one: --node ENDPOINT, else the variable POSTHORN_NODE, else tcp://127.0.0.1:5757.
+Verbs that talk to a node find it by --node ENDPOINT, else the variable POSTHORN_NODE, else tcp://127.0.0.1:5757.
 
-)";
+)" + posthorn::nodes::exit_codes_help;
+}
 
 int code(Exit exit) {
     return static_cast<int>(exit);
@@ -48,30 +47,30 @@ void open_standard_streams() {
 
 int run(const std::vector<std::string>& words) {
     using namespace posthorn::nodes;
-    const std::map<std::string, Exit (*)(const std::vector<std::string>&)> verbs = {
-        {"node", run_node}, {"send", run_send},     {"work", run_work},      {"queues", run_queues},
-        {"dlq", run_dlq},   {"backup", run_backup}, {"inspect", run_inspect}};
+    const std::vector<Command> commands = all_commands();
     if (words.empty()) {
-        std::cerr << usage << exit_codes_help;
+        std::cerr << usage(commands);
         return code(Exit::usage);
     }
     const std::string& verb = words.front();
     if (verb == "--help" || verb == "-h" || verb == "help") {
-        std::cout << usage << exit_codes_help;
+        std::cout << usage(commands);
         return code(Exit::ok);
     }
     if (verb == "--version") {
         std::cout << "posthorn " POSTHORN_VERSION "\n";
         return code(Exit::ok);
     }
-    const auto found = verbs.find(verb);
-    if (found == verbs.end()) {
-        std::cerr << "posthorn: there is no verb '" << verb
-                  << "'; there are node, send, work, queues, dlq, backup, inspect\n";
+    const auto found =
+        std::find_if(commands.begin(), commands.end(), [&](const auto& command) { return command.verb.name == verb; });
+    if (found == commands.end()) {
+        std::cerr << "posthorn: there is no verb '" << verb << "'; there are";
+        for (const auto& command : commands) std::cerr << ' ' << command.verb.name;
+        std::cerr << '\n';
         return code(Exit::usage);
     }
     try {
-        const Exit exit = found->second({words.begin() + 1, words.end()});
+        const Exit exit = run_command(*found, {words.begin() + 1, words.end()});
         if (exit == Exit::ok && !std::cout.flush()) throw posthorn::Error{"cannot write to standard output"};
         return code(exit);
     } catch (const ExitError& error) {

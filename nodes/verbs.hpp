@@ -1,20 +1,35 @@
-// The verbs of the `posthorn` command. Each takes what stands behind its name and throws posthorn::Error; ExitError
-// where the error has an exit code of its own.
+// The verbs of the `posthorn` command, each declared once: dispatch, help and completion are made of these.
 #pragma once
 
 #include <string>
 #include <vector>
 
+#include <boost/program_options.hpp>
+
+#include "cli.hpp"
 #include "exit_codes.hpp"
 
 namespace posthorn::nodes {
 
-Exit run_node(const std::vector<std::string>& arguments);
-Exit run_send(const std::vector<std::string>& arguments);
-Exit run_work(const std::vector<std::string>& arguments);
-Exit run_queues(const std::vector<std::string>& arguments);
-Exit run_backup(const std::vector<std::string>& arguments);
-Exit run_inspect(const std::vector<std::string>& arguments);
-Exit run_dlq(const std::vector<std::string>& arguments);
+struct Command {
+    Verb verb;
+    std::string purpose;  // one line, for the list of verbs
+    boost::program_options::options_description options;
+    Exit (*run)(const Verb&, const Arguments&);  // throws posthorn::Error; ExitError where it has an exit code
+};
+
+Command node_command();
+Command send_command();
+Command work_command();
+Command queues_command();
+Command dlq_command();
+Command backup_command();
+Command inspect_command();
+Command completion_command();
+
+[[nodiscard]] std::vector<Command> all_commands();
+
+// Takes what stands behind the verb's name.
+Exit run_command(const Command& command, const std::vector<std::string>& arguments);
 
 }  // namespace posthorn::nodes

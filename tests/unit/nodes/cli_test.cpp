@@ -58,35 +58,36 @@ TEST(CommandLine, TheNodeIsTheOptionElseTheVariableElseTheDefault) {
 
 // Wrong usage is found before anything is done, so these need no node.
 TEST(CommandLine, EveryVerbRefusesWrongUsage) {
-    const auto expect_usage = [](auto run, const std::vector<std::string>& arguments, const std::string& text) {
+    const auto expect_usage = [](const Command& command, const std::vector<std::string>& arguments,
+                                 const std::string& text) {
         try {
-            run(arguments);
+            run_command(command, arguments);
             ADD_FAILURE() << "not refused: " << text;
         } catch (const ExitError& error) {
             EXPECT_EQ(error.code(), Exit::usage) << error.what();
             EXPECT_THAT(error.what(), HasSubstr(text));
         }
     };
-    expect_usage(run_node, {"word"}, "'word' is not expected");
-    expect_usage(run_node, {"--config", "/nonexistent"}, "cannot read the configuration /nonexistent");
-    expect_usage(run_node, {"--min-free", "1"}, "min_free: '1' lacks its unit");
-    expect_usage(run_send, {}, "give the queue");
-    expect_usage(run_send, {"a b"}, "'a b' is not a queue name");
-    expect_usage(run_send, {"q", "x", "--header", "novalue"}, "not of the form KEY=VALUE");
-    expect_usage(run_send, {"q", "x", "--header", "a=1", "--header", "a=2"}, "a is given twice");
-    expect_usage(run_send, {"q", "x", "--count", "-1"}, "--count: '-1'");
-    expect_usage(run_send, {"q", "x", "--timeout", "soon"}, "--timeout: 'soon'");
-    expect_usage(run_work, {}, "give one queue");
-    expect_usage(run_work, {"q", "r"}, "give one queue");
-    expect_usage(run_work, {"q", "--concurrency", "0"}, "--concurrency: '0' is out of range");
-    expect_usage(run_work, {"q", "--count", "0"}, "--count: at least 1");
-    expect_usage(run_work, {"q", "--exec", "cat", "--raw"}, "--raw is for standard output");
-    expect_usage(run_queues, {"q"}, "'q' is not expected");
-    expect_usage(run_dlq, {}, "say list, show, redrive or purge");
-    expect_usage(run_dlq, {"lst", "q"}, "'lst' is none of");
-    expect_usage(run_dlq, {"list"}, "give one queue");
-    expect_usage(run_dlq, {"list", "q", "--reason", "because"}, "none of rejected, max_attempts");
-    expect_usage(run_dlq, {"list", "q", "--dry-run"}, "--dry-run is for redrive and purge");
+    expect_usage(node_command(), {"word"}, "'word' is not expected");
+    expect_usage(node_command(), {"--config", "/nonexistent"}, "cannot read the configuration /nonexistent");
+    expect_usage(node_command(), {"--min-free", "1"}, "min_free: '1' lacks its unit");
+    expect_usage(send_command(), {}, "give the queue");
+    expect_usage(send_command(), {"a b"}, "'a b' is not a queue name");
+    expect_usage(send_command(), {"q", "x", "--header", "novalue"}, "not of the form KEY=VALUE");
+    expect_usage(send_command(), {"q", "x", "--header", "a=1", "--header", "a=2"}, "a is given twice");
+    expect_usage(send_command(), {"q", "x", "--count", "-1"}, "--count: '-1'");
+    expect_usage(send_command(), {"q", "x", "--timeout", "soon"}, "--timeout: 'soon'");
+    expect_usage(work_command(), {}, "give one queue");
+    expect_usage(work_command(), {"q", "r"}, "give one queue");
+    expect_usage(work_command(), {"q", "--concurrency", "0"}, "--concurrency: '0' is out of range");
+    expect_usage(work_command(), {"q", "--count", "0"}, "--count: at least 1");
+    expect_usage(work_command(), {"q", "--exec", "cat", "--raw"}, "--raw is for standard output");
+    expect_usage(queues_command(), {"q"}, "'q' is not expected");
+    expect_usage(dlq_command(), {}, "say list, show, redrive or purge");
+    expect_usage(dlq_command(), {"lst", "q"}, "'lst' is none of");
+    expect_usage(dlq_command(), {"list"}, "give one queue");
+    expect_usage(dlq_command(), {"list", "q", "--reason", "because"}, "none of rejected, max_attempts");
+    expect_usage(dlq_command(), {"list", "q", "--dry-run"}, "--dry-run is for redrive and purge");
 }
 
 TEST(Reports, KeepTheRefusalThatNoWaitingHelpsAgainst) {

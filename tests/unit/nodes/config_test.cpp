@@ -82,7 +82,7 @@ TEST(Config, WhatIsPrintedHasEverySettingAndParsesToTheDefaults) {
     const std::string ini = default_ini();
     EXPECT_EQ(configured(ini), NodeConfig{}) << ini;
     for (const auto& settings : {node_settings_help(), queue_settings_help()}) {
-        for (const auto& [name, help] : settings) {
+        for (const auto& [name, help, form] : settings) {
             EXPECT_THAT(ini, HasSubstr("\n" + name + " = "));
             EXPECT_THAT(ini, HasSubstr("\n# " + help.substr(0, help.rfind(" (")) + "\n"));
         }
