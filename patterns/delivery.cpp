@@ -25,13 +25,13 @@ bool DeliveryAccess::take_open(Delivery& delivery) noexcept {
     return true;
 }
 
-void DeliveryAccess::settle(Delivery& delivery, Settlement settlement) {
+Status DeliveryAccess::settle(Delivery& delivery, Settlement settlement) {
     DeliveryState* state = delivery.state_.get();
     if (state == nullptr) throw Error("this delivery was moved away; whoever has it now settles it");
     if (state->settled) throw Error("delivery " + delivery.id() + " is settled already; settle once");
     state->settled = true;
     settlement.text = cut(std::move(settlement.text));
-    state->sink->settle(state->begun.handle, std::move(settlement));
+    return state->sink->settle(state->begun.handle, std::move(settlement));
 }
 
 namespace {
@@ -69,17 +69,17 @@ const Message& Delivery::message() const {
     if (state_ == nullptr) throw Error("this delivery was moved away");
     if (!state_->message) {
         auto decoded = envelope::decode(state_->begun.envelope.view());
-        if (!decoded) {
-            if (!state_->settled) {
-                state_->settled = true;
-                state_->sink->settle(state_->begun.handle,
-                                     {.verdict = Verdict::undecodable, .text = "the bytes are not a message"});
-            }
-            throw Error("delivery " + id() + " cannot be decoded; it was rejected as undecodable");
-        }
+        if (!decoded) reject_undecodable("the bytes are not a message");
         state_->message = std::move(decoded->message);
     }
     return *state_->message;
+}
+
+void Delivery::reject_undecodable(const char* what) const {
+    if (!std::exchange(state_->settled, true)) {
+        state_->sink->settle(state_->begun.handle, {.verdict = Verdict::undecodable, .text = what});
+    }
+    throw Error("delivery " + id() + " was rejected as undecodable: " + what);
 }
 
 std::string Delivery::id() const {
@@ -103,25 +103,25 @@ std::stop_token Delivery::stop_token() const noexcept {
     return state_ == nullptr ? std::stop_token{} : state_->sink->stop_token(state_->begun.handle);
 }
 
-void Delivery::ack() {
-    detail::DeliveryAccess::settle(*this, {});
+Status Delivery::ack() {
+    return detail::DeliveryAccess::settle(*this, {});
 }
 
-void Delivery::nack(std::string why) {
-    detail::DeliveryAccess::settle(*this, {.verdict = Verdict::nack, .text = std::move(why)});
+Status Delivery::nack(std::string why) {
+    return detail::DeliveryAccess::settle(*this, {.verdict = Verdict::nack, .text = std::move(why)});
 }
 
-void Delivery::nack(Duration delay, std::string why) {
-    detail::DeliveryAccess::settle(
+Status Delivery::nack(Duration delay, std::string why) {
+    return detail::DeliveryAccess::settle(
         *this, {.verdict = Verdict::nack, .delay_ms = detail::milliseconds(delay), .text = std::move(why)});
 }
 
-void Delivery::release() {
-    detail::DeliveryAccess::settle(*this, {.verdict = Verdict::release});
+Status Delivery::release() {
+    return detail::DeliveryAccess::settle(*this, {.verdict = Verdict::release});
 }
 
-void Delivery::reject(std::string reason) {
-    detail::DeliveryAccess::settle(*this, {.verdict = Verdict::reject, .text = std::move(reason)});
+Status Delivery::reject(std::string reason) {
+    return detail::DeliveryAccess::settle(*this, {.verdict = Verdict::reject, .text = std::move(reason)});
 }
 
 void Delivery::extend(Duration lease) {

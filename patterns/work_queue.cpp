@@ -87,6 +87,10 @@ Status Worker::run(const Handler& handler, const Until& until) {
     return core->run(handler, until);
 }
 
+Received Worker::receive(Duration timeout) {
+    return core_->receive(timeout);
+}
+
 Status Worker::drain(Duration timeout) {
     return core_->drain(timeout);
 }
@@ -107,11 +111,6 @@ std::vector<std::string> Worker::capabilities() const {
 }
 const std::vector<std::string>& Worker::endpoints() const {
     return core_->endpoints();
-}
-
-void Worker::reject_undecodable(Delivery& delivery) {
-    posthorn::detail::DeliveryAccess::settle(delivery, {.verdict = protocol::Verdict::undecodable,
-                                                        .text = "the payload is not of the type the handler takes"});
 }
 
 }  // namespace posthorn::work_queue

@@ -129,7 +129,7 @@ Mono WorkerCore::turn(Now now) {
         if (draining_) proceed_with_drain(now, stops);
         frames = session_.take_frames();
         events = session_.take_events();
-        if (session_.can_begin(now.mono)) to_wake = std::min<std::size_t>(idle_handlers_, session_.unbegun());
+        if (session_.can_begin(now.mono)) to_wake = full() ? 0 : std::min<std::size_t>(idle_, session_.unbegun());
         deadline = session_.next_deadline();
         if (gather_ > 1) deadline = std::min(deadline, now.mono + gather_time);
         if (draining_ && !cancelled_) deadline = std::min(deadline, drain_until_);
@@ -159,7 +159,7 @@ void WorkerCore::wake_loop() {
 void WorkerCore::work(const Handler& handler) {
     Lock lock(mutex_);
     Mono now = monotonic();
-    while (auto begun = next(lock, now)) {
+    while (auto begun = next(lock, now, never)) {
         const Handle handle = begun->handle;
         lock.unlock();
         auto settlement = this->handle(handler, std::move(*begun));
@@ -170,16 +170,47 @@ void WorkerCore::work(const Handler& handler) {
     if (--handlers_ == 0) wake_loop();  // drain() goes on
 }
 
-std::optional<WorkerCore::Begun> WorkerCore::next(Lock& lock, Mono now) {
+void WorkerCore::be_used(Use use) {
+    if (use_ != Use::undecided && use_ != use) {
+        throw Error(use == Use::receive ? "receive(): this worker runs a handler; use one way or the other"
+                                        : "run(): this worker's deliveries are received; use one way or the other");
+    }
+    use_ = use;
+}
+
+// Handlers are bounded by their threads, and those that move deliveries out know what they do.
+bool WorkerCore::full() const {
+    return use_ == Use::receive && begun_ >= options_.concurrency;
+}
+
+// Empty: there was none until then, or the worker drains.
+std::optional<WorkerCore::Begun> WorkerCore::next(Lock& lock, Mono now, Mono until) {
     while (!draining_) {
-        if (auto begun = session_.begin(now)) return begun;
+        if (!full()) {
+            if (auto begun = session_.begin(now)) {
+                ++begun_;
+                return begun;
+            }
+        }
         if (gathered_ > 0) wake_loop();  // nothing to do, so nothing to gather with
-        ++idle_handlers_;
-        work_.wait(lock);
-        --idle_handlers_;
+        if (now >= until) break;
+        ++idle_;
+        work_.wait_until(lock, std::chrono::steady_clock::time_point{until.time_since_epoch()});
+        --idle_;
         now = monotonic();
     }
     return std::nullopt;
+}
+
+Received WorkerCore::receive(Duration timeout) {
+    Lock lock(mutex_);
+    be_used(Use::receive);
+    const Mono now = monotonic();
+    auto begun = next(lock, now, timeout > never - now ? never : now + timeout);
+    if (!begun) return Received{draining_ ? Status::closed : Status::timed_out};
+    lock.unlock();
+    return Received{Delivery{
+        std::make_unique<DeliveryState>(DeliveryState{.sink = shared_from_this(), .begun = *std::move(begun)})}};
 }
 
 // What the worker settles for the handler; empty: the handler did, or has given the delivery to somebody who will.
@@ -199,16 +230,20 @@ std::optional<Settlement> WorkerCore::handle(const Handler& handler, Begun begun
     }
 }
 
-void WorkerCore::settle_locked(Handle handle, Settlement settlement, Mono now) {
+Status WorkerCore::settle_locked(Handle handle, Settlement settlement, Mono now) {
+    if (ended_) return Status::closed;
     if (!stops_.empty()) stops_.erase(key(handle));
-    session_.settle(handle, std::move(settlement), now);
+    const bool in_time = session_.settle(handle, std::move(settlement), now);
     last_activity_ = now;
+    if (full()) work_.notify_one();
+    --begun_;
     if (++gathered_ >= gather_) wake_loop();
+    return in_time ? Status::ok : Status::stale;
 }
 
-void WorkerCore::settle(Handle handle, Settlement settlement) {
+Status WorkerCore::settle(Handle handle, Settlement settlement) {
     const std::lock_guard lock(mutex_);
-    settle_locked(handle, std::move(settlement), monotonic());
+    return settle_locked(handle, std::move(settlement), monotonic());
 }
 
 void WorkerCore::extend(Handle handle, Duration lease) {
@@ -247,6 +282,7 @@ Status WorkerCore::run(const Handler& handler, const Until& until) {
     {
         const std::lock_guard lock(mutex_);
         if (running_) throw Error("run() is under way on another thread; a worker runs once at a time");
+        be_used(Use::handlers);
         if (draining_ || closed_) return Status::closed;
         running_ = true;
         handlers_ = options_.concurrency;

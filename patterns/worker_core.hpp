@@ -33,6 +33,7 @@ public:
     WorkerCore& operator=(const WorkerCore&) = delete;
 
     Status run(const Handler& handler, const Until& until);
+    Received receive(Duration timeout);
     Status drain(Duration timeout);
     void close();
 
@@ -43,13 +44,14 @@ public:
     [[nodiscard]] std::vector<std::string> capabilities();
     [[nodiscard]] const std::vector<std::string>& endpoints() const noexcept { return endpoints_; }
 
-    void settle(posthorn::detail::Handle handle, posthorn::detail::Settlement settlement) override;
+    Status settle(posthorn::detail::Handle handle, posthorn::detail::Settlement settlement) override;
     void extend(posthorn::detail::Handle handle, Duration lease) override;
     std::stop_token stop_token(posthorn::detail::Handle handle) override;
 
 private:
     using Begun = protocol::ConsumerSession::Begun;
     using Lock = std::unique_lock<std::mutex>;
+    enum class Use { undecided, handlers, receive };
 
     WorkerCore(Context& context, std::string queue, WorkerOptions options, Identity incarnation);
     void start(const Home& home);
@@ -59,9 +61,11 @@ private:
     Mono turn(Now now) override;
 
     void work(const Handler& handler);
-    std::optional<Begun> next(Lock& lock, Mono now);
+    std::optional<Begun> next(Lock& lock, Mono now, Mono until);
     std::optional<posthorn::detail::Settlement> handle(const Handler& handler, Begun begun);
-    void settle_locked(posthorn::detail::Handle handle, posthorn::detail::Settlement settlement, Mono now);
+    Status settle_locked(posthorn::detail::Handle handle, posthorn::detail::Settlement settlement, Mono now);
+    void be_used(Use use);
+    [[nodiscard]] bool full() const;
     void wake_loop();
     void begin_drain(Duration timeout);
     void proceed_with_drain(Now now, std::vector<std::stop_source>& stops);
@@ -74,12 +78,14 @@ private:
     std::vector<std::string> endpoints_;
 
     std::mutex mutex_;
-    std::condition_variable work_;      // for handlers
+    std::condition_variable work_;      // for those that wait for a delivery
     std::condition_variable ended_cv_;  // for run() and drain()
     protocol::ConsumerSession session_;
     std::unordered_map<std::uint64_t, std::stop_source> stops_;  // of those that asked for a token
-    unsigned idle_handlers_ = 0;
+    Use use_ = Use::undecided;
+    unsigned idle_ = 0;         // threads that wait for a delivery
     unsigned handlers_ = 0;     // threads that may run one
+    unsigned begun_ = 0;        // and not settled
     std::size_t gather_ = 1;    // settlements that are worth waking the loop for
     std::size_t gathered_ = 0;  // since its last turn
     Mono last_activity_;

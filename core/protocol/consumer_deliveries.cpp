@@ -126,17 +126,19 @@ ConsumerSession::Slot* ConsumerSession::slot_of(Handle handle) {
     return slot.life == handle.life && slot.state >= State::begun ? &slot : nullptr;
 }
 
-void ConsumerSession::settle(Handle handle, Settlement settlement, Mono now) {
+bool ConsumerSession::settle(Handle handle, Settlement settlement, Mono now) {
     Slot* slot = slot_of(handle);
-    if (slot == nullptr) return;
+    if (slot == nullptr) return false;
     ++finished_;
-    if (slot->state == State::lost) {
+    const bool in_time = slot->state != State::lost;
+    if (!in_time) {
         event(Event::Kind::stale_delivery, "a settlement came after the lease was over; the message may run again", 1);
     } else {
         queue_settle(hosts_[slot->host], slot->offset, slot->token, std::move(settlement));
         let_go(handle.slot, now);
     }
     free_slot(handle.slot);
+    return in_time;
 }
 
 void ConsumerSession::extend(Handle handle, Duration lease, Mono now) {

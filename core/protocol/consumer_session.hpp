@@ -80,8 +80,8 @@ public:
     std::optional<Begun> begin(Mono now);
     [[nodiscard]] bool can_begin(Mono now) const;
     [[nodiscard]] std::size_t unbegun() const noexcept { return unbegun_; }
-    // Once for each begun delivery.
-    void settle(Handle handle, Settlement settlement, Mono now);
+    // Once for each begun delivery. False: its lease was over.
+    bool settle(Handle handle, Settlement settlement, Mono now);
     // At least so long from now on, even if the link is lost meanwhile.
     void extend(Handle handle, Duration lease, Mono now);
     [[nodiscard]] bool is_lost(Handle handle) const;

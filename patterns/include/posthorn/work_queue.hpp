@@ -139,7 +139,7 @@ struct WorkerOptions {
     // For listings and logs; grants nothing. A later worker under a name ends an earlier one: give each its own, or
     // none.
     std::string name{};
-    unsigned concurrency = 1;         // handlers at a time; 1 to 1000
+    unsigned concurrency = 1;         // handlers, or received deliveries unsettled, at a time; 1 to 1000
     unsigned prefetch = 0;            // deliveries held unsettled; 0: adapts (design section 4)
     std::vector<std::string> bind{};  // endpoints for producers that connect to workers
     Duration drain_timeout = 30s;     // how long run() lets handlers finish once it is asked to stop
@@ -164,11 +164,35 @@ private:
     return Until{std::move(token)};
 }
 
-// Thread-safe. Every worker is one consumer of its queue.
+// What receive() gives: a delivery, or why there is none.
+class Received {
+public:
+    explicit Received(Status why) noexcept : status_(why) {}
+    explicit Received(Delivery delivery) noexcept : status_(Status::ok), delivery_(std::move(delivery)) {}
+
+    // ok: there is a delivery. timed_out: nothing came in time. closed: nothing will come any more.
+    [[nodiscard]] Status status() const noexcept { return status_; }
+    explicit operator bool() const noexcept { return delivery_.has_value(); }
+    // These throw Error if there is none.
+    [[nodiscard]] Delivery& operator*() { return *get(); }
+    [[nodiscard]] Delivery* operator->() { return get(); }
+
+private:
+    [[nodiscard]] Delivery* get() {
+        if (!delivery_) throw Error("receive() gave no delivery: " + std::string{to_string(status_)});
+        return &*delivery_;
+    }
+
+    Status status_;
+    std::optional<Delivery> delivery_;
+};
+
+// Thread-safe. Every worker is one consumer of its queue. It gives its deliveries to a handler, by run(), or to whoever
+// asks for them, by receive(): what is called first decides, and the other one then throws Error.
 class Worker {
 public:
     Worker(Context& context, std::string queue, Home home, WorkerOptions options = {});
-    ~Worker();  // drains with a zero timeout if still running
+    ~Worker();  // drains with a zero timeout if still running: deliveries that are out are given back
     Worker(Worker&&) noexcept;
     Worker& operator=(Worker&&) noexcept;
 
@@ -182,18 +206,20 @@ public:
     template <detail::TypedHandler F>
     Status run(F handler, const Until& until = until_signal()) {
         return run(Handler{[handler = std::move(handler)](Delivery& delivery) mutable {
-                       const auto value = from_payload<detail::ValueOf<F>>(delivery.message().payload);
-                       if (!value) {
-                           reject_undecodable(delivery);
-                           return;
-                       }
-                       handler(*value, delivery);
+                       const auto value = delivery.as<detail::ValueOf<F>>();
+                       handler(value, delivery);
                    }},
                    until);
     }
 
+    // The next delivery, waiting up to `timeout` for one; begun by being given out. It is settled by hand, at any time
+    // and on any thread, by whoever it is moved to; dropped unsettled it is nacked. While `concurrency` of them are
+    // unsettled there is no next one. After a drain: closed.
+    [[nodiscard]] Received receive(Duration timeout);
+
     // From any thread: stop intake, finish what is begun, release the rest, wait for the host's word on settlements.
-    // run() returns. ok or timed_out.
+    // run() returns, receive() answers closed. ok or timed_out: then stop tokens have fired, and once no handler runs
+    // any more what is left unsettled is given back; settling that afterwards answers closed.
     Status drain(Duration timeout);
 
     [[nodiscard]] bool connected() const;   // to at least one host
@@ -205,8 +231,6 @@ public:
     [[nodiscard]] const std::vector<std::string>& endpoints() const;  // as bound
 
 private:
-    static void reject_undecodable(Delivery& delivery);
-
     std::shared_ptr<detail::WorkerCore> core_;
 };
 
