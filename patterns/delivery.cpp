@@ -66,20 +66,26 @@ Delivery::~Delivery() {
 }
 
 const Message& Delivery::message() const {
+    if (const Message* decoded = decode()) return *decoded;
+    throw Error("delivery " + id() + " cannot be decoded; it was rejected as undecodable");
+}
+
+const Message* Delivery::decode() const {
     if (state_ == nullptr) throw Error("this delivery was moved away");
     if (!state_->message) {
         auto decoded = envelope::decode(state_->begun.envelope.view());
-        if (!decoded) reject_undecodable("the bytes are not a message");
+        if (!decoded) {
+            reject_undecodable("the bytes are not a message");
+            return nullptr;
+        }
         state_->message = std::move(decoded->message);
     }
-    return *state_->message;
+    return &*state_->message;
 }
 
 void Delivery::reject_undecodable(const char* what) const {
-    if (!std::exchange(state_->settled, true)) {
-        state_->sink->settle(state_->begun.handle, {.verdict = Verdict::undecodable, .text = what});
-    }
-    throw Error("delivery " + id() + " was rejected as undecodable: " + what);
+    if (std::exchange(state_->settled, true)) return;
+    state_->sink->settle(state_->begun.handle, {.verdict = Verdict::undecodable, .text = what});
 }
 
 std::string Delivery::id() const {

@@ -91,6 +91,10 @@ Received Worker::receive(Duration timeout) {
     return core_->receive(timeout);
 }
 
+int Worker::ready_fd() {
+    return core_->ready_fd();
+}
+
 Status Worker::drain(Duration timeout) {
     return core_->drain(timeout);
 }

@@ -130,6 +130,7 @@ Mono WorkerCore::turn(Now now) {
         frames = session_.take_frames();
         events = session_.take_events();
         if (session_.can_begin(now.mono)) to_wake = full() ? 0 : std::min<std::size_t>(idle_, session_.unbegun());
+        show_ready(now.mono);
         deadline = session_.next_deadline();
         if (gather_ > 1) deadline = std::min(deadline, now.mono + gather_time);
         if (draining_ && !cancelled_) deadline = std::min(deadline, drain_until_);
@@ -183,6 +184,29 @@ bool WorkerCore::full() const {
     return use_ == Use::receive && begun_ >= options_.concurrency;
 }
 
+// Time alone makes a delivery one that may not be begun (its host is silent): then receive() finds out, so that a loop
+// that asks until there is nothing is never told twice.
+void WorkerCore::show_ready(Mono now) {
+    if (!ready_) return;
+    const bool ready = draining_ || (!full() && session_.can_begin(now));
+    if (ready == std::exchange(shown_ready_, ready)) return;
+    if (ready) {
+        ready_->ring();
+    } else {
+        ready_->silence();
+    }
+}
+
+int WorkerCore::ready_fd() {
+    const std::lock_guard lock(mutex_);
+    be_used(Use::receive);
+    if (!ready_) {
+        ready_.emplace();
+        show_ready(monotonic());
+    }
+    return ready_->fd();
+}
+
 // Empty: there was none until then, or the worker drains.
 std::optional<WorkerCore::Begun> WorkerCore::next(Lock& lock, Mono now, Mono until) {
     while (!draining_) {
@@ -207,6 +231,7 @@ Received WorkerCore::receive(Duration timeout) {
     be_used(Use::receive);
     const Mono now = monotonic();
     auto begun = next(lock, now, timeout > never - now ? never : now + timeout);
+    show_ready(monotonic());
     if (!begun) return Received{draining_ ? Status::closed : Status::timed_out};
     lock.unlock();
     return Received{Delivery{
@@ -237,6 +262,7 @@ Status WorkerCore::settle_locked(Handle handle, Settlement settlement, Mono now)
     last_activity_ = now;
     if (full()) work_.notify_one();
     --begun_;
+    show_ready(now);
     if (++gathered_ >= gather_) wake_loop();
     return in_time ? Status::ok : Status::stale;
 }
@@ -318,6 +344,7 @@ void WorkerCore::begin_drain(Duration timeout) {
     const Mono until = timeout > never - now ? never : now + timeout;
     drain_until_ = draining_ ? std::min(drain_until_, until) : until;
     if (!std::exchange(draining_, true)) session_.drain(now);
+    show_ready(now);
     work_.notify_all();
     wake_loop();
 }

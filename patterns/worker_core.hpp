@@ -18,6 +18,7 @@
 
 #include "delivery_state.hpp"
 #include "protocol/consumer_session.hpp"
+#include "transport/bell.hpp"
 #include "transport/loop.hpp"
 
 namespace posthorn::work_queue::detail {
@@ -34,6 +35,7 @@ public:
 
     Status run(const Handler& handler, const Until& until);
     Received receive(Duration timeout);
+    int ready_fd();
     Status drain(Duration timeout);
     void close();
 
@@ -66,6 +68,7 @@ private:
     Status settle_locked(posthorn::detail::Handle handle, posthorn::detail::Settlement settlement, Mono now);
     void be_used(Use use);
     [[nodiscard]] bool full() const;
+    void show_ready(Mono now);
     void wake_loop();
     void begin_drain(Duration timeout);
     void proceed_with_drain(Now now, std::vector<std::stop_source>& stops);
@@ -83,11 +86,13 @@ private:
     protocol::ConsumerSession session_;
     std::unordered_map<std::uint64_t, std::stop_source> stops_;  // of those that asked for a token
     Use use_ = Use::undecided;
-    unsigned idle_ = 0;         // threads that wait for a delivery
-    unsigned handlers_ = 0;     // threads that may run one
-    unsigned begun_ = 0;        // and not settled
-    std::size_t gather_ = 1;    // settlements that are worth waking the loop for
-    std::size_t gathered_ = 0;  // since its last turn
+    unsigned idle_ = 0;                     // threads that wait for a delivery
+    unsigned handlers_ = 0;                 // threads that may run one
+    unsigned begun_ = 0;                    // and not settled
+    std::optional<transport::Bell> ready_;  // of ready_fd()
+    bool shown_ready_ = false;              // it rings
+    std::size_t gather_ = 1;                // settlements that are worth waking the loop for
+    std::size_t gathered_ = 0;              // since its last turn
     Mono last_activity_;
     bool running_ = false;
     bool draining_ = false;

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -36,12 +37,14 @@ public:
 
     // Throws Error, and rejects the delivery as undecodable, if its bytes are not a message.
     [[nodiscard]] const Message& message() const;
-    // The payload as a value. Throws Error, and rejects the delivery as undecodable, if it is not a T.
+    // The payload as a value. Empty: it is not a T, and the delivery is thereby rejected as undecodable.
     template <MsgpackMap T>
-    [[nodiscard]] T as() const {
-        auto value = from_payload<T>(message().payload);
+    [[nodiscard]] std::optional<T> as() const {
+        const Message* decoded = decode();
+        if (decoded == nullptr) return std::nullopt;
+        auto value = from_payload<T>(decoded->payload);
         if (!value) reject_undecodable("the payload is not of the type that was asked for");
-        return *std::move(value);
+        return value;
     }
     // "<producer>-<sequence>", "-r<n>" behind it after the n-th redrive. The same over redeliveries.
     [[nodiscard]] std::string id() const;
@@ -60,7 +63,8 @@ public:
     [[nodiscard]] bool settled() const noexcept;
 
 private:
-    [[noreturn]] void reject_undecodable(const char* what) const;
+    [[nodiscard]] const Message* decode() const;  // null: it cannot be, and is rejected
+    void reject_undecodable(const char* what) const;
 
     friend struct detail::DeliveryAccess;
     std::unique_ptr<detail::DeliveryState> state_;

@@ -188,7 +188,7 @@ private:
 };
 
 // Thread-safe. Every worker is one consumer of its queue. It gives its deliveries to a handler, by run(), or to whoever
-// asks for them, by receive(): what is called first decides, and the other one then throws Error.
+// asks for them, by receive() and ready_fd(): what is called first decides, and the other one then throws Error.
 class Worker {
 public:
     Worker(Context& context, std::string queue, Home home, WorkerOptions options = {});
@@ -206,8 +206,7 @@ public:
     template <detail::TypedHandler F>
     Status run(F handler, const Until& until = until_signal()) {
         return run(Handler{[handler = std::move(handler)](Delivery& delivery) mutable {
-                       const auto value = delivery.as<detail::ValueOf<F>>();
-                       handler(value, delivery);
+                       if (const auto value = delivery.as<detail::ValueOf<F>>()) handler(*value, delivery);
                    }},
                    until);
     }
@@ -216,6 +215,12 @@ public:
     // and on any thread, by whoever it is moved to; dropped unsettled it is nacked. While `concurrency` of them are
     // unsettled there is no next one. After a drain: closed.
     [[nodiscard]] Received receive(Duration timeout);
+
+    // For an event loop of one's own (poll, epoll, Boost.Asio): a descriptor that is readable while receive(0ms) would
+    // give a delivery, and for good once it would answer closed. Level-triggered. At times it is readable once when
+    // nothing is there; then receive(0ms) answers timed_out. It is the worker's: do not read, write or close it, and
+    // give a dup() of it to what wants to own it. Asking for it is receiving: run() throws Error afterwards.
+    [[nodiscard]] int ready_fd();
 
     // From any thread: stop intake, finish what is begun, release the rest, wait for the host's word on settlements.
     // run() returns, receive() answers closed. ok or timed_out: then stop tokens have fired, and once no handler runs

@@ -1,4 +1,6 @@
 // Deliveries that are asked for, instead of handed to a handler.
+#include <poll.h>
+
 #include "fixture.hpp"
 
 namespace posthorn::work_queue {
@@ -83,11 +85,11 @@ TEST_F(Receive, WhatIsNotOfTheTypeIsDeadLettered) {
     EXPECT_EQ(producer_.send("no msgpack").status(), Status::ok);
     Received job = worker.receive(patience);
     ASSERT_TRUE(job);
-    EXPECT_EQ(job->as<Job>().number, 7);
+    EXPECT_EQ(job->as<Job>()->number, 7);
     EXPECT_EQ(job->ack(), Status::ok);
     Received junk = worker.receive(patience);
     ASSERT_TRUE(junk);
-    EXPECT_THAT(error_of([&] { (void)junk->as<Job>(); }), HasSubstr("undecodable"));
+    EXPECT_FALSE(junk->as<Job>().has_value());
     EXPECT_TRUE(junk->settled());
     EXPECT_EQ(producer_.flush(patience), Status::ok);
     EXPECT_TRUE(producer_events_.wait(Event::Kind::dead_lettered));
@@ -156,6 +158,65 @@ TEST_F(Receive, ALateSettlementIsToldThatItIsStale) {
     EXPECT_EQ(out->ack(), Status::stale);
     EXPECT_EQ(again->ack(), Status::ok);
     EXPECT_EQ(producer.flush(patience), Status::ok);
+}
+
+bool readable(int descriptor, std::chrono::milliseconds timeout) {
+    pollfd item{descriptor, POLLIN, 0};
+    return ::poll(&item, 1, static_cast<int>(timeout.count())) == 1;
+}
+
+constexpr std::chrono::milliseconds poll_patience = std::chrono::duration_cast<std::chrono::milliseconds>(patience);
+
+TEST_F(Receive, TheDescriptorIsReadableWhileThereIsADelivery) {
+    Worker worker{workers_, "q", at(producer_.endpoint()), {.prefetch = 2}};
+    const int ready = worker.ready_fd();
+    EXPECT_EQ(worker.ready_fd(), ready);
+    EXPECT_FALSE(readable(ready, 0ms));
+    EXPECT_EQ(producer_.send("a").status(), Status::ok);
+    EXPECT_EQ(producer_.send("b").status(), Status::ok);
+    ASSERT_TRUE(readable(ready, poll_patience));
+    EXPECT_TRUE(readable(ready, 0ms)) << "until it is received";
+    Received a = worker.receive(0ms);
+    ASSERT_TRUE(a);
+    EXPECT_FALSE(readable(ready, 100ms)) << "one is out, and concurrency is 1";
+    EXPECT_EQ(a->ack(), Status::ok);
+    ASSERT_TRUE(readable(ready, poll_patience));
+    Received b = worker.receive(0ms);
+    ASSERT_TRUE(b);
+    EXPECT_EQ(b->ack(), Status::ok);
+    EXPECT_EQ(producer_.flush(patience), Status::ok);
+    EXPECT_FALSE(readable(ready, 0ms));
+}
+
+TEST_F(Receive, TheDescriptorSaysThatTheWorkerHasEnded) {
+    Worker worker{workers_, "q", at(producer_.endpoint())};
+    const int ready = worker.ready_fd();
+    std::thread drains{[&] { EXPECT_EQ(worker.drain(patience), Status::ok); }};
+    EXPECT_TRUE(readable(ready, poll_patience));
+    EXPECT_EQ(worker.receive(0ms).status(), Status::closed);
+    drains.join();
+    EXPECT_TRUE(readable(ready, 0ms)) << "for good";
+}
+
+TEST_F(Receive, AnEventLoopMissesNothing) {
+    Worker worker{workers_, "q", at(producer_.endpoint()), {.concurrency = 3}};
+    const int ready = worker.ready_fd();
+    constexpr int all = 2000;
+    std::thread sends{[&] {
+        for (int i = 0; i < all; ++i) EXPECT_EQ(producer_.send(std::to_string(i)).status(), Status::ok);
+    }};
+    std::vector<Delivery> out;
+    int done = 0;
+    while (done < all) {
+        ASSERT_TRUE(readable(ready, poll_patience)) << "after " << done;
+        while (Received received = worker.receive(0ms)) out.push_back(std::move(*received));
+        ASSERT_LE(out.size(), 3U);
+        done += static_cast<int>(out.size());
+        for (Delivery& delivery : out) EXPECT_EQ(delivery.ack(), Status::ok);
+        out.clear();
+    }
+    sends.join();
+    EXPECT_EQ(producer_.flush(patience), Status::ok);
 }
 
 TEST_F(Receive, AWorkerIsUsedOneWay) {
