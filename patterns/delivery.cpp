@@ -25,13 +25,18 @@ bool DeliveryAccess::take_open(Delivery& delivery) noexcept {
     return true;
 }
 
-Status DeliveryAccess::settle(Delivery& delivery, Settlement settlement) {
+DeliveryState& DeliveryAccess::close(Delivery& delivery) {
     DeliveryState* state = delivery.state_.get();
     if (state == nullptr) throw Error("this delivery was moved away; whoever has it now settles it");
     if (state->settled) throw Error("delivery " + delivery.id() + " is settled already; settle once");
     state->settled = true;
+    return *state;
+}
+
+Status DeliveryAccess::settle(Delivery& delivery, Settlement settlement) {
+    const DeliveryState& state = close(delivery);
     settlement.text = cut(std::move(settlement.text));
-    return state->sink->settle(state->begun.handle, std::move(settlement));
+    return state.sink->settle(state.begun.handle, std::move(settlement));
 }
 
 namespace {
@@ -111,6 +116,11 @@ std::stop_token Delivery::stop_token() const noexcept {
 
 Status Delivery::ack() {
     return detail::DeliveryAccess::settle(*this, {});
+}
+
+Status Delivery::ack_sync(Duration timeout) {
+    const detail::DeliveryState& state = detail::DeliveryAccess::close(*this);
+    return state.sink->settle_and_wait(state.begun.handle, {}, timeout);
 }
 
 Status Delivery::nack(std::string why) {

@@ -86,15 +86,11 @@ void ProducerCore::start(const Home& home) {
 
 // Sending ----------------------------------------------------------------------------------------------------------
 
-bool ProducerCore::on_loop_thread() const {
-    return loop_thread_.load() == std::this_thread::get_id();
-}
-
 template <typename Done>
 bool ProducerCore::wait_until(std::condition_variable& changed, int& waiting, std::unique_lock<std::mutex>& lock,
                               Duration timeout, Done done) {
     if (done()) return true;
-    if (timeout <= Duration::zero() || on_loop_thread()) return false;
+    if (timeout <= Duration::zero() || loop_.is_this_thread()) return false;
     ++waiting;
     const bool ok = changed.wait_for(lock, std::min<Duration>(timeout, std::chrono::hours{24 * 365}), done);
     --waiting;
@@ -124,7 +120,7 @@ Ticket ProducerCore::send(Message message) {
         return ticket;
     }
     if (!room) {
-        ticket.status_ = on_loop_thread() ? Status::would_block : Status::timed_out;
+        ticket.status_ = loop_.is_this_thread() ? Status::would_block : Status::timed_out;
         return ticket;
     }
     const std::size_t before = arena_.size();
@@ -159,7 +155,6 @@ void ProducerCore::on_frame(transport::PeerId peer, Slice frame, Now now) {
 }
 
 Mono ProducerCore::turn(Now now) {
-    loop_thread_.store(std::this_thread::get_id());
     take_offered();
     session_.turn(now);
     const Mono deadline = host_ ? exchange_with_host(now) : send_frames(now);

@@ -4,14 +4,12 @@
 // Lock order: mutex_ is taken last, and never held while a hook, the session or the host is called.
 #pragma once
 
-#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include <posthorn/work_queue.hpp>
@@ -68,7 +66,6 @@ private:
     template <typename Done>
     bool wait_until(std::condition_variable& changed, int& waiting, std::unique_lock<std::mutex>& lock,
                     Duration timeout, Done done);
-    [[nodiscard]] bool on_loop_thread() const;
 
     Context& context_;
     transport::Loop& loop_;
@@ -76,7 +73,6 @@ private:
     const ProducerOptions options_;
     const Identity producer_;
     std::string endpoint_;
-    std::atomic<std::thread::id> loop_thread_{};
 
     // The loop's own.
     protocol::ProducerSession session_;

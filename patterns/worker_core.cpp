@@ -130,6 +130,7 @@ Mono WorkerCore::turn(Now now) {
         frames = session_.take_frames();
         events = session_.take_events();
         if (session_.can_begin(now.mono)) to_wake = full() ? 0 : std::min<std::size_t>(idle_, session_.unbegun());
+        tell_synced();
         show_ready(now.mono);
         deadline = session_.next_deadline();
         if (gather_ > 1) deadline = std::min(deadline, now.mono + gather_time);
@@ -272,6 +273,30 @@ Status WorkerCore::settle(Handle handle, Settlement settlement) {
     return settle_locked(handle, std::move(settlement), monotonic());
 }
 
+Status WorkerCore::settle_and_wait(Handle handle, Settlement settlement, Duration timeout) {
+    Lock lock(mutex_);
+    const std::uint64_t number = settlement.sync = ++last_sync_;
+    const Status status = settle_locked(handle, std::move(settlement), monotonic());
+    if (status != Status::ok) return status;
+    wake_loop();
+    const auto entry = syncs_.emplace(number, Status::timed_out).first;
+    if (!loop_.is_this_thread()) {
+        (void)synced_cv_.wait_for(lock, std::min<Duration>(timeout, std::chrono::hours{24 * 365}),
+                                  [&] { return entry->second != Status::timed_out || ended_; });
+    }
+    const Status answer = entry->second == Status::timed_out && ended_ ? Status::closed : entry->second;
+    syncs_.erase(entry);
+    return answer;
+}
+
+void WorkerCore::tell_synced() {
+    for (const auto& synced : session_.take_synced()) {
+        const auto it = syncs_.find(synced.number);
+        if (it != syncs_.end()) it->second = synced.safe ? Status::ok : Status::stale;
+    }
+    if (!syncs_.empty()) synced_cv_.notify_all();
+}
+
 void WorkerCore::extend(Handle handle, Duration lease) {
     const std::lock_guard lock(mutex_);
     session_.extend(handle, lease, monotonic());
@@ -362,6 +387,7 @@ void WorkerCore::proceed_with_drain(Now now, std::vector<std::stop_source>& stop
     if (handlers_ > 0 || !(quiet || cancelled_)) return;
     session_.bye(now);
     ended_ = true;
+    synced_cv_.notify_all();
     ended_cv_.notify_all();
 }
 
@@ -389,6 +415,7 @@ void WorkerCore::close() {
     closed_ = true;
     ended_ = true;
     work_.notify_all();
+    synced_cv_.notify_all();
     ended_cv_.notify_all();
 }
 

@@ -6,6 +6,7 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -47,6 +48,8 @@ public:
     [[nodiscard]] const std::vector<std::string>& endpoints() const noexcept { return endpoints_; }
 
     Status settle(posthorn::detail::Handle handle, posthorn::detail::Settlement settlement) override;
+    Status settle_and_wait(posthorn::detail::Handle handle, posthorn::detail::Settlement settlement,
+                           Duration timeout) override;
     void extend(posthorn::detail::Handle handle, Duration lease) override;
     std::stop_token stop_token(posthorn::detail::Handle handle) override;
 
@@ -69,6 +72,7 @@ private:
     void be_used(Use use);
     [[nodiscard]] bool full() const;
     void show_ready(Mono now);
+    void tell_synced();
     void wake_loop();
     void begin_drain(Duration timeout);
     void proceed_with_drain(Now now, std::vector<std::stop_source>& stops);
@@ -81,11 +85,14 @@ private:
     std::vector<std::string> endpoints_;
 
     std::mutex mutex_;
-    std::condition_variable work_;      // for those that wait for a delivery
-    std::condition_variable ended_cv_;  // for run() and drain()
+    std::condition_variable work_;       // for those that wait for a delivery
+    std::condition_variable ended_cv_;   // for run() and drain()
+    std::condition_variable synced_cv_;  // for those whose settlements are to be safe
     protocol::ConsumerSession session_;
     std::unordered_map<std::uint64_t, std::stop_source> stops_;  // of those that asked for a token
     Use use_ = Use::undecided;
+    std::map<std::uint64_t, Status> syncs_;  // settlements that are waited for; timed_out: not decided
+    std::uint64_t last_sync_ = 0;
     unsigned idle_ = 0;                     // threads that wait for a delivery
     unsigned handlers_ = 0;                 // threads that may run one
     unsigned begun_ = 0;                    // and not settled

@@ -492,6 +492,10 @@ void Loop::post(std::function<void()> work) {
     impl_->post(std::move(work));
 }
 
+bool Loop::is_this_thread() const noexcept {
+    return Impl::running == impl_.get();
+}
+
 Now Loop::now() {
     return {Mono(std::chrono::steady_clock::now().time_since_epoch()),
             Wall(std::chrono::duration_cast<WallClock::duration>(std::chrono::system_clock::now().time_since_epoch()))};

@@ -27,7 +27,9 @@ World::World(Setup setup)
       random_(setup.seed),
       now_{Mono{1h}, Wall{std::chrono::hours{24 * 365 * 50}}},
       durable_(setup.planted != Planted::none || !chance(0.15)),
-      loss_(chance(0.3) ? 0.0 : chance(0.5) ? 0.02 : 0.1) {
+      loss_(chance(0.3)   ? 0.0
+            : chance(0.5) ? 0.02
+                          : 0.1) {
     policy_.lease = std::chrono::seconds{2 + pick(9)};
     policy_.backoff = chance(0.5) ? Backoff{.kind = Backoff::Kind::fixed, .min = std::chrono::milliseconds{pick(500)}}
                                   : Backoff{.min = 10ms, .max = 1s};
@@ -271,6 +273,9 @@ void World::listen(Consumer& consumer) {
     for (const auto& handle : consumer.session->take_lost()) {
         for (Working& work : consumer.working) work.lost |= work.handle == handle;
     }
+    for (const auto& synced : consumer.session->take_synced()) {
+        if (synced.safe) model_.ack_confirmed(synced.number - 1);
+    }
     for (const Event& event : consumer.session->take_events()) {
         note("consumer " + std::to_string(consumer.number) + ": " + std::string{to_string(event.kind)} + " " +
              event.text);
@@ -350,6 +355,7 @@ void World::finish(Consumer& consumer, const Working& work) {
     if (ack) ++record.acked;
     if (settlement.verdict == protocol::Verdict::nack) ++record.nacked;
     settlement.text = "as it must";
+    if (ack && chance(0.1)) settlement.sync = work.message + 1;
     note("consumer " + std::to_string(consumer.number) + " settles message " + std::to_string(work.message) + " with " +
          std::to_string(static_cast<int>(settlement.verdict)));
     const std::size_t before = consumer.session->unconfirmed();

@@ -53,7 +53,11 @@ public:
     // Fires when the lease is lost, at drain after the grace period, and when the worker is cancelled.
     [[nodiscard]] std::stop_token stop_token() const noexcept;
 
-    Status ack();                                       // done
+    Status ack();  // done
+    // Done, and waits until the host has confirmed that this is safe (on its disk, where it has one); it stores it at
+    // once. timed_out: not within the time; it is still passed on and repeated like any other ack. stale, closed: as
+    // above, and the host's answer as well. Inside Posthorn's hooks it does not wait.
+    [[nodiscard]] Status ack_sync(Duration timeout);
     Status nack(std::string why = {});                  // failed: counts, retried by the queue's policy
     Status nack(Duration delay, std::string why = {});  // failed: counts, retried after this delay
     Status release();                                   // give back, does not count

@@ -219,6 +219,50 @@ TEST_F(Receive, AnEventLoopMissesNothing) {
     EXPECT_EQ(producer_.flush(patience), Status::ok);
 }
 
+TEST_F(Receive, AckSyncWaitsForTheHostsWord) {
+    Worker worker{workers_, "q", at(producer_.endpoint()), {.concurrency = 2}};
+    const Ticket ticket = producer_.send("x");
+    EXPECT_EQ(producer_.send("y").status(), Status::ok);
+    Received x = worker.receive(patience);
+    Received y = worker.receive(patience);
+    ASSERT_TRUE(x && y);
+    EXPECT_EQ(x->ack_sync(patience), Status::ok);
+    EXPECT_EQ(ticket.wait(patience), Status::ok);
+    EXPECT_THROW((void)x->ack_sync(patience), Error);
+    EXPECT_EQ(worker.drain(0ms), Status::timed_out);
+    while (!y->stop_token().stop_requested()) std::this_thread::yield();
+    EXPECT_EQ(y->ack_sync(patience), Status::closed);
+    Worker second{workers_, "q", at(producer_.endpoint())};
+    Received again = second.receive(patience);
+    ASSERT_TRUE(again);
+    EXPECT_EQ(again->message().payload, "y");
+    EXPECT_EQ(again->ack_sync(patience), Status::ok);
+}
+
+TEST_F(Receive, AckSyncEndsInTime) {
+    std::optional<Producer> producer{std::in_place, producers_, "q", here(here_at(folder_.ipc("q")))};
+    Worker worker{workers_, "q", at(producer->endpoint())};
+    EXPECT_EQ(producer->send("x").status(), Status::ok);
+    Received x = worker.receive(patience);
+    ASSERT_TRUE(x);
+    EXPECT_EQ(producer->close(0ms), 1U);
+    EXPECT_TRUE(worker_events_.wait(Event::Kind::lost));
+    EXPECT_EQ(x->ack_sync(1ms), Status::timed_out);
+}
+
+TEST_F(Receive, AckSyncEndsWithTheWorker) {
+    std::optional<Producer> producer{std::in_place, producers_, "q", here(here_at(folder_.ipc("q")))};
+    Worker worker{workers_, "q", at(producer->endpoint())};
+    EXPECT_EQ(producer->send("x").status(), Status::ok);
+    Received x = worker.receive(patience);
+    ASSERT_TRUE(x);
+    EXPECT_EQ(producer->close(0ms), 1U);
+    EXPECT_TRUE(worker_events_.wait(Event::Kind::lost));
+    std::thread waits{[&] { EXPECT_EQ(x->ack_sync(patience), Status::closed); }};
+    EXPECT_EQ(worker.drain(50ms), Status::timed_out);
+    waits.join();
+}
+
 TEST_F(Receive, AWorkerIsUsedOneWay) {
     Worker receives{workers_, "q", at(producer_.endpoint())};
     EXPECT_EQ(receives.receive(0ms).status(), Status::timed_out);
