@@ -273,16 +273,27 @@ void World::listen(Consumer& consumer) {
     for (const auto& handle : consumer.session->take_lost()) {
         for (Working& work : consumer.working) work.lost |= work.handle == handle;
     }
-    for (const auto& synced : consumer.session->take_synced()) {
-        if (synced.safe) model_.ack_confirmed(synced.number - 1);
-    }
     for (const Event& event : consumer.session->take_events()) {
         note("consumer " + std::to_string(consumer.number) + ": " + std::string{to_string(event.kind)} + " " +
              event.text);
+        if (event.kind == Event::Kind::connected || event.kind == Event::Kind::resumed) {
+            const std::uint64_t life = model_.totals.crashes + model_.totals.power_cuts;
+            // Who was away for a whole life of the host is confirmed what no host can know: docs/design.md, the engine.
+            if (life > consumer.host_life + 1) {
+                for (Settling& settling : consumer.settling) settling.ack = settling.awaited = false;
+            }
+            consumer.host_life = life;
+        }
         if (event.kind != Event::Kind::stale_delivery) continue;
         // Which of those said are meant is not told; none of them counts as confirmed then.
         ++model_.totals.stale;
         for (Settling& settling : consumer.settling) settling.ack = false;
+    }
+    for (const auto& synced : consumer.session->take_synced()) {
+        for (const Settling& settling : consumer.settling) {
+            if (synced.safe && settling.awaited && settling.message + 1 == synced.number)
+                model_.ack_confirmed(settling.message);
+        }
     }
     if (consumer.session->unconfirmed() > 0) return;  // which of them are confirmed is told by number, not by name
     for (const Settling& settling : consumer.settling) {
@@ -360,7 +371,8 @@ void World::finish(Consumer& consumer, const Working& work) {
          std::to_string(static_cast<int>(settlement.verdict)));
     const std::size_t before = consumer.session->unconfirmed();
     consumer.session->settle(work.handle, settlement, now_.mono);
-    if (consumer.session->unconfirmed() > before) consumer.settling.push_back({work.message, ack});
+    if (consumer.session->unconfirmed() > before)
+        consumer.settling.push_back({work.message, ack, settlement.sync != 0});
 }
 
 // Life -------------------------------------------------------------------------------------------------------------
