@@ -14,6 +14,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <ranges>
 #include <span>
 #include <stop_token>
 #include <string>
@@ -73,25 +74,46 @@ template <typename F>
 using ValueOf = typename TakesOf<std::decay_t<F>>::Value;
 template <typename F>
 concept TypedHandler = MsgpackMap<ValueOf<F>>;
+
+// What can be sent, as a message.
+inline Message message_of(Message message) {
+    return message;
+}
+inline Message message_of(std::string payload) {
+    return {.payload = std::move(payload)};
+}
+template <MsgpackMap T>
+Message message_of(const T& value) {
+    return to_message(value);
+}
+template <typename R>
+concept Sendables = std::ranges::input_range<R> && requires(std::ranges::range_reference_t<R> value) {
+    message_of(std::forward<std::ranges::range_reference_t<R>>(value));
+};
 }  // namespace detail
 
-// The fate of one sent message. Cheap to copy; thread-safe; may outlive the producer (then: closed).
+// The fate of what one send() took: a message, or several. Cheap to copy; thread-safe; may outlive the producer (then:
+// closed).
 class Ticket {
 public:
-    // Until the message is safe: stored in homes with a store, settled in memory homes.
-    // ok, timed_out, rejected (see refusal()), closed.
+    // Until all of them are safe: stored in homes with a store, settled in memory homes.
+    // ok; timed_out; rejected: the host refused at least one (see refusal()); closed. When all that was taken is safe
+    // and that was not everything: status().
     [[nodiscard]] Status wait(Duration timeout) const;
+    // Of the one that is least far.
     [[nodiscard]] Level level() const;
-    // Set when the host refused the message: "queue_full: ...".
+    // Set when the host refused a message: "queue_full: ...". Of several the first one's.
     [[nodiscard]] std::string refusal() const;
-    // Why it was not even buffered; ok otherwise.
+    // Why not everything was even buffered; ok otherwise.
     [[nodiscard]] Status status() const noexcept { return status_; }
+    // How many were: of several the first ones.
+    [[nodiscard]] std::uint64_t taken() const noexcept { return last_ + 1 - first_; }
 
 private:
     friend class detail::ProducerCore;
-    friend class Producer;
-    std::shared_ptr<detail::ProducerCore> core_;
-    std::uint64_t sequence_ = 0;
+    std::shared_ptr<detail::ProducerCore> core_;  // none: nothing was taken
+    std::uint64_t first_ = 1;                     // sequences
+    std::uint64_t last_ = 0;
     Status status_ = Status::ok;
 };
 
@@ -114,6 +136,16 @@ public:
     }
     Ticket send(std::string payload) { return send(Message{.payload = std::move(payload)}); }
     Ticket send(const char* payload) { return send(std::string{payload}); }
+    // Several at once, of anything that can be sent alone, with one lock and one wake of the other side; they follow
+    // one another in the queue. Limits are checked before any is taken. If the buffer stays full for send_timeout, the
+    // first ones may have been taken and the others not: Ticket::taken() says how many, status() why.
+    template <detail::Sendables R>
+    Ticket send(R&& values) {
+        std::vector<Message> messages;
+        if constexpr (std::ranges::sized_range<R>) messages.reserve(std::ranges::size(values));
+        for (auto&& value : values) messages.push_back(detail::message_of(std::forward<decltype(value)>(value)));
+        return send_all(messages);
+    }
 
     // Waits until everything sent so far is safe (see Ticket::wait) or refused. ok, timed_out, closed, rejected (some
     // were refused since the last flush() that ended).
@@ -132,6 +164,8 @@ public:
     std::uint64_t close(Duration timeout);
 
 private:
+    Ticket send_all(std::span<Message> messages);
+
     std::shared_ptr<detail::ProducerCore> core_;
 };
 
