@@ -25,13 +25,18 @@ bool DeliveryAccess::take_open(Delivery& delivery) noexcept {
     return true;
 }
 
-void DeliveryAccess::settle(Delivery& delivery, Settlement settlement) {
+DeliveryState& DeliveryAccess::close(Delivery& delivery) {
     DeliveryState* state = delivery.state_.get();
     if (state == nullptr) throw Error("this delivery was moved away; whoever has it now settles it");
     if (state->settled) throw Error("delivery " + delivery.id() + " is settled already; settle once");
     state->settled = true;
+    return *state;
+}
+
+Status DeliveryAccess::settle(Delivery& delivery, Settlement settlement) {
+    const DeliveryState& state = close(delivery);
     settlement.text = cut(std::move(settlement.text));
-    state->sink->settle(state->begun.handle, std::move(settlement));
+    return state.sink->settle(state.begun.handle, std::move(settlement));
 }
 
 namespace {
@@ -66,20 +71,26 @@ Delivery::~Delivery() {
 }
 
 const Message& Delivery::message() const {
+    if (const Message* decoded = decode()) return *decoded;
+    throw Error("delivery " + id() + " cannot be decoded; it was rejected as undecodable");
+}
+
+const Message* Delivery::decode() const {
     if (state_ == nullptr) throw Error("this delivery was moved away");
     if (!state_->message) {
         auto decoded = envelope::decode(state_->begun.envelope.view());
         if (!decoded) {
-            if (!state_->settled) {
-                state_->settled = true;
-                state_->sink->settle(state_->begun.handle,
-                                     {.verdict = Verdict::undecodable, .text = "the bytes are not a message"});
-            }
-            throw Error("delivery " + id() + " cannot be decoded; it was rejected as undecodable");
+            reject_undecodable("the bytes are not a message");
+            return nullptr;
         }
         state_->message = std::move(decoded->message);
     }
-    return *state_->message;
+    return &*state_->message;
+}
+
+void Delivery::reject_undecodable(const char* what) const {
+    if (std::exchange(state_->settled, true)) return;
+    state_->sink->settle(state_->begun.handle, {.verdict = Verdict::undecodable, .text = what});
 }
 
 std::string Delivery::id() const {
@@ -103,25 +114,30 @@ std::stop_token Delivery::stop_token() const noexcept {
     return state_ == nullptr ? std::stop_token{} : state_->sink->stop_token(state_->begun.handle);
 }
 
-void Delivery::ack() {
-    detail::DeliveryAccess::settle(*this, {});
+Status Delivery::ack() {
+    return detail::DeliveryAccess::settle(*this, {});
 }
 
-void Delivery::nack(std::string why) {
-    detail::DeliveryAccess::settle(*this, {.verdict = Verdict::nack, .text = std::move(why)});
+Status Delivery::ack_sync(Duration timeout) {
+    const detail::DeliveryState& state = detail::DeliveryAccess::close(*this);
+    return state.sink->settle_and_wait(state.begun.handle, {}, timeout);
 }
 
-void Delivery::nack(Duration delay, std::string why) {
-    detail::DeliveryAccess::settle(
+Status Delivery::nack(std::string why) {
+    return detail::DeliveryAccess::settle(*this, {.verdict = Verdict::nack, .text = std::move(why)});
+}
+
+Status Delivery::nack(Duration delay, std::string why) {
+    return detail::DeliveryAccess::settle(
         *this, {.verdict = Verdict::nack, .delay_ms = detail::milliseconds(delay), .text = std::move(why)});
 }
 
-void Delivery::release() {
-    detail::DeliveryAccess::settle(*this, {.verdict = Verdict::release});
+Status Delivery::release() {
+    return detail::DeliveryAccess::settle(*this, {.verdict = Verdict::release});
 }
 
-void Delivery::reject(std::string reason) {
-    detail::DeliveryAccess::settle(*this, {.verdict = Verdict::reject, .text = std::move(reason)});
+Status Delivery::reject(std::string reason) {
+    return detail::DeliveryAccess::settle(*this, {.verdict = Verdict::reject, .text = std::move(reason)});
 }
 
 void Delivery::extend(Duration lease) {

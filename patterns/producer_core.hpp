@@ -4,18 +4,20 @@
 // Lock order: mutex_ is taken last, and never held while a hook, the session or the host is called.
 #pragma once
 
-#include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <span>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include <posthorn/work_queue.hpp>
 
+#include "envelope/envelope.hpp"
 #include "host_on_loop.hpp"
 #include "protocol/producer_session.hpp"
 #include "protocol/sequence_bits.hpp"
@@ -31,10 +33,11 @@ public:
     ProducerCore(const ProducerCore&) = delete;
     ProducerCore& operator=(const ProducerCore&) = delete;
 
-    Ticket send(Message message);
-    [[nodiscard]] Status wait(std::uint64_t sequence, Duration timeout);
-    [[nodiscard]] Level level(std::uint64_t sequence);
-    [[nodiscard]] std::string refusal(std::uint64_t sequence);
+    Ticket send(std::span<Message> messages);
+    // Of the sequences first..last.
+    [[nodiscard]] Status wait(std::uint64_t first, std::uint64_t last, Duration timeout);
+    [[nodiscard]] Level level(std::uint64_t first, std::uint64_t last);
+    [[nodiscard]] std::string refusal(std::uint64_t first, std::uint64_t last);
 
     Status flush(Duration timeout);
     std::uint64_t close(Duration timeout);
@@ -62,13 +65,20 @@ private:
     void end_session();
 
     [[nodiscard]] bool has_room(std::size_t bytes) const;
-    [[nodiscard]] bool was_refused(std::uint64_t sequence) const;
+    // What a send() goes through: until when it may wait, and whether others wait for it.
+    struct Sending {
+        std::optional<std::chrono::steady_clock::time_point> until{};
+        bool begun = false;
+    };
+    Status await_room(std::unique_lock<std::mutex>& lock, const Message& message, Sending& sending);
+    Status buffer(envelope::Envelope& envelope);
+    [[nodiscard]] std::uint64_t first_refused(std::uint64_t first, std::uint64_t last) const;
+    [[nodiscard]] bool any_open(std::uint64_t first, std::uint64_t last) const;
     void remember(const protocol::Refused& refused);
     // False: not within `timeout`, or at once on the loop's thread, which must not wait.
     template <typename Done>
     bool wait_until(std::condition_variable& changed, int& waiting, std::unique_lock<std::mutex>& lock,
                     Duration timeout, Done done);
-    [[nodiscard]] bool on_loop_thread() const;
 
     Context& context_;
     transport::Loop& loop_;
@@ -76,7 +86,6 @@ private:
     const ProducerOptions options_;
     const Identity producer_;
     std::string endpoint_;
-    std::atomic<std::thread::id> loop_thread_{};
 
     // The loop's own.
     protocol::ProducerSession session_;
@@ -89,6 +98,7 @@ private:
     int waiting_ = 0;
     std::condition_variable room_;  // for those who have more to send
     int senders_ = 0;
+    bool batch_ = false;                                   // several are being sent, and there was not room for all
     Mono room_since_ = never;                              // there is room they have not been told of
     std::string arena_;                                    // envelopes that the loop has not taken yet
     std::vector<std::uint32_t> sizes_;                     // of each

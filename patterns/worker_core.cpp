@@ -129,7 +129,9 @@ Mono WorkerCore::turn(Now now) {
         if (draining_) proceed_with_drain(now, stops);
         frames = session_.take_frames();
         events = session_.take_events();
-        if (session_.can_begin(now.mono)) to_wake = std::min<std::size_t>(idle_handlers_, session_.unbegun());
+        if (session_.can_begin(now.mono)) to_wake = full() ? 0 : std::min<std::size_t>(idle_, session_.unbegun());
+        tell_synced();
+        show_ready(now.mono);
         deadline = session_.next_deadline();
         if (gather_ > 1) deadline = std::min(deadline, now.mono + gather_time);
         if (draining_ && !cancelled_) deadline = std::min(deadline, drain_until_);
@@ -159,7 +161,7 @@ void WorkerCore::wake_loop() {
 void WorkerCore::work(const Handler& handler) {
     Lock lock(mutex_);
     Mono now = monotonic();
-    while (auto begun = next(lock, now)) {
+    while (auto begun = next(lock, now, never)) {
         const Handle handle = begun->handle;
         lock.unlock();
         auto settlement = this->handle(handler, std::move(*begun));
@@ -170,16 +172,71 @@ void WorkerCore::work(const Handler& handler) {
     if (--handlers_ == 0) wake_loop();  // drain() goes on
 }
 
-std::optional<WorkerCore::Begun> WorkerCore::next(Lock& lock, Mono now) {
+void WorkerCore::be_used(Use use) {
+    if (use_ != Use::undecided && use_ != use) {
+        throw Error(use == Use::receive ? "receive(): this worker runs a handler; use one way or the other"
+                                        : "run(): this worker's deliveries are received; use one way or the other");
+    }
+    use_ = use;
+}
+
+// Handlers are bounded by their threads, and those that move deliveries out know what they do.
+bool WorkerCore::full() const {
+    return use_ == Use::receive && begun_ >= options_.concurrency;
+}
+
+// Time alone makes a delivery one that may not be begun (its host is silent): then receive() finds out, so that a loop
+// that asks until there is nothing is never told twice.
+void WorkerCore::show_ready(Mono now) {
+    if (!ready_) return;
+    const bool ready = draining_ || (!full() && session_.can_begin(now));
+    if (ready == std::exchange(shown_ready_, ready)) return;
+    if (ready) {
+        ready_->ring();
+    } else {
+        ready_->silence();
+    }
+}
+
+int WorkerCore::ready_fd() {
+    const std::lock_guard lock(mutex_);
+    be_used(Use::receive);
+    if (!ready_) {
+        ready_.emplace();
+        show_ready(monotonic());
+    }
+    return ready_->fd();
+}
+
+// Empty: there was none until then, or the worker drains.
+std::optional<WorkerCore::Begun> WorkerCore::next(Lock& lock, Mono now, Mono until) {
     while (!draining_) {
-        if (auto begun = session_.begin(now)) return begun;
+        if (!full()) {
+            if (auto begun = session_.begin(now)) {
+                ++begun_;
+                return begun;
+            }
+        }
         if (gathered_ > 0) wake_loop();  // nothing to do, so nothing to gather with
-        ++idle_handlers_;
-        work_.wait(lock);
-        --idle_handlers_;
+        if (now >= until) break;
+        ++idle_;
+        work_.wait_until(lock, std::chrono::steady_clock::time_point{until.time_since_epoch()});
+        --idle_;
         now = monotonic();
     }
     return std::nullopt;
+}
+
+Received WorkerCore::receive(Duration timeout) {
+    Lock lock(mutex_);
+    be_used(Use::receive);
+    const Mono now = monotonic();
+    auto begun = next(lock, now, timeout > never - now ? never : now + timeout);
+    show_ready(monotonic());
+    if (!begun) return Received{draining_ ? Status::closed : Status::timed_out};
+    lock.unlock();
+    return Received{Delivery{
+        std::make_unique<DeliveryState>(DeliveryState{.sink = shared_from_this(), .begun = *std::move(begun)})}};
 }
 
 // What the worker settles for the handler; empty: the handler did, or has given the delivery to somebody who will.
@@ -199,16 +256,45 @@ std::optional<Settlement> WorkerCore::handle(const Handler& handler, Begun begun
     }
 }
 
-void WorkerCore::settle_locked(Handle handle, Settlement settlement, Mono now) {
+Status WorkerCore::settle_locked(Handle handle, Settlement settlement, Mono now) {
+    if (ended_) return Status::closed;
     if (!stops_.empty()) stops_.erase(key(handle));
-    session_.settle(handle, std::move(settlement), now);
+    const bool in_time = session_.settle(handle, std::move(settlement), now);
     last_activity_ = now;
+    if (full()) work_.notify_one();
+    --begun_;
+    show_ready(now);
     if (++gathered_ >= gather_) wake_loop();
+    return in_time ? Status::ok : Status::stale;
 }
 
-void WorkerCore::settle(Handle handle, Settlement settlement) {
+Status WorkerCore::settle(Handle handle, Settlement settlement) {
     const std::lock_guard lock(mutex_);
-    settle_locked(handle, std::move(settlement), monotonic());
+    return settle_locked(handle, std::move(settlement), monotonic());
+}
+
+Status WorkerCore::settle_and_wait(Handle handle, Settlement settlement, Duration timeout) {
+    Lock lock(mutex_);
+    const std::uint64_t number = settlement.sync = ++last_sync_;
+    const Status status = settle_locked(handle, std::move(settlement), monotonic());
+    if (status != Status::ok) return status;
+    wake_loop();
+    const auto entry = syncs_.emplace(number, Status::timed_out).first;
+    if (!loop_.is_this_thread()) {
+        (void)synced_cv_.wait_for(lock, std::min<Duration>(timeout, std::chrono::hours{24 * 365}),
+                                  [&] { return entry->second != Status::timed_out || ended_; });
+    }
+    const Status answer = entry->second == Status::timed_out && ended_ ? Status::closed : entry->second;
+    syncs_.erase(entry);
+    return answer;
+}
+
+void WorkerCore::tell_synced() {
+    for (const auto& synced : session_.take_synced()) {
+        const auto it = syncs_.find(synced.number);
+        if (it != syncs_.end()) it->second = synced.safe ? Status::ok : Status::stale;
+    }
+    if (!syncs_.empty()) synced_cv_.notify_all();
 }
 
 void WorkerCore::extend(Handle handle, Duration lease) {
@@ -247,6 +333,7 @@ Status WorkerCore::run(const Handler& handler, const Until& until) {
     {
         const std::lock_guard lock(mutex_);
         if (running_) throw Error("run() is under way on another thread; a worker runs once at a time");
+        be_used(Use::handlers);
         if (draining_ || closed_) return Status::closed;
         running_ = true;
         handlers_ = options_.concurrency;
@@ -282,6 +369,7 @@ void WorkerCore::begin_drain(Duration timeout) {
     const Mono until = timeout > never - now ? never : now + timeout;
     drain_until_ = draining_ ? std::min(drain_until_, until) : until;
     if (!std::exchange(draining_, true)) session_.drain(now);
+    show_ready(now);
     work_.notify_all();
     wake_loop();
 }
@@ -299,6 +387,7 @@ void WorkerCore::proceed_with_drain(Now now, std::vector<std::stop_source>& stop
     if (handlers_ > 0 || !(quiet || cancelled_)) return;
     session_.bye(now);
     ended_ = true;
+    synced_cv_.notify_all();
     ended_cv_.notify_all();
 }
 
@@ -326,6 +415,7 @@ void WorkerCore::close() {
     closed_ = true;
     ended_ = true;
     work_.notify_all();
+    synced_cv_.notify_all();
     ended_cv_.notify_all();
 }
 

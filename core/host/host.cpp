@@ -300,14 +300,15 @@ Mono Host::Impl::next_deadline() const {
 // Store ------------------------------------------------------------------------------------------------------------
 
 // Messages are stored at once, with whatever gathered while the last commit was under way. Settlements alone wait a
-// little for company (defaults::settle_delay), so that an idle queue does not sync for each of them.
+// little for company (defaults::settle_delay), so that an idle queue does not sync for each of them, unless somebody
+// waits for one.
 bool Host::Impl::job_is_due(Now now) const {
     if (!unstored.empty()) return true;
     std::size_t settlements = 0;
     for (const Box* box : unsaved) {
         if (box->queue.has_appends()) return true;
         if (!box->queue.has_changes()) continue;
-        if (!store.durable() || draining) return true;
+        if (!store.durable() || draining || box->sync) return true;
         settlements += box->queue.settlements();
         const auto since = box->queue.changed_since();
         if (since && now.mono - *since >= defaults::settle_delay) return true;
@@ -328,6 +329,7 @@ std::shared_ptr<const store::Job> Host::Impl::take_job(Now now) {
     std::vector<Box*> still_unsaved;
     for (Box* box : unsaved) {
         const bool changes = box->queue.has_changes();
+        if (due || !changes) box->sync = false;
         if (due && changes) {
             next.batch.push_back(box->queue.gather(now));
             job_boxes.push_back(box);

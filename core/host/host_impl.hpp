@@ -63,6 +63,7 @@ struct Box {
     std::uint64_t granted_bytes = 0;
     bool in_job = false;  // part of it is being stored
     bool touched = false;
+    bool sync = false;     // a consumer waits for its settlements to be stored
     bool unsaved = false;  // listed in Impl::unsaved
 };
 

@@ -476,6 +476,7 @@ void Host::Impl::on_settle(Session& session, const protocol::Settle& settle, Now
         if (one.delay_ms) single.delay = bounded_ms(*one.delay_ms);
         settle_one(session, single, now);
     }
+    if (settle.sync) session.box->sync = true;
 }
 
 }  // namespace posthorn::host

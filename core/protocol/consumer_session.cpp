@@ -49,6 +49,7 @@ void ConsumerSession::remove(Host& host, Mono now) {
     for (std::uint32_t index = 0; index < slots_.size(); ++index) {
         if (slots_[index].state == State::begun && slots_[index].host == host.index) lose_begun(index, now);
     }
+    for (const Awaited& one : host.awaited) synced_.push_back({one.number, false});
     if (host.unsafe_settles > 0) {
         event(Event::Kind::stale_delivery, host.label + ": has gone before it confirmed these settlements",
               host.unsafe_settles);
@@ -309,6 +310,9 @@ std::vector<Event> ConsumerSession::take_events() {
 }
 std::vector<ConsumerSession::Handle> ConsumerSession::take_lost() {
     return std::exchange(lost_, {});
+}
+std::vector<ConsumerSession::Synced> ConsumerSession::take_synced() {
+    return std::exchange(synced_, {});
 }
 
 Mono ConsumerSession::next_deadline() const {

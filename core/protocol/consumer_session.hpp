@@ -62,6 +62,12 @@ public:
         Verdict verdict = Verdict::ack;
         std::optional<std::uint64_t> delay_ms = std::nullopt;  // nack
         std::string text = {};                                 // nack, reject, undecodable
+        std::uint64_t sync = 0;  // not 0: to be made safe at once, and then told by take_synced() under this number
+    };
+
+    struct Synced {
+        std::uint64_t number = 0;
+        bool safe = false;  // false: it came too late, or its host is gone
     };
 
     explicit ConsumerSession(Options options);
@@ -80,8 +86,8 @@ public:
     std::optional<Begun> begin(Mono now);
     [[nodiscard]] bool can_begin(Mono now) const;
     [[nodiscard]] std::size_t unbegun() const noexcept { return unbegun_; }
-    // Once for each begun delivery.
-    void settle(Handle handle, Settlement settlement, Mono now);
+    // Once for each begun delivery. False: its lease was over.
+    bool settle(Handle handle, Settlement settlement, Mono now);
     // At least so long from now on, even if the link is lost meanwhile.
     void extend(Handle handle, Duration lease, Mono now);
     [[nodiscard]] bool is_lost(Handle handle) const;
@@ -97,6 +103,7 @@ public:
     [[nodiscard]] std::vector<Event> take_events();
     // Begun deliveries whose leases are over.
     [[nodiscard]] std::vector<Handle> take_lost();
+    [[nodiscard]] std::vector<Synced> take_synced();
     [[nodiscard]] Mono next_deadline() const;
 
     [[nodiscard]] bool connected() const;  // to at least one host
@@ -131,6 +138,13 @@ private:
         Settlement settlement;
     };
 
+    // A settle that somebody waits for.
+    struct Awaited {
+        std::uint64_t offset = 0;
+        std::uint32_t token = 0;
+        std::uint64_t number = 0;
+    };
+
     struct Host {
         HostLink link;
         std::uint32_t index = 0;
@@ -157,6 +171,8 @@ private:
         std::size_t unsafe_settles = 0;      // in both
         std::uint64_t sent_settles = 0;      // of this session
         std::uint64_t safe_settles = 0;
+        std::vector<Awaited> awaited{};
+        bool sync = false;      // the settles not sent have some of them
         bool recalled = false;  // an answer to recall is due
         std::vector<ExtendOne> extends{};
         std::vector<Held> resumed{};  // what the hello of this session listed, in order
@@ -187,6 +203,7 @@ private:
     void check_lease(Host& host, Mono now);
 
     void queue_settle(Host& host, std::uint64_t offset, std::uint32_t token, Settlement settlement);
+    void tell_synced(Host& host, std::uint64_t offset, std::uint32_t token, std::uint32_t count, bool safe);
     void repeat_settles(Host& host, std::vector<Held> lost);
     void send_settles(Host& host);
     void say_hello(Host& host, Now now);
@@ -218,6 +235,7 @@ private:
     std::vector<OutFrame> out_;
     std::vector<Event> events_;
     std::vector<Handle> lost_;
+    std::vector<Synced> synced_;
 };
 
 }  // namespace posthorn::protocol

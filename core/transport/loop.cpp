@@ -1,8 +1,5 @@
 #include "transport/loop.hpp"
 
-#include <sys/eventfd.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
@@ -16,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "transport/bell.hpp"
 #include "transport/endpoint.hpp"
 #include "transport/peer_table.hpp"
 #include "transport/socket.hpp"
@@ -46,27 +44,6 @@ public:
 
 private:
     sigset_t before_{};
-};
-
-// Something poll() can wait on and any thread can set.
-class Bell {
-public:
-    Bell() : fd_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
-        if (fd_ < 0) throw Error("cannot make an event descriptor: " + std::generic_category().message(errno));
-    }
-    ~Bell() { ::close(fd_); }
-    Bell(const Bell&) = delete;
-    Bell& operator=(const Bell&) = delete;
-
-    [[nodiscard]] int fd() const noexcept { return fd_; }
-    void ring() const noexcept { (void)::eventfd_write(fd_, 1); }  // fails only when it is ringing loudly already
-    void silence() const noexcept {
-        eventfd_t count = 0;
-        (void)::eventfd_read(fd_, &count);
-    }
-
-private:
-    int fd_;
 };
 
 class ZmqContext {
@@ -513,6 +490,10 @@ void Loop::wake(Participant& participant) {
 
 void Loop::post(std::function<void()> work) {
     impl_->post(std::move(work));
+}
+
+bool Loop::is_this_thread() const noexcept {
+    return Impl::running == impl_.get();
 }
 
 Now Loop::now() {

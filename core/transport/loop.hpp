@@ -66,6 +66,9 @@ public:
     // Thread-safe: runs `work`, which must not throw, on the loop thread.
     void post(std::function<void()> work);
 
+    // Whether this is the loop's thread, which must not wait for what the loop does.
+    [[nodiscard]] bool is_this_thread() const noexcept;
+
     [[nodiscard]] static Now now();
 
 private:

@@ -27,7 +27,9 @@ World::World(Setup setup)
       random_(setup.seed),
       now_{Mono{1h}, Wall{std::chrono::hours{24 * 365 * 50}}},
       durable_(setup.planted != Planted::none || !chance(0.15)),
-      loss_(chance(0.3) ? 0.0 : chance(0.5) ? 0.02 : 0.1) {
+      loss_(chance(0.3)   ? 0.0
+            : chance(0.5) ? 0.02
+                          : 0.1) {
     policy_.lease = std::chrono::seconds{2 + pick(9)};
     policy_.backoff = chance(0.5) ? Backoff{.kind = Backoff::Kind::fixed, .min = std::chrono::milliseconds{pick(500)}}
                                   : Backoff{.min = 10ms, .max = 1s};
@@ -274,10 +276,24 @@ void World::listen(Consumer& consumer) {
     for (const Event& event : consumer.session->take_events()) {
         note("consumer " + std::to_string(consumer.number) + ": " + std::string{to_string(event.kind)} + " " +
              event.text);
+        if (event.kind == Event::Kind::connected || event.kind == Event::Kind::resumed) {
+            const std::uint64_t life = model_.totals.crashes + model_.totals.power_cuts;
+            // Who was away for a whole life of the host is confirmed what no host can know: docs/design.md, the engine.
+            if (life > consumer.host_life + 1) {
+                for (Settling& settling : consumer.settling) settling.ack = settling.awaited = false;
+            }
+            consumer.host_life = life;
+        }
         if (event.kind != Event::Kind::stale_delivery) continue;
         // Which of those said are meant is not told; none of them counts as confirmed then.
         ++model_.totals.stale;
         for (Settling& settling : consumer.settling) settling.ack = false;
+    }
+    for (const auto& synced : consumer.session->take_synced()) {
+        for (const Settling& settling : consumer.settling) {
+            if (synced.safe && settling.awaited && settling.message + 1 == synced.number)
+                model_.ack_confirmed(settling.message);
+        }
     }
     if (consumer.session->unconfirmed() > 0) return;  // which of them are confirmed is told by number, not by name
     for (const Settling& settling : consumer.settling) {
@@ -350,11 +366,13 @@ void World::finish(Consumer& consumer, const Working& work) {
     if (ack) ++record.acked;
     if (settlement.verdict == protocol::Verdict::nack) ++record.nacked;
     settlement.text = "as it must";
+    if (ack && chance(0.1)) settlement.sync = work.message + 1;
     note("consumer " + std::to_string(consumer.number) + " settles message " + std::to_string(work.message) + " with " +
          std::to_string(static_cast<int>(settlement.verdict)));
     const std::size_t before = consumer.session->unconfirmed();
     consumer.session->settle(work.handle, settlement, now_.mono);
-    if (consumer.session->unconfirmed() > before) consumer.settling.push_back({work.message, ack});
+    if (consumer.session->unconfirmed() > before)
+        consumer.settling.push_back({work.message, ack, settlement.sync != 0});
 }
 
 // Life -------------------------------------------------------------------------------------------------------------

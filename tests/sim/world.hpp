@@ -71,12 +71,14 @@ private:
     struct Settling {
         std::uint64_t message = 0;
         bool ack = false;
+        bool awaited = false;  // an ack of which it will be told by itself
     };
     struct Consumer {
         int number = 0;
         std::unique_ptr<protocol::ConsumerSession> session;
         std::uint32_t concurrency = 1;
         std::string name;
+        std::uint64_t host_life = 0;  // that it last spoke with
         std::vector<Working> working;
         std::vector<Settling> settling;  // said since all were last confirmed
         Link link;

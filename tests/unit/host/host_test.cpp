@@ -33,6 +33,17 @@ Slice envelope_of(const Identity& producer, std::uint64_t sequence, std::size_t 
     return Slice{std::move(bytes)};
 }
 
+// In memory, but to be synced as if it were a disk.
+class DurableStore : public store::Store {
+public:
+    store::Recovery recover() override { return store_->recover(); }
+    store::Outcome run(const store::Job& job) override { return store_->run(job); }
+    [[nodiscard]] bool durable() const noexcept override { return true; }
+
+private:
+    std::unique_ptr<store::Store> store_ = store::make_memory_store();
+};
+
 class HostFixture : public ::testing::Test {
 protected:
     struct Peer {
@@ -41,10 +52,10 @@ protected:
         protocol::FrameReader in{defaults::message_limit * 2};
     };
 
-    void make(Options options = {}) {
+    void make(Options options = {}, std::unique_ptr<store::Store> on = store::make_memory_store()) {
         options.incarnation = identity(99);
         options.on_event = [this](const Event& event) { events.push_back(event); };
-        store = store::make_memory_store();
+        store = std::move(on);
         host = std::make_unique<Host>(std::move(options), *store, now);
     }
     void say(Peer& peer, const protocol::Command& command) {
@@ -272,6 +283,35 @@ TEST_F(HostFixture, OperatorsSeeTheQueuesAndSendDeadLettersBack) {
     say(admin, protocol::AdminRequest{.id = 4, .verb = "dlq_list", .address = "nothing"});
     results = heard_of<protocol::AdminResult>(admin);
     EXPECT_THAT(results.back().error, HasSubstr("nothing"));
+}
+
+TEST_F(HostFixture, SettlementsWaitForCompanyUnlessSomebodyWaitsForThem) {
+    make({}, std::make_unique<DurableStore>());
+    Peer producer = hello(1, protocol::Role::producer, 1);
+    Peer consumer = hello(2, protocol::Role::consumer, 2);
+    (void)heard(producer);
+    (void)heard(consumer);
+    say(producer, protocol::Publish{{envelope_of(identity(1), 1), envelope_of(identity(1), 2)}});
+    const auto deliveries = heard_of<protocol::Deliver>(consumer);
+    ASSERT_THAT(deliveries, SizeIs(1));
+    ASSERT_THAT(deliveries[0].items, SizeIs(2));
+    const protocol::DeliverOne& first = deliveries[0].items[0];
+
+    say(consumer, protocol::Settle{.acks = {{first.offset, first.token, 1}}});
+    EXPECT_THAT(heard_of<protocol::Settled>(consumer), IsEmpty()) << "alone it is not worth a sync yet";
+    say(consumer, protocol::Settle{.acks = {{first.offset + 1, first.token, 1}}, .sync = true});
+    const auto settled = heard_of<protocol::Settled>(consumer);
+    ASSERT_THAT(settled, SizeIs(1));
+    EXPECT_EQ(settled[0].count, 2U);
+
+    say(producer, protocol::Publish{{envelope_of(identity(1), 3)}});
+    const auto third = heard_of<protocol::Deliver>(consumer);
+    ASSERT_THAT(third, SizeIs(1));
+    say(consumer, protocol::Settle{.acks = {{third[0].items[0].offset, third[0].items[0].token, 1}}});
+    EXPECT_THAT(heard_of<protocol::Settled>(consumer), IsEmpty()) << "nobody waits any more";
+    now.mono += defaults::settle_delay;
+    work();
+    EXPECT_THAT(heard_of<protocol::Settled>(consumer), SizeIs(1));
 }
 
 }  // namespace

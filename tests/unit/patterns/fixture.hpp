@@ -88,6 +88,21 @@ private:
     std::filesystem::path path_;
 };
 
+struct Job {
+    std::string path;
+    int number = 0;
+    MSGPACK_DEFINE_MAP(path, number)
+};
+
+class WorkQueue : public testing::Test {
+protected:
+    Events producer_events_;
+    Events worker_events_;
+    Context producers_{producer_events_.hook()};
+    Context workers_{worker_events_.hook()};
+    TempFolder folder_;
+};
+
 // A worker that runs on a thread of its own until it is stopped.
 class Running {
 public:

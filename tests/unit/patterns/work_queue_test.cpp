@@ -14,12 +14,6 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::SizeIs;
 
-struct Job {
-    std::string path;
-    int number = 0;
-    MSGPACK_DEFINE_MAP(path, number)
-};
-
 class Over : public testing::TestWithParam<const char*> {
 protected:
     [[nodiscard]] std::string endpoint() const {
@@ -56,15 +50,6 @@ TEST_P(Over, EveryMessageIsHandledAndTheTicketsSay) {
 
 INSTANTIATE_TEST_SUITE_P(WorkQueue, Over, testing::Values("inproc", "ipc", "tcp"),
                          [](const auto& instance) { return std::string{instance.param}; });
-
-class WorkQueue : public testing::Test {
-protected:
-    Events producer_events_;
-    Events worker_events_;
-    Context producers_{producer_events_.hook()};
-    Context workers_{worker_events_.hook()};
-    TempFolder folder_;
-};
 
 TEST_F(WorkQueue, FieldsAndIdentityArriveAsTheyWereSent) {
     Producer producer{producers_, "q", here(here_at("tcp://127.0.0.1:*"))};
@@ -406,7 +391,7 @@ TEST_F(WorkQueue, WhatIsLeftBehindIsCounted) {
     EXPECT_EQ(ticket.wait(patience), Status::closed) << "it outlives the producer";
 }
 
-TEST_F(WorkQueue, SettlingAfterTheWorkerIsGoneDoesNothing) {
+TEST_F(WorkQueue, SettlingAfterTheWorkerIsGoneSaysSo) {
     auto home = here_at("tcp://127.0.0.1:*");
     Producer producer{producers_, "q", here(home), {.close_timeout = 0ms}};
     std::optional<Delivery> kept;
@@ -420,7 +405,7 @@ TEST_F(WorkQueue, SettlingAfterTheWorkerIsGoneDoesNothing) {
         (void)begun.wait(1);
     }
     EXPECT_TRUE(kept->stop_token().stop_requested());
-    kept->ack();
+    EXPECT_EQ(kept->ack(), Status::closed);
 }
 
 TEST_F(WorkQueue, WhatCannotWorkIsRefusedByName) {
