@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <iostream>
 
 #include "cli.hpp"
 #include "config.hpp"
@@ -28,7 +29,8 @@ taken or handed out, what is under way is stored, running workers keep their mes
 at once. Nothing that was confirmed is lost either way.
 )",
         R"(The configuration is an INI file. It knows the settings above (--auto-create off is auto_create = off; the
-command line goes before the file), and these in a section [queue.NAME], or [queue.*] for every queue:
+command line goes before the file), and these in a section [queue.NAME], or [queue.*] for every queue;
+`posthorn node --print-config` prints one with everything in it:
 
 )" + queue_settings() +
             R"(
@@ -66,7 +68,8 @@ std::vector<Setting> settings_of(const Arguments& given) {
 Exit run_node(const std::vector<std::string>& arguments) {
     const Verb verb = node_verb();
     po::options_description options = described_options();
-    options.add_options()("config", po::value<std::string>()->value_name("FILE"), "the configuration");
+    options.add_options()("config", po::value<std::string>()->value_name("FILE"), "the configuration")(
+        "print-config", "print a configuration with every setting, what it means and its default, and end");
     for (const auto& [name, help] : node_settings_help()) {
         options.add_options()(option_name(name).c_str(), po::value<std::vector<std::string>>()->value_name("VALUE"),
                               help.c_str());
@@ -75,6 +78,11 @@ Exit run_node(const std::vector<std::string>& arguments) {
     if (given.help) return Exit::ok;
     if (!given.words.empty()) usage_error(verb, "'" + given.words.front() + "' is not expected here");
 
+    if (given.options.count("print-config") > 0) {
+        if (given.options.size() > 1) usage_error(verb, "--print-config prints the defaults; it goes alone");
+        std::cout << default_ini();
+        return Exit::ok;
+    }
     NodeConfig config;
     if (given.options.count("config") > 0) {
         const auto file = given.options["config"].as<std::string>();

@@ -1,6 +1,7 @@
 #include "config.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -46,12 +47,12 @@ bool parse_switch(const std::string& text) {
     throw Error{"'" + text + "' is neither on nor off"};
 }
 
+constexpr std::array<std::string_view, 4> log_levels{"debug", "info", "warning", "error"};  // as LogLevel has them
+
 LogLevel parse_log_level(const std::string& text) {
-    if (text == "debug") return LogLevel::debug;
-    if (text == "info") return LogLevel::info;
-    if (text == "warning") return LogLevel::warning;
-    if (text == "error") return LogLevel::error;
-    throw Error{"'" + text + "' is not one of debug, info, warning, error"};
+    const auto* const found = std::find(log_levels.begin(), log_levels.end(), text);
+    if (found == log_levels.end()) throw Error{"'" + text + "' is not one of debug, info, warning, error"};
+    return static_cast<LogLevel>(found - log_levels.begin());
 }
 
 std::uint32_t parse_count32(const std::string& text) {
@@ -90,55 +91,84 @@ void set_backoff(QueuePolicy& policy, const std::string& text) {
     policy.backoff.list = std::move(list);
 }
 
-template <typename Target>
-struct Known {
-    std::string_view name;
-    std::string_view help;
-    void (*set)(Target&, const std::string& value);  // throws Error
-};
-
 std::string not_empty(const std::string& value) {
     if (value.empty()) throw Error{"is empty"};
     return value;
 }
 
+std::string backoff_of(const QueuePolicy& policy) {
+    std::string list;
+    for (const Duration wait : policy.backoff.list) list += (list.empty() ? "" : ",") + write_duration(wait);
+    if (policy.backoff.kind == Backoff::Kind::list) return list;
+    return policy.backoff.kind == Backoff::Kind::fixed ? "fixed" : "exponential";
+}
+
+// All there is to know of a setting. Defaults stand in the structs and nowhere else: help and --print-config get them.
+template <typename Target>
+struct Known {
+    std::string_view name;
+    std::string_view form;  // what values look like
+    std::string_view help;
+    void (*set)(Target&, const std::string& value);  // throws Error
+    std::string (*get)(const Target&);               // as an INI file has it
+};
+
 constexpr auto node_settings = std::to_array<Known<NodeConfig>>({
-    {"bind", "endpoint to listen on, several allowed (tcp://127.0.0.1:5757)",
+    {"bind", "endpoint, several allowed", "where to listen",
      [](NodeConfig& c, const std::string& v) {
          transport::check_endpoint(v, transport::Use::bind);
          c.bind.push_back(v);
-     }},
-    {"data", "folder of the store (./posthorn-data)",
-     [](NodeConfig& c, const std::string& v) { c.data = not_empty(v); }},
-    {"auto_create", "on | off: queues appear on first use (on)",
-     [](NodeConfig& c, const std::string& v) { c.auto_create = parse_switch(v); }},
-    {"min_free", "disk space that publishing leaves free, so that a full node drains (256MiB)",
-     [](NodeConfig& c, const std::string& v) { c.min_free = parse_size(v); }},
-    {"message_limit", "largest message taken, 1KiB to 16MiB (16MiB)",
-     [](NodeConfig& c, const std::string& v) { c.message_limit = parse_message_limit(v); }},
-    {"log_level", "debug | info | warning | error (info)",
-     [](NodeConfig& c, const std::string& v) { c.log_level = parse_log_level(v); }},
+     },
+     [](const NodeConfig& c) { return c.bind.front(); }},
+    {"data", "folder", "where the store is", [](NodeConfig& c, const std::string& v) { c.data = not_empty(v); },
+     [](const NodeConfig& c) { return c.data.string(); }},
+    {"auto_create", "on | off", "queues appear on first use",
+     [](NodeConfig& c, const std::string& v) { c.auto_create = parse_switch(v); },
+     [](const NodeConfig& c) { return std::string{c.auto_create ? "on" : "off"}; }},
+    {"min_free", "size", "disk space that publishing leaves free, so that a full node drains",
+     [](NodeConfig& c, const std::string& v) { c.min_free = parse_size(v); },
+     [](const NodeConfig& c) { return write_size(c.min_free); }},
+    {"message_limit", "size, 1KiB to 16MiB", "largest message taken",
+     [](NodeConfig& c, const std::string& v) { c.message_limit = parse_message_limit(v); },
+     [](const NodeConfig& c) { return write_size(c.message_limit); }},
+    {"log_level", "debug | info | warning | error", "what is said on standard error",
+     [](NodeConfig& c, const std::string& v) { c.log_level = parse_log_level(v); },
+     [](const NodeConfig& c) { return std::string{log_levels[static_cast<std::size_t>(c.log_level)]}; }},
 });
 
 constexpr auto queue_settings = std::to_array<Known<QueuePolicy>>({
-    {"max_attempts", "attempts before a message is dead-lettered (5)",
-     [](QueuePolicy& p, const std::string& v) { p.max_attempts = parse_count32(v); }},
-    {"backoff", "wait between attempts: exponential | fixed | a list such as 1s,10s,1min (exponential)", &set_backoff},
-    {"backoff_min", "first wait of exponential, the wait of fixed (1s)",
-     [](QueuePolicy& p, const std::string& v) { p.backoff.min = parse_duration(v); }},
-    {"backoff_max", "longest wait of exponential (10min)",
-     [](QueuePolicy& p, const std::string& v) { p.backoff.max = parse_duration(v); }},
-    {"lease", "a worker not heard for so long loses its messages (30s)",
-     [](QueuePolicy& p, const std::string& v) { p.lease = parse_duration(v); }},
-    {"lease_cap", "longest time a worker may hold one message (12h)",
-     [](QueuePolicy& p, const std::string& v) { p.lease_cap = parse_duration(v); }},
-    {"max_messages", "messages kept, 0: as the disk allows (0)",
-     [](QueuePolicy& p, const std::string& v) { p.max_messages = parse_count(v); }},
-    {"max_bytes", "bytes of messages kept, 0: as the disk allows (0)",
-     [](QueuePolicy& p, const std::string& v) { p.max_bytes = parse_size(v); }},
-    {"when_full", "block: producers wait | reject: refused to them (block)",
-     [](QueuePolicy& p, const std::string& v) { p.when_full = parse_when_full(v); }},
+    {"max_attempts", "number, 1 or more", "attempts before a message is dead-lettered",
+     [](QueuePolicy& p, const std::string& v) { p.max_attempts = parse_count32(v); },
+     [](const QueuePolicy& p) { return std::to_string(p.max_attempts); }},
+    {"backoff", "exponential | fixed | a list such as 1s,10s,1min", "wait between attempts", &set_backoff, &backoff_of},
+    {"backoff_min", "duration", "first wait of exponential, the wait of fixed",
+     [](QueuePolicy& p, const std::string& v) { p.backoff.min = parse_duration(v); },
+     [](const QueuePolicy& p) { return write_duration(p.backoff.min); }},
+    {"backoff_max", "duration", "longest wait of exponential",
+     [](QueuePolicy& p, const std::string& v) { p.backoff.max = parse_duration(v); },
+     [](const QueuePolicy& p) { return write_duration(p.backoff.max); }},
+    {"lease", "duration", "a worker not heard for so long loses its messages",
+     [](QueuePolicy& p, const std::string& v) { p.lease = parse_duration(v); },
+     [](const QueuePolicy& p) { return write_duration(p.lease); }},
+    {"lease_cap", "duration", "longest time a worker may hold one message",
+     [](QueuePolicy& p, const std::string& v) { p.lease_cap = parse_duration(v); },
+     [](const QueuePolicy& p) { return write_duration(p.lease_cap); }},
+    {"max_messages", "number", "messages kept, 0: as the disk allows",
+     [](QueuePolicy& p, const std::string& v) { p.max_messages = parse_count(v); },
+     [](const QueuePolicy& p) { return std::to_string(p.max_messages); }},
+    {"max_bytes", "size", "bytes of messages kept, 0: as the disk allows",
+     [](QueuePolicy& p, const std::string& v) { p.max_bytes = parse_size(v); },
+     [](const QueuePolicy& p) { return write_size(p.max_bytes); }},
+    {"when_full", "block | reject", "producers wait, or are refused",
+     [](QueuePolicy& p, const std::string& v) { p.when_full = parse_when_full(v); },
+     [](const QueuePolicy& p) { return std::string{p.when_full == WhenFull::block ? "block" : "reject"}; }},
 });
+
+template <typename Target>
+std::string default_of(const Known<Target>& setting) {
+    const Target untouched;
+    return setting.get(untouched);
+}
 
 template <typename Target>
 std::string names_of(std::span<const Known<Target>> known) {
@@ -154,9 +184,21 @@ template <typename Target>
 std::vector<SettingHelp> help_of(std::span<const Known<Target>> known) {
     std::vector<SettingHelp> all(known.size());
     std::transform(known.begin(), known.end(), all.begin(), [](const auto& setting) {
-        return SettingHelp{std::string{setting.name}, std::string{setting.help}};
+        std::string help{setting.help};
+        help.append("; ").append(setting.form).append(" (").append(default_of(setting)).append(")");
+        return SettingHelp{std::string{setting.name}, std::move(help)};
     });
     return all;
+}
+
+template <typename Target>
+std::string ini_of(std::span<const Known<Target>> known) {
+    std::string text;
+    for (const auto& setting : known) {
+        text.append("\n# ").append(setting.help).append("; ").append(setting.form).append("\n");
+        text.append(setting.name).append(" = ").append(default_of(setting)).append("\n");
+    }
+    return text;
 }
 
 template <typename Target>
@@ -266,6 +308,17 @@ void apply(NodeConfig& config, const std::vector<Setting>& settings, const std::
     apply_to_queues(config, of_queues, false, source);
     check(config.every_queue, std::string{every_queue_name}, source);
     for (const auto& [name, policy] : config.queues) check(policy, name, source);
+}
+
+std::string default_ini() {
+    return "# Every setting of a posthorn node, with its default. Durations have a unit: 50ms 1s 10min 2h. Sizes too: "
+           "64KiB\n"
+           "# 64MiB 1GiB. What is left out has its default; the command line goes before this file.\n" +
+           ini_of<NodeConfig>(node_settings) +
+           "\n# Every queue. A section [queue.NAME] changes what it names for one queue, and makes that queue at the "
+           "start.\n"
+           "[queue.*]\n" +
+           ini_of<QueuePolicy>(queue_settings);
 }
 
 std::vector<SettingHelp> node_settings_help() {

@@ -22,6 +22,7 @@ struct NodeConfig {
     LogLevel log_level = LogLevel::info;
     QueuePolicy every_queue;                    // [queue.*]
     std::map<std::string, QueuePolicy> queues;  // [queue.NAME], on top of [queue.*]
+    bool operator==(const NodeConfig&) const = default;
 };
 
 struct Setting {
@@ -36,9 +37,12 @@ struct Setting {
 // Puts settings of one source into `config`; those given replace what was there. Throws ExitError (usage).
 void apply(NodeConfig& config, const std::vector<Setting>& settings, const std::string& source);
 
+// An INI file of all settings, each with what it means and its default.
+[[nodiscard]] std::string default_ini();
+
 struct SettingHelp {
     std::string name;
-    std::string help;  // with the default in brackets
+    std::string help;  // with the form of its values, and the default in brackets
 };
 
 [[nodiscard]] std::vector<SettingHelp> node_settings_help();

@@ -62,7 +62,25 @@ Duration to_duration(std::string_view text, std::uint64_t bare, std::string_view
     return Duration{static_cast<Duration::rep>(parse(text, duration_units, limit, hint, bare))};
 }
 
+// In the largest unit of which it is a whole number.
+std::string write(std::uint64_t number, std::span<const Unit> units) {
+    if (number == 0) return "0";
+    const Unit* best = &units.front();
+    for (const Unit& unit : units) {
+        if (number % unit.factor == 0) best = &unit;
+    }
+    return std::to_string(number / best->factor) + std::string{best->name};
+}
+
 }  // namespace
+
+std::string write_duration(Duration duration) {
+    return write(static_cast<std::uint64_t>(duration.count()), duration_units);
+}
+
+std::string write_size(std::uint64_t bytes) {
+    return write(bytes, size_units);
+}
 
 Duration parse_duration(std::string_view text) {
     return to_duration(text, 0, duration_hint);

@@ -15,6 +15,10 @@ namespace posthorn::nodes {
 [[nodiscard]] std::uint64_t parse_size(std::string_view text);            // 512B 64KiB 64MiB 1GiB 2TiB
 [[nodiscard]] std::uint64_t parse_count(std::string_view text);           // digits only
 
+// What the parsers read back to the same: "90s", "64MiB", "0".
+[[nodiscard]] std::string write_duration(Duration duration);  // whole milliseconds
+[[nodiscard]] std::string write_size(std::uint64_t bytes);
+
 [[nodiscard]] std::string format_age(std::chrono::milliseconds age);  // two leading units: "3min 20s"
 [[nodiscard]] std::string format_size(std::uint64_t bytes);           // "1.5 MiB"
 [[nodiscard]] std::string format_time(std::uint64_t epoch_ms);        // "2026-01-31 12:00:05Z"; 0: "-"

@@ -54,6 +54,7 @@ struct Backoff {
     Duration min = defaults::backoff_min;  // fixed: the wait
     Duration max = defaults::backoff_max;
     std::vector<Duration> list{};  // list: the n-th wait; the last one repeats
+    bool operator==(const Backoff&) const = default;
 };
 
 enum class WhenFull {
@@ -70,6 +71,7 @@ struct QueuePolicy {
     std::uint64_t max_messages = 0;  // 0: the home's default (memory 100,000; node: by disk)
     std::uint64_t max_bytes = 0;     // 0: the home's default (memory 256 MiB; node: by disk)
     WhenFull when_full = WhenFull::block;
+    bool operator==(const QueuePolicy&) const = default;
 };
 
 // Options of here(): the queue lives in this process.

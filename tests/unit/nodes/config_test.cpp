@@ -78,6 +78,24 @@ when_full = reject
     EXPECT_EQ(policy.when_full, WhenFull::reject);
 }
 
+TEST(Config, WhatIsPrintedHasEverySettingAndParsesToTheDefaults) {
+    const std::string ini = default_ini();
+    EXPECT_EQ(configured(ini), NodeConfig{}) << ini;
+    for (const auto& settings : {node_settings_help(), queue_settings_help()}) {
+        for (const auto& [name, help] : settings) {
+            EXPECT_THAT(ini, HasSubstr("\n" + name + " = "));
+            EXPECT_THAT(ini, HasSubstr("\n# " + help.substr(0, help.rfind(" (")) + "\n"));
+        }
+    }
+    EXPECT_THAT(ini, AllOf(HasSubstr("\nlease = 30s\n"), HasSubstr("\nmin_free = 256MiB\n"),
+                           HasSubstr("\nbackoff_max = 10min\n"), HasSubstr("\nmax_bytes = 0\n")));
+}
+
+TEST(Config, HelpNamesFormAndDefault) {
+    const auto settings = queue_settings_help();
+    EXPECT_EQ(settings.front().help, "attempts before a message is dead-lettered; number, 1 or more (5)");
+}
+
 TEST(Config, BackoffMayBeAList) {
     const NodeConfig config = configured("[queue.jobs]\nbackoff = 1s, 10s,1min\n");
     const Backoff& backoff = config.queues.at("jobs").backoff;

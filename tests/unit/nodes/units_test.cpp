@@ -19,6 +19,18 @@ TEST(Units, DurationsAreAWholeNumberAndAUnit) {
     EXPECT_EQ(parse_duration("0"), 0s);
 }
 
+TEST(Units, WhatIsWrittenIsReadBackInItsLargestWholeUnit) {
+    EXPECT_EQ(write_duration(0s), "0");
+    EXPECT_EQ(write_duration(50ms), "50ms");
+    EXPECT_EQ(write_duration(90s), "90s");
+    EXPECT_EQ(write_duration(120s), "2min");
+    EXPECT_EQ(write_duration(12h), "12h");
+    EXPECT_EQ(write_size(0), "0");
+    EXPECT_EQ(write_size(1000), "1000B");
+    EXPECT_EQ(write_size(64ULL << 20U), "64MiB");
+    EXPECT_EQ(write_size(1ULL << 40U), "1TiB");
+}
+
 TEST(Units, WhatIsNoDurationIsRefusedWithTheWayToWriteOne) {
     for (const char* text :
          {"", "s", "1", "1m", "1 s", " 1s", "1s ", "-1s", "+1s", "1.5s", "0x1s", "1S", "1sec", "1s2"}) {

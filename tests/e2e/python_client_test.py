@@ -1,0 +1,117 @@
+"""The client of examples/python, which was written from docs/protocol.md alone, against a real node and the command."""
+import collections
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+from posthorn_e2e import Case, Node, main, until
+
+EXAMPLES = pathlib.Path(__file__).parents[2] / "examples" / "python"
+
+
+class PythonClient(Case):
+    def python(self, program, node, *arguments, **options):
+        # The tests run with python3 -B; its children must leave nothing in the source tree either.
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "POSTHORN_NODE": node.endpoint}
+        return self.program(["/usr/bin/python3", EXAMPLES / program, *arguments], program, environment=environment,
+                            **options)
+
+    def python_send(self, node, queue, lines):
+        done = self.python("send.py", node, queue, stdin=self.feed("".join(line + "\n" for line in lines)))
+        self.assertEqual(done.wait(), 0)
+        self.assertIn(f"sent {len(lines)}\n", done.err)
+
+    def test_send_with_python_work_with_the_command(self):
+        node = Node(self)
+        sent = [f"job {number}" for number in range(2000)]
+        self.python_send(node, "jobs", sent)
+        self.assertTrue(self.work(node, "jobs").lines == sent, "each once, in order")
+
+    def test_send_with_the_command_work_with_python(self):
+        node = Node(self)
+        sent = [f"job {number}" for number in range(2000)]
+        self.send(node, "jobs", lines=sent)
+        worker = self.python("work.py", node, "jobs", "--until-empty")
+        self.assertEqual(worker.wait(), 0)
+        self.assertTrue(worker.lines == sent, "each once, in order")
+        row = node.queue("jobs")
+        self.assertEqual((row["acked"], row["ready"], row["in_flight"]), (2000, 0, 0), row)
+
+    def test_messages_that_need_fragments(self):
+        node = Node(self)
+        sent = ["x" * 1_000_000, "short", "y" * 300_000]
+        self.python_send(node, "python", sent)
+        self.assertTrue(self.work(node, "python").lines == sent)
+        self.send(node, "command", lines=sent)
+        worker = self.python("work.py", node, "command", "--until-empty")
+        self.assertEqual(worker.wait(), 0)
+        self.assertTrue(worker.lines == sent)
+
+    def test_verdicts(self):
+        node = Node(self, config="[queue.*]\nbackoff = 1ms\n")
+        self.send(node, "jobs", lines=["good one", "bad one", "fail once"])
+        worker = self.python("work.py", node, "jobs")
+        row = node.until_queue("jobs", lambda row: row["acked"] == 2 and row["dead"] == 1, "two done, one dead")
+        self.assertEqual((row["rejected"], row["nacked"]), (1, 1), row)
+        worker.signal(signal.SIGTERM)
+        self.assertEqual(worker.wait(), 0)
+        self.assertEqual(worker.lines, ["good one", "fail once"])
+        self.assertEqual(node.queue("jobs")["consumers"], 0, "it said bye")
+
+    def test_refusals(self):
+        node = Node(self, config="message_limit = 1KiB\n[queue.*]\nmax_messages = 1\nwhen_full = reject\n")
+        sender = self.python("send.py", node, "jobs", stdin=self.feed("x" * 1024 + "\ntaken\nno room\n"))
+        self.assertEqual(sender.wait(), 1)
+        self.assertRegex(sender.err, "line 1 was refused: too_large: .*\n.*line 3 was refused: queue_full: .*\nsent 1\n")
+        self.assertEqual(self.work(node, "jobs").lines, ["taken"])
+
+    def test_node_killed_in_the_middle(self):
+        """Jobs on their way in all states: at the sender, at the node, at the worker, settled and not confirmed."""
+        node = Node(self, config="[queue.*]\nlease = 2s\n")
+        sent = [f"job {number}" for number in range(2000)]
+        sender = self.python("send.py", node, "jobs", stdin=subprocess.PIPE)
+        worker = self.python("work.py", node, "jobs", "--concurrency", "4")
+        for part in range(4):
+            sender.handle.stdin.write("".join(line + "\n" for line in sent[part * 500:(part + 1) * 500]).encode())
+            sender.handle.stdin.flush()
+            done = until(lambda: len(worker.lines) > part * 400 and len(worker.lines), "the worker goes on")
+            self.assertLess(done, len(sent), "all is done before the node dies")
+            node.restart()
+        sender.handle.stdin.close()
+        self.assertEqual(sender.wait(), 0)
+        self.assertIn("sent 2000\n", sender.err)
+        node.until_queue("jobs", lambda row: row["ready"] + row["waiting"] + row["in_flight"] == 0, "is empty")
+        worker.signal()
+        self.assertEqual(worker.wait(), 0)
+        seen = collections.Counter(worker.lines)
+        self.assertEqual(set(seen), set(sent), "lost, or never sent")
+        self.assertLess(sum(seen.values()) - len(sent), 4 * 100, "repeated is what was under way at a kill, no more")
+
+    def test_worker_killed(self):
+        node = Node(self, config="[queue.*]\nlease = 1s\n")
+        sent = [f"job {number}" for number in range(20)]
+        # It cannot finish its jobs: nobody reads what it prints, and the pipe is full.
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, reader)
+        os.set_blocking(writer, False)
+        try:
+            while True:
+                os.write(writer, b"x" * 4096)
+        except BlockingIOError:
+            os.set_blocking(writer, True)
+        stuck = self.python("work.py", node, "jobs", "--concurrency", "4", stdout=writer)
+        os.close(writer)
+        self.send(node, "jobs", lines=sent)
+        node.until_queue("jobs", lambda row: row["in_flight"] == 4, "it has four")
+        began = time.monotonic()
+        node.until_queue("jobs", lambda row: time.monotonic() - began > 2.5, "two leases have passed")
+        self.assertEqual(node.queue("jobs")["in_flight"], 4, "its heartbeats keep them")
+        stuck.kill()
+        self.assertEqual(set(self.work(node, "jobs").lines), set(sent))
+        self.assertEqual(node.queue("jobs")["dead"], 0)
+
+
+if __name__ == "__main__":
+    main()
