@@ -346,7 +346,7 @@ void SqliteStore::give_up(const SqlError& error) {
     broken_ = "the store " + db_.path() + " failed: " + error.what() + ". Nothing more is stored. " +
               (corrupt ? recovery_command(db_.path()) : "Look after the disk, then start again");
     chunks_.clear();
-    db_.leave_log_alone();
+    db_.leave_log_alone(true);
 }
 
 }  // namespace
