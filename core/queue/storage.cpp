@@ -109,7 +109,9 @@ void Queue::committed() {
 
 void Queue::wanted_reads(std::vector<store::Read>& reads) {
     if (reading_) return;
-    if (starved_ && window_used_ < defaults::window_bytes) {
+    if (starved_) {
+        // What is next in turn is fetched however full the window is: nothing leaves it before that has been delivered.
+        const std::size_t limit = window_used_ < defaults::window_bytes ? fetch_limit : 1;
         const auto want = [&](Offset offset) {
             const auto it = entries_.find(offset);
             if (it != entries_.end() && it->second.where == Where::ready && it->second.body.empty()) {
@@ -118,7 +120,7 @@ void Queue::wanted_reads(std::vector<store::Read>& reads) {
         };
         const auto some = [&](const auto& offsets) {
             std::size_t seen = 0;
-            for (auto it = offsets.begin(); it != offsets.end() && seen < fetch_limit; ++it, ++seen) want(*it);
+            for (auto it = offsets.begin(); it != offsets.end() && seen < limit; ++it, ++seen) want(*it);
         };
         some(suspects_);
         some(returned_);

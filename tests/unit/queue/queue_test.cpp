@@ -344,6 +344,22 @@ TEST_F(QueueFixture, ABacklogBeyondTheWindowIsReadOn) {
     static_cast<void>(id);
 }
 
+TEST_F(QueueFixture, AFullWindowIsNotInTheWayOfTheBodyThatIsNext) {
+    make();
+    for (std::size_t bytes = 0; bytes < 2 * defaults::window_bytes; bytes += 64 * 1024) {
+        publish(std::string(64 * 1024, 'x'));
+    }
+    commit();
+    consumer(7, 1, 1);
+    const auto first = turn();
+    ASSERT_THAT(offsets(first), ElementsAre(1));
+    commit();  // its place in the window goes to another
+    settle(first[0], Verdict::release);
+    EXPECT_THAT(turn(), IsEmpty());
+    commit();
+    EXPECT_THAT(offsets(turn()), ElementsAre(1));
+}
+
 TEST_F(QueueFixture, RedriveReturnsItUnderANewOffsetAndOnlyOnce) {
     make();
     publish_many(1);
