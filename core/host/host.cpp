@@ -80,7 +80,7 @@ Box& Host::Impl::make_box(const std::string& name) {
 Box& Host::Impl::open_box(const std::string& name) {
     if (Box* known = find_box(name)) return *known;
     Box& box = make_box(name);
-    box.queue.start_at(1 + (std::hash<Identity>{}(options.incarnation) >> 33U));
+    box.queue.start_somewhere(std::hash<Identity>{}(options.incarnation));
     return box;
 }
 

@@ -219,8 +219,8 @@ bool Queue::adopt_held(ConsumerId id, Consumer& consumer, const Held& held, bool
     if (was_applied(consumer, held)) return true;
     const auto it = entries_.find(held.offset);
     if (it == entries_.end()) {
-        if (!unknown || held.offset >= std::min(loaded_to_, former_end_)) return false;
-        remember_applied(consumer, held);  // settled in the host's former life, as far as can be known by this consumer
+        if (!unknown || held.offset < former_begin_ || held.offset >= std::min(loaded_to_, former_end_)) return false;
+        remember_applied(consumer, held);  // settled in the host's last life, as far as can be known by this consumer
         return true;
     }
     Entry& entry = it->second;

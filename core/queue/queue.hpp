@@ -102,8 +102,8 @@ class Queue {
 public:
     Queue(std::string name, QueuePolicy policy, bool durable, std::uint64_t seed, EventHook on_event);
     // Before anything else, for a new queue: offsets that a consumer remembers from a host that is gone for good must
-    // not name anything here, so a host starts each queue somewhere else.
-    void start_at(Offset first);
+    // not name anything here, so a host starts its queues somewhere else.
+    void start_somewhere(std::uint64_t random);
     // Before anything else, when the store knew this queue. Then loaded() with reads of wanted_recovery() until it is
     // empty.
     void recover(const store::RecoveredTopic& topic, Now now);
@@ -307,6 +307,7 @@ private:
 
     Offset next_offset_ = 1;
     Offset loaded_to_ = 1;          // see the invariant above
+    Offset former_begin_ = 0;       // recovery: from here on it was the last life
     Offset former_end_ = 0;         // recovery: stored by former lives: all below
     Offset marked_to_ = 0;          // recovery: marks up to here are to be loaded before anybody is served
     std::vector<Pending> pending_;  // offsets next_offset_ - size .. next_offset_ - 1

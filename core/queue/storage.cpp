@@ -11,7 +11,10 @@ constexpr std::size_t fetch_limit = 256;  // bodies asked for at once
 // A life that ends may have delivered messages it had not stored yet; their offsets must never name others. There are
 // fewer of them than bytes of publish credit.
 constexpr Offset forgotten_offsets = Offset{1} << 26U;
-static_assert(forgotten_offsets > defaults::credit_bytes);
+// So much of what was stored last was given out by the last life. What is older may be of a life before, and then nobody
+// knows whether it was ever stored.
+constexpr Offset last_life_offsets = forgotten_offsets / 2;
+static_assert(forgotten_offsets - last_life_offsets >= defaults::credit_bytes);
 
 std::vector<store::OffsetRange> ranges(std::vector<Offset>& offsets) {
     std::vector<store::OffsetRange> out;
@@ -272,13 +275,15 @@ void Queue::lost_damaged(const store::Damage& damage) {
     if (damage.messages > tracked) messages_ -= std::min(messages_, damage.messages - tracked);
 }
 
-void Queue::start_at(Offset first) {
-    next_offset_ = loaded_to_ = first;
+void Queue::start_somewhere(std::uint64_t random) {
+    constexpr unsigned dropped_bits = 40;  // 2^24 places, as far apart as the lives of one store
+    next_offset_ = loaded_to_ = 1 + (random >> dropped_bits) * forgotten_offsets;
 }
 
 void Queue::recover(const store::RecoveredTopic& topic, Now now) {
     next_offset_ = topic.next_offset + forgotten_offsets;
     former_end_ = topic.next_offset;
+    former_begin_ = former_end_ - std::min(former_end_, last_life_offsets);
     loaded_to_ = topic.first;
     marked_to_ = topic.marked;
     messages_ = topic.messages;

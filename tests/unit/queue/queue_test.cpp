@@ -321,6 +321,27 @@ TEST_F(QueueFixture, AMessageThatDiedUnstoredIsNotTakenForAnother) {
     EXPECT_GT(again[0].offset, 2U);
 }
 
+TEST_F(QueueFixture, ASettlementOfTheLastLifeIsConfirmedAndOneOfALifeBeforeIsNot) {
+    make();
+    publish_many(1);
+    consumer(7, 2, 2);
+    const auto first = turn();
+    settle(first.at(0), Verdict::ack);
+    commit();
+    publish_many(1);
+    const auto second = turn();  // dies unstored
+    restart();
+    publish_many(1);
+    consumer(8, 2, 2);
+    settle(turn().at(0), Verdict::ack);
+    commit();
+    restart();
+    consumer(8, 2, 2, {{last.next_offset - 1, 1}});
+    EXPECT_THAT(lost, IsEmpty());
+    consumer(7, 2, 2, {{second.at(0).offset, second[0].token}});
+    EXPECT_THAT(lost, SizeIs(1)) << "it is sent again, and was acked for nobody";
+}
+
 TEST_F(QueueFixture, ABacklogBeyondTheWindowIsReadOn) {
     make();
     const int many = static_cast<int>(defaults::window_messages) + 5000;
