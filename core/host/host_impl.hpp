@@ -45,6 +45,7 @@ struct Session {
     std::uint64_t gathered_settles = 0;  // as the job under way makes safe
     std::uint64_t safe_settles = 0;
     std::uint64_t told_settles = 0;
+    store::Offset settled_below = 0;  // all its settles are of messages below
     std::vector<protocol::Held> stale;
     std::optional<bool> told_ready;
     protocol::Deliver deliveries;  // gathering
@@ -75,6 +76,13 @@ struct Question {
     std::string topic;
 };
 
+// What the next job may hold. A job that finds the disk full is taken back and makes it less, until look_again_at.
+enum class Room {
+    plenty,
+    settlements,  // new messages wait; settlements go on, so that a full node drains
+    none,         // the disk refused even those
+};
+
 struct Host::Impl {
     Impl(Options given, store::Store& on, Now now);
 
@@ -88,9 +96,11 @@ struct Host::Impl {
     void check_sessions(Now now);
     void touch(Box& box);
     void touch_all();
+    [[nodiscard]] bool has_changes(const Box& box) const;  // that the next job may hold
     [[nodiscard]] bool job_is_due(Now now) const;
     std::shared_ptr<const store::Job> take_job(Now now);
     void complete(store::Outcome outcome, Now now);
+    void take_back(Now now);
     void store_failed(const std::string& text);
     void set_disk_full(bool full, const std::string& text);
     [[nodiscard]] Mono next_deadline() const;
@@ -128,6 +138,8 @@ struct Host::Impl {
     void on_admin(Session& session, const protocol::AdminRequest& request, Now now);
     void list_queues(Session& session, const protocol::AdminRequest& request, Now now);
     void answer(store::ReadDeadResult& read, Now now);
+    [[nodiscard]] bool may_be_stored(const Question& question) const;
+    void gather_questions();
     void answer_stored();
     void reply(const Question& question);
 
@@ -150,8 +162,9 @@ struct Host::Impl {
     Mono boxes_at = never;     // the earliest deadline of a queue
     Mono sessions_at = never;  // when sessions are looked at next
 
-    std::shared_ptr<const store::Job> job;  // under way, or to be run
+    std::shared_ptr<const store::Job> job;  // under way, or the opening one that is to be run
     bool job_running = false;
+    Room disk_room = Room::plenty;
     Mono look_again_at = never;  // at a full disk
     std::vector<Box*> job_boxes;
     std::uint64_t uncommitted_bytes = 0;  // as of this turn
@@ -166,7 +179,7 @@ struct Host::Impl {
 
     std::map<std::uint64_t, Question> questions;  // by ticket
     std::vector<store::ReadDead> dead_reads;      // for the next job
-    std::vector<Question> unstored;               // answered once the next job has been stored
+    std::vector<Question> unstored;               // answered once a job with what they asked for has been stored
     std::vector<Question> storing;
     std::uint64_t last_ticket = 0;
 

@@ -452,7 +452,10 @@ bool Host::Impl::on_publish(Session& session, const protocol::Publish& publish, 
 
 void Host::Impl::settle_one(Session& session, const queue::Settle& settle, Now now) {
     ++session.settles;
-    if (session.box->queue.settle(session.consumer, settle, now)) return;
+    if (session.box->queue.settle(session.consumer, settle, now)) {
+        session.settled_below = std::max(session.settled_below, settle.offset + 1);
+        return;
+    }
     session.stale.push_back({settle.offset, settle.token, false});
 }
 
