@@ -133,6 +133,7 @@ store::TopicBatch Queue::gather(Now now, bool room) {
     batch.purged = std::exchange(purged_, {});
     for (const store::Redrive& redrive : batch.redrives) leaving_committing_.push_back(redrive.dead);
     leaving_committing_.insert(leaving_committing_.end(), batch.purged.begin(), batch.purged.end());
+    std::erase_if(forgotten_, [this](const Identity& id) { return producers_.contains(id); });  // back meanwhile
     batch.forgotten = std::exchange(forgotten_, {});
     changed_since_.reset();
     return batch;

@@ -45,6 +45,21 @@ TEST_F(QueueFixture, ADuplicateIsNotTakenAgainAndAGapIsRefused) {
     EXPECT_EQ(queue->messages(), 4U);
 }
 
+TEST_F(QueueFixture, AProducerThatIsForgottenAndComesBackIsRemembered) {
+    make();
+    publish_many(1);
+    commit();
+    queue->detach_producer(*producer, now);
+    pass(defaults::producer_memory + 1h);
+    turn();
+    EXPECT_TRUE(queue->has_changes());
+    producer = &queue->attach_producer(identity(1), now);
+    publish_many(1);
+    commit();
+    EXPECT_THAT(last.watermarks, SizeIs(1));
+    EXPECT_THAT(last.forgotten, IsEmpty()) << "the watermark would go with it";
+}
+
 TEST_F(QueueFixture, AResendFromAnUnknownProducerIsMarked) {
     make();
     Producer& other = queue->attach_producer(identity(9), now);
