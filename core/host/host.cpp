@@ -111,6 +111,10 @@ void Host::Impl::turn(Now now) {
         }
     }
     const std::vector<Box*> work = std::exchange(touched, {});
+    for (Box* box : work) {  // before any credit is given
+        uncommitted_bytes -= std::exchange(box->uncommitted_bytes, box->queue.uncommitted_bytes());
+        uncommitted_bytes += box->uncommitted_bytes;
+    }
     for (Box* box : work) {
         box->touched = false;
         turn_box(*box, now);
@@ -125,7 +129,6 @@ void Host::Impl::turn(Now now) {
 void Host::Impl::turn_box(Box& box, Now now) {
     std::vector<queue::Delivered> deliveries;
     std::vector<queue::Recall> recalls;
-    uncommitted_bytes = uncommitted();
     box.queue.pause(draining || failed || !opened);
     box.queue.turn(now, deliveries, recalls);
     for (queue::Delivered& one : deliveries) {
@@ -208,15 +211,6 @@ std::string Host::Impl::blocked_reason() const {
     if (disk_full) return "disk_full";
     if (!opened) return "starting";
     return {};
-}
-
-std::uint64_t Host::Impl::uncommitted() const {
-    std::uint64_t bytes = 0;
-    for (const Box* box : unsaved) bytes += box->queue.uncommitted_bytes();
-    for (const Box* box : job_boxes) {
-        if (!box->unsaved) bytes += box->queue.uncommitted_bytes();
-    }
-    return bytes;
 }
 
 // Publish credit: everything granted and not yet used fits into what is free, so a bound is a bound. Half of the room

@@ -62,7 +62,8 @@ struct Box {
     std::unordered_map<queue::Producer*, Session*> producers;
     std::uint64_t granted_messages = 0;  // to all producers, not yet received
     std::uint64_t granted_bytes = 0;
-    bool in_job = false;  // part of it is being stored
+    std::uint64_t uncommitted_bytes = 0;  // as counted in Impl::uncommitted_bytes
+    bool in_job = false;                  // part of it is being stored
     bool touched = false;
     bool unsaved = false;  // listed in Impl::unsaved
 };
@@ -105,7 +106,6 @@ struct Host::Impl {
     void set_disk_full(bool full, const std::string& text);
     [[nodiscard]] Mono next_deadline() const;
     [[nodiscard]] std::string blocked_reason() const;
-    [[nodiscard]] std::uint64_t uncommitted() const;
     [[nodiscard]] Box* find_box(const std::string& name);
     Box& make_box(const std::string& name);
     Box& open_box(const std::string& name);  // found or new
@@ -167,7 +167,7 @@ struct Host::Impl {
     Room disk_room = Room::plenty;
     Mono look_again_at = never;  // at a full disk
     std::vector<Box*> job_boxes;
-    std::uint64_t uncommitted_bytes = 0;  // as of this turn
+    std::uint64_t uncommitted_bytes = 0;  // in all queues, as of this turn
     std::uint64_t granted_bytes = 0;      // to all producers, not yet received
     std::uint64_t producers = 0;          // sessions of them
     bool opened = true;                   // false until the first commit of a life on an old store

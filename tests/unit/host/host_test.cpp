@@ -85,10 +85,10 @@ protected:
     void work() {
         for (int quiet = 0; quiet < 2; ++quiet) {
             host->turn(now);
-            if (const auto job = host->take_job(now)) {
-                host->complete(store->run(*job), now);
-                quiet = -1;
-            }
+            const auto job = stores ? host->take_job(now) : nullptr;
+            if (!job) continue;
+            host->complete(store->run(*job), now);
+            quiet = -1;
         }
         for (const OutFrame& frame : host->take_frames()) said[frame.peer].push_back(frame.bytes);
     }
@@ -152,6 +152,7 @@ protected:
 
     Now now{Mono{1h}, Wall{std::chrono::hours{24 * 365 * 50}}};
     std::vector<Event> events;
+    bool stores = true;  // else its jobs wait
     std::unique_ptr<store::Store> store;
     std::unique_ptr<Host> host;
     std::map<PeerId, std::vector<std::string>> said;
@@ -326,6 +327,48 @@ TEST_F(HostFixture, OperatorsSeeTheQueuesAndSendDeadLettersBack) {
     say(admin, protocol::AdminRequest{.id = 4, .verb = "dlq_list", .address = "nothing"});
     results = heard_of<protocol::AdminResult>(admin);
     EXPECT_THAT(results.back().error, HasSubstr("nothing"));
+}
+
+// The budget is one for all queues: granted, or received and not yet stored.
+TEST_F(HostFixture, CreditEndsWhenTheBudgetIsUsedUpInWhateverQueues) {
+    constexpr std::size_t budget = 100'000;
+    Options options;
+    options.credit_bytes = budget;
+    make(std::move(options));
+    std::vector<Peer> producers;
+    for (std::uint8_t n = 1; n <= 3; ++n) {
+        producers.push_back({.id = n});
+        say(producers.back(), protocol::Hello{.address = "q" + std::to_string(n), .incarnation = identity(n)});
+    }
+    std::vector<std::uint64_t> bytes(3);
+    std::vector<std::uint64_t> credit(3);
+    std::vector<std::uint64_t> sequence(3);
+    const auto publish_all = [&] {  // what the credit allows; nothing is stored meanwhile
+        for (bool more = true; more;) {
+            more = false;
+            for (std::size_t i = 0; i < producers.size(); ++i) {
+                for (const auto& one : heard_of<protocol::Credit>(producers[i])) credit[i] = one.bytes;
+                const Slice envelope = envelope_of(identity(static_cast<std::uint8_t>(i + 1)), sequence[i] + 1, 500);
+                if (bytes[i] + envelope.size() > credit[i]) continue;
+                ++sequence[i];
+                bytes[i] += envelope.size();
+                say(producers[i], protocol::Publish{{envelope}});
+                more = true;
+            }
+        }
+        return bytes[0] + bytes[1] + bytes[2];
+    };
+    stores = false;
+    const std::uint64_t first = publish_all();
+    EXPECT_LE(first, budget);
+    EXPECT_GT(first, budget / 2);
+    EXPECT_EQ(publish_all(), first);
+    stores = true;
+    work();
+    stores = false;
+    const std::uint64_t second = publish_all() - first;
+    EXPECT_LE(second, budget);
+    EXPECT_GT(second, budget / 2) << "what is stored is free again";
 }
 
 TEST_F(HostFixture, AFullDiskSettlesWhatIsStoredAndKeepsTheRestForLater) {
