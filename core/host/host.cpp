@@ -149,14 +149,14 @@ void Host::Impl::turn_box(Box& box, Now now) {
         if (to != box.consumers.end()) send(*to->second, protocol::Lost{{{held.offset, held.token, false}}});
     }
     box.queue.take_settled([&](queue::Producer& producer, const std::vector<queue::SequenceRange>& news) {
-        const auto to = box.producers.find(&producer);
+        const auto to = box.producers.find(producer.id);
         if (to == box.producers.end()) return;  // it asks again when it comes back
         protocol::Confirm confirm;
         for (const auto& range : news) confirm.settled.push_back({range.first, range.last});
         send(*to->second, confirm);
     });
     for (auto& [id, session] : box.consumers) tell_consumer(*session, box, now);
-    for (auto& [producer, session] : box.producers) {
+    for (auto& [id, session] : box.producers) {
         tell_producer(*session);
         grant(*session, box);
     }

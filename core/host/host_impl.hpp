@@ -59,8 +59,8 @@ struct Box {
 
     queue::Queue queue;
     std::unordered_map<queue::ConsumerId, Session*> consumers;
-    std::unordered_map<queue::Producer*, Session*> producers;
-    std::uint64_t granted_messages = 0;  // to all producers, not yet received
+    std::unordered_map<Identity, Session*> producers;  // walked in an order that does not hang on addresses
+    std::uint64_t granted_messages = 0;                // to all producers, not yet received
     std::uint64_t granted_bytes = 0;
     std::uint64_t uncommitted_bytes = 0;  // as counted in Impl::uncommitted_bytes
     bool in_job = false;                  // part of it is being stored
