@@ -80,7 +80,7 @@ Box& Host::Impl::make_box(const std::string& name) {
 Box& Host::Impl::open_box(const std::string& name) {
     if (Box* known = find_box(name)) return *known;
     Box& box = make_box(name);
-    box.queue.start_at(1 + (std::hash<Identity>{}(options.incarnation) >> 33U));
+    box.queue.start_somewhere(std::hash<Identity>{}(options.incarnation));
     return box;
 }
 
@@ -111,6 +111,10 @@ void Host::Impl::turn(Now now) {
         }
     }
     const std::vector<Box*> work = std::exchange(touched, {});
+    for (Box* box : work) {  // before any credit is given
+        uncommitted_bytes -= std::exchange(box->uncommitted_bytes, box->queue.uncommitted_bytes());
+        uncommitted_bytes += box->uncommitted_bytes;
+    }
     for (Box* box : work) {
         box->touched = false;
         turn_box(*box, now);
@@ -125,7 +129,6 @@ void Host::Impl::turn(Now now) {
 void Host::Impl::turn_box(Box& box, Now now) {
     std::vector<queue::Delivered> deliveries;
     std::vector<queue::Recall> recalls;
-    uncommitted_bytes = uncommitted();
     box.queue.pause(draining || failed || !opened);
     box.queue.turn(now, deliveries, recalls);
     for (queue::Delivered& one : deliveries) {
@@ -146,14 +149,14 @@ void Host::Impl::turn_box(Box& box, Now now) {
         if (to != box.consumers.end()) send(*to->second, protocol::Lost{{{held.offset, held.token, false}}});
     }
     box.queue.take_settled([&](queue::Producer& producer, const std::vector<queue::SequenceRange>& news) {
-        const auto to = box.producers.find(&producer);
+        const auto to = box.producers.find(producer.id);
         if (to == box.producers.end()) return;  // it asks again when it comes back
         protocol::Confirm confirm;
         for (const auto& range : news) confirm.settled.push_back({range.first, range.last});
         send(*to->second, confirm);
     });
     for (auto& [id, session] : box.consumers) tell_consumer(*session, box, now);
-    for (auto& [producer, session] : box.producers) {
+    for (auto& [id, session] : box.producers) {
         tell_producer(*session);
         grant(*session, box);
     }
@@ -169,7 +172,8 @@ void Host::Impl::flush_deliveries(Session& session) {
 void Host::Impl::tell_consumer(Session& session, Box& box, Now now) {
     flush_deliveries(session);
     // Repeats of what is safe already change nothing that a commit could make safe.
-    if (!store.durable() || (!box.in_job && !box.queue.has_changes())) session.safe_settles = session.settles;
+    const bool stored = !box.in_job && !has_changes(box) && session.settled_below <= box.queue.pending_first();
+    if (!store.durable() || stored) session.safe_settles = session.settles;
     const std::uint64_t safe = session.safe_settles;
     if (safe > session.told_settles || !session.stale.empty()) {
         session.told_settles = std::max(safe, session.told_settles);
@@ -207,15 +211,6 @@ std::string Host::Impl::blocked_reason() const {
     if (disk_full) return "disk_full";
     if (!opened) return "starting";
     return {};
-}
-
-std::uint64_t Host::Impl::uncommitted() const {
-    std::uint64_t bytes = 0;
-    for (const Box* box : unsaved) bytes += box->queue.uncommitted_bytes();
-    for (const Box* box : job_boxes) {
-        if (!box->unsaved) bytes += box->queue.uncommitted_bytes();
-    }
-    return bytes;
 }
 
 // Publish credit: everything granted and not yet used fits into what is free, so a bound is a bound. Half of the room
@@ -290,24 +285,31 @@ Mono Host::Impl::next_deadline() const {
     Mono next = std::min(boxes_at, sessions_at);
     if (job_running || failed) return next;
     next = std::min(next, look_again_at);
-    if (job != nullptr) return next;
+    if (!opened || disk_room == Room::none) return next;
     for (const Box* box : unsaved) {
-        if (const auto since = box->queue.changed_since()) next = std::min(next, *since + defaults::settle_delay);
+        const auto since = box->queue.changed_since();
+        if (since && has_changes(*box)) next = std::min(next, *since + defaults::settle_delay);
     }
     return next;
 }
 
 // Store ------------------------------------------------------------------------------------------------------------
 
+bool Host::Impl::has_changes(const Box& box) const {
+    return box.queue.has_changes(disk_room == Room::plenty);
+}
+
 // Messages are stored at once, with whatever gathered while the last commit was under way. Settlements alone wait a
 // little for company (defaults::settle_delay), so that an idle queue does not sync for each of them, unless somebody
 // waits for one.
 bool Host::Impl::job_is_due(Now now) const {
-    if (!unstored.empty()) return true;
+    if (std::any_of(unstored.begin(), unstored.end(), [this](const Question& one) { return may_be_stored(one); })) {
+        return true;
+    }
     std::size_t settlements = 0;
     for (const Box* box : unsaved) {
-        if (box->queue.has_appends()) return true;
-        if (!box->queue.has_changes()) continue;
+        if (!has_changes(*box)) continue;
+        if (disk_room == Room::plenty && box->queue.has_appends()) return true;
         if (!store.durable() || draining || box->sync) return true;
         settlements += box->queue.settlements();
         const auto since = box->queue.changed_since();
@@ -318,8 +320,9 @@ bool Host::Impl::job_is_due(Now now) const {
 
 std::shared_ptr<const store::Job> Host::Impl::take_job(Now now) {
     if (job_running || failed) return nullptr;
-    if (job != nullptr) {  // the first one, or one that found the disk full
-        if (now.mono < look_again_at) return nullptr;
+    if (now.mono >= look_again_at) disk_room = Room::plenty;
+    if (disk_room == Room::none) return nullptr;
+    if (!opened) {
         job_running = true;
         return job;
     }
@@ -328,21 +331,24 @@ std::shared_ptr<const store::Job> Host::Impl::take_job(Now now) {
     const bool due = job_is_due(now);
     std::vector<Box*> still_unsaved;
     for (Box* box : unsaved) {
-        const bool changes = box->queue.has_changes();
-        if (due || !changes) box->sync = false;
-        if (due && changes) {
-            next.batch.push_back(box->queue.gather(now));
+        if (due || !box->queue.has_changes()) box->sync = false;
+        if (due && has_changes(*box)) {
+            next.batch.push_back(box->queue.gather(now, disk_room == Room::plenty));
             job_boxes.push_back(box);
             box->in_job = true;
-            for (auto& [id, session] : box->consumers) session->gathered_settles = session->settles;
+            for (auto& [id, session] : box->consumers) {
+                // They are told of their settles in order: one that rests on a message left behind holds up the others.
+                const bool all = session->settled_below <= box->queue.pending_first();
+                session->gathered_settles = all ? session->settles : session->safe_settles;
+            }
         }
         box->queue.wanted_reads(next.reads);
-        box->unsaved = changes && !due;
+        box->unsaved = box->queue.has_changes();
         if (box->unsaved) still_unsaved.push_back(box);
     }
     unsaved = std::move(still_unsaved);
     if (next.empty() && (!disk_full || now.mono < look_again_at)) return nullptr;  // an empty job asks how much is free
-    if (due) storing = std::exchange(unstored, {});
+    if (due) gather_questions();
     job = std::make_shared<const store::Job>(std::move(next));
     job_running = true;
     return job;
@@ -356,14 +362,16 @@ void Host::Impl::complete(store::Outcome outcome, Now now) {
     }
     if (outcome.failure == store::Failure::full) {
         look_again_at = now.mono + look_again;
+        disk_room = opened && disk_room == Room::plenty ? Room::settlements : Room::none;
         set_disk_full(true, outcome.text);
+        if (opened) take_back(now);
         return;
     }
-    set_disk_full(outcome.free_bytes == 0, "free space is down to min_free");
-    look_again_at = disk_full ? now.mono + look_again : never;
+    set_disk_full(disk_room != Room::plenty || outcome.free_bytes == 0, "free space is down to min_free");
+    if (disk_room == Room::plenty) look_again_at = disk_full ? now.mono + look_again : never;
     job.reset();
     if (!std::exchange(opened, true)) touch_all();
-    for (Box* box : job_boxes) {
+    for (Box* box : std::exchange(job_boxes, {})) {
         box->in_job = false;
         box->queue.committed();
         for (auto& [id, session] : box->consumers) {
@@ -371,7 +379,6 @@ void Host::Impl::complete(store::Outcome outcome, Now now) {
         }
         touch(*box);
     }
-    job_boxes.clear();
     answer_stored();
     for (const store::Damage& damage : outcome.damage) {
         if (Box* box = find_box(damage.topic)) box->queue.lost_damaged(damage);
@@ -388,6 +395,24 @@ void Host::Impl::complete(store::Outcome outcome, Now now) {
         touch(*box);
     }
     for (store::ReadDeadResult& result : outcome.dead_reads) answer(result, now);
+}
+
+// Nothing of the job was stored or read. What is left of it when new messages have to wait is the next one.
+void Host::Impl::take_back(Now now) {
+    const std::shared_ptr<const store::Job> failed_job = std::exchange(job, nullptr);
+    for (const store::TopicBatch& batch : failed_job->batch) find_box(batch.topic)->queue.take_back(batch, now);
+    for (Box* box : std::exchange(job_boxes, {})) {
+        box->in_job = false;
+        touch(*box);
+    }
+    for (const store::Read& read : failed_job->reads) {
+        Box* box = find_box(read.topic);
+        box->queue.reads_dropped();
+        touch(*box);
+    }
+    dead_reads.insert(dead_reads.begin(), failed_job->dead_reads.begin(), failed_job->dead_reads.end());
+    std::move(unstored.begin(), unstored.end(), std::back_inserter(storing));
+    unstored = std::exchange(storing, {});
 }
 
 void Host::Impl::store_failed(const std::string& text) {

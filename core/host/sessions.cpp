@@ -94,7 +94,7 @@ void Host::Impl::end_session(PeerId peer, Now now) {
         session.box->granted_bytes -= bytes;
         granted_bytes -= bytes;
         --producers;
-        const auto of_box = session.box->producers.find(session.producer);
+        const auto of_box = session.box->producers.find(session.incarnation);
         if (of_box != session.box->producers.end() && of_box->second == &session) session.box->producers.erase(of_box);
         session.box->queue.detach_producer(*session.producer, now);
     }
@@ -298,7 +298,7 @@ void Host::Impl::welcome_producer(Session& session, const protocol::Hello& hello
     Box& box = *session.box;
     queue::Producer& producer = box.queue.attach_producer(hello.incarnation, now);
     session.producer = &producer;
-    box.producers[&producer] = &session;
+    box.producers[hello.incarnation] = &session;
     ++producers;
     if (hello.confirmed > producer.decided) {
         if (producer.known || store.durable()) {
@@ -458,7 +458,10 @@ bool Host::Impl::on_publish(Session& session, const protocol::Publish& publish, 
 
 void Host::Impl::settle_one(Session& session, const queue::Settle& settle, Now now) {
     ++session.settles;
-    if (session.box->queue.settle(session.consumer, settle, now)) return;
+    if (session.box->queue.settle(session.consumer, settle, now)) {
+        session.settled_below = std::max(session.settled_below, settle.offset + 1);
+        return;
+    }
     session.stale.push_back({settle.offset, settle.token, false});
 }
 

@@ -47,7 +47,7 @@ void Queue::changed(Now now) {
 void Queue::touch(Offset offset, Entry& entry, Now now) {
     if (!durable_ || entry.dirty) return;
     entry.dirty = true;
-    dirty_.push_back(offset);
+    write_mark(offset);
     changed(now);
 }
 
@@ -102,10 +102,7 @@ Accepted Queue::publish(Producer& producer, const envelope::Routing& routing, Sl
     const bool maybe_duplicate = !producer.known && routing.previous > 0;
     producer.known = true;
     producer.decided = routing.sequence;
-    if (!producer.dirty) {
-        producer.dirty = true;
-        dirty_producers_.push_back(&producer);
-    }
+    write_watermark(producer);
 
     const Offset offset = next_offset_++;
     const std::size_t size = envelope.size();
@@ -116,8 +113,8 @@ Accepted Queue::publish(Producer& producer, const envelope::Routing& routing, Sl
     pending_.push_back({.envelope = std::move(envelope), .maybe_duplicate = maybe_duplicate});
     if (loaded_to_ == offset && has_track_room()) {
         Entry& entry = track(offset);
-        entry.body = pending_.back().envelope;
         entry.size = static_cast<std::uint32_t>(size);
+        keep_body(entry, pending_.back().envelope);
         entry.accepted = now.wall;
         entry.maybe_duplicate = maybe_duplicate;
         if (!durable_) {
@@ -125,7 +122,6 @@ Accepted Queue::publish(Producer& producer, const envelope::Routing& routing, Sl
             entry.sequence = routing.sequence;
             ++producer.unsettled;
         }
-        window_used_ += size;
         fresh_.push_back(offset);
         ++ready_;
     }
@@ -139,10 +135,7 @@ void Queue::refuse(Producer& producer, std::uint64_t sequence, std::string code,
     producer.decided = sequence;
     producer.refusals.push_back({sequence, std::move(code), std::move(text)});
     if (producer.refusals.size() > defaults::refusals_remembered) producer.refusals.pop_front();
-    if (!producer.dirty) {
-        producer.dirty = true;
-        dirty_producers_.push_back(&producer);
-    }
+    write_watermark(producer);
 }
 
 void Queue::forget_refusals(Producer& producer, std::uint64_t up_to) {
@@ -219,8 +212,8 @@ bool Queue::adopt_held(ConsumerId id, Consumer& consumer, const Held& held, bool
     if (was_applied(consumer, held)) return true;
     const auto it = entries_.find(held.offset);
     if (it == entries_.end()) {
-        if (!unknown || held.offset >= std::min(loaded_to_, former_end_)) return false;
-        remember_applied(consumer, held);  // settled in the host's former life, as far as can be known by this consumer
+        if (!unknown || held.offset < former_begin_ || held.offset >= std::min(loaded_to_, former_end_)) return false;
+        remember_applied(consumer, held);  // settled in the host's last life, as far as can be known by this consumer
         return true;
     }
     Entry& entry = it->second;
@@ -415,14 +408,7 @@ void Queue::erase(Entries::iterator it) {
 void Queue::finish(Entries::iterator it, Now now) {
     const Offset offset = it->first;
     end_lease(it->second);
-    if (offset >= pending_first()) {
-        Pending& pending = pending_[offset - pending_first()];
-        pending.done = true;
-        pending.envelope.reset();
-        pending_bytes_ -= it->second.size;
-    } else {
-        settled_.push_back(offset);
-    }
+    write_settled(offset);
     erase(it);
     changed(now);
 }
@@ -431,6 +417,7 @@ void Queue::make_ready(Offset offset, Entry& entry) {
     entry.where = Where::ready;
     ++ready_;
     (entry.suspect ? suspects_ : returned_).insert(offset);
+    if (offset >= pending_first()) keep_body(entry, pending_[offset - pending_first()].envelope);
 }
 
 void Queue::give_back(Offset offset, Entry& entry, Now now) {
@@ -490,7 +477,7 @@ void Queue::dead_letter(Entries::iterator it, store::Reason reason, std::string 
     end_lease(entry);
     ++dead_count_;
     dead_bytes_ += entry.size;
-    dead_.push_back(std::move(letter));
+    write_dead(std::move(letter));
     erase(it);
     changed(now);
 }
@@ -579,6 +566,7 @@ void Queue::turn(Now now, std::vector<Delivered>& deliveries, std::vector<Recall
     if (sweep_at_ <= now.mono) sweep(now);
     if (forget_at_ <= now.mono) forget_producers(now);
     recall_at_ = never;
+    adopt_pending(now);
     if (paused_) return;
     dispatch(now, deliveries);
     want_recalls(now, recalls);
