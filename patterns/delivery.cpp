@@ -6,6 +6,7 @@
 
 #include "delivery_state.hpp"
 #include "envelope/envelope.hpp"
+#include "producer_core.hpp"
 
 namespace posthorn {
 
@@ -121,6 +122,23 @@ Status Delivery::ack() {
 Status Delivery::ack_sync(Duration timeout) {
     const detail::DeliveryState& state = detail::DeliveryAccess::close(*this);
     return state.sink->settle_and_wait(state.begun.handle, {}, timeout);
+}
+
+void Delivery::ack_when(const work_queue::Ticket& ticket) {
+    ack_when(std::span{&ticket, 1});
+}
+
+void Delivery::ack_when(std::span<const work_queue::Ticket> tickets) {
+    if (tickets.empty()) {
+        ack();
+        return;
+    }
+    const detail::DeliveryState& state = detail::DeliveryAccess::close(*this);
+    state.sink->hand_over(state.begun.handle);
+    work_queue::detail::ProducerCore::ack_when({.sink = state.sink,
+                                                .handle = state.begun.handle,
+                                                .ticket = tickets.front(),
+                                                .rest = {tickets.rbegin(), tickets.rend() - 1}});
 }
 
 Status Delivery::nack(std::string why) {

@@ -24,6 +24,9 @@ public:
     virtual Status settle(Handle handle, Settlement settlement) = 0;  // ok, stale, closed
     // The same, and waits until that is safe: timed_out as well.
     virtual Status settle_and_wait(Handle handle, Settlement settlement, Duration timeout) = 0;
+    // Whoever began it is done with it; settle_handed_over() follows.
+    virtual void hand_over(Handle handle) = 0;
+    virtual void settle_handed_over(Handle handle, Settlement settlement) = 0;
     virtual void extend(Handle handle, Duration lease) = 0;
     virtual std::stop_token stop_token(Handle handle) = 0;
 };

@@ -249,6 +249,10 @@ Mono ProducerCore::publish_news(Now now) {
         const std::lock_guard lock(mutex_);
         for (const protocol::SequenceRange& range : news.safe) open_.close(range.first, range.last);
         for (const protocol::Refused& refused : news.refused) remember(refused);
+        if (!forwards_.empty()) {
+            for (const protocol::SequenceRange& range : news.safe) take_forwards(range.first, range.last, decided_);
+            for (const protocol::Refused& one : news.refused) take_forwards(one.sequence, one.sequence, decided_);
+        }
         session_bytes_ = session_.unsafe_bytes();
         held_ = session_.held();
         durable_ = session_.durable();
@@ -259,6 +263,8 @@ Mono ProducerCore::publish_news(Now now) {
         again = tell_senders(now.mono);
     }
     for (const Event& event : news.events) context_.emit(event);
+    for (Forward& forward : decided_) ack_when(std::move(forward));
+    decided_.clear();
     return again;
 }
 
@@ -352,6 +358,52 @@ std::vector<std::string> ProducerCore::capabilities() {
     return capabilities_;
 }
 
+// Forwarding -------------------------------------------------------------------------------------------------------
+
+void ProducerCore::take_forwards(std::uint64_t first, std::uint64_t last, std::vector<Forward>& into) {
+    const auto begin = forwards_.lower_bound(first);
+    auto end = begin;
+    for (; end != forwards_.end() && end->first <= last; ++end) into.push_back(std::move(end->second));
+    forwards_.erase(begin, end);
+}
+
+// As wait() would answer. Empty: not decided yet; it is kept until then.
+std::optional<Status> ProducerCore::fate_of(Forward& forward) {
+    const std::lock_guard lock(mutex_);
+    const std::uint64_t first = forward.ticket.first_;
+    const std::uint64_t last = forward.ticket.last_;
+    if (any_open(first, last)) {
+        if (closed_) return Status::closed;
+        forwards_.emplace_hint(forwards_.end(), open_.next_open(first), std::move(forward));
+        return std::nullopt;
+    }
+    return first_refused(first, last) == 0 ? Status::ok : Status::rejected;
+}
+
+void ProducerCore::ack_when(Forward forward) {
+    using protocol::Verdict;
+    for (;;) {
+        const Ticket ticket = forward.ticket;  // keeps its producer while that has the forward
+        const auto fate = ticket.core_ ? ticket.core_->fate_of(forward) : Status::ok;
+        if (!fate) return;
+        posthorn::detail::Settlement settlement;
+        if (*fate == Status::closed) {
+            settlement.verdict = Verdict::release;
+        } else if (*fate == Status::rejected) {
+            settlement = {.verdict = Verdict::nack, .text = posthorn::detail::cut(ticket.refusal())};
+        } else if (ticket.why_not_all() != Status::ok) {
+            settlement = {.verdict = Verdict::nack,
+                          .text = "not sent on: " + std::string{to_string(ticket.why_not_all())}};
+        } else if (!forward.rest.empty()) {
+            forward.ticket = std::move(forward.rest.back());
+            forward.rest.pop_back();
+            continue;
+        }
+        forward.sink->settle_handed_over(forward.handle, std::move(settlement));
+        return;
+    }
+}
+
 // The end ----------------------------------------------------------------------------------------------------------
 
 std::uint64_t ProducerCore::close(Duration timeout) {
@@ -362,7 +414,10 @@ std::uint64_t ProducerCore::close(Duration timeout) {
     closed_ = true;
     changed_.notify_all();
     const std::uint64_t left = open_.count();
+    std::vector<Forward> undecided;
+    take_forwards(0, open_.last(), undecided);
     lock.unlock();
+    for (Forward& forward : undecided) ack_when(std::move(forward));
     end_session();
     return left;
 }

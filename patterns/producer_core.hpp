@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <memory_resource>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -17,6 +18,7 @@
 
 #include <posthorn/work_queue.hpp>
 
+#include "delivery_state.hpp"
 #include "envelope/envelope.hpp"
 #include "host_on_loop.hpp"
 #include "protocol/producer_session.hpp"
@@ -24,6 +26,14 @@
 #include "transport/loop.hpp"
 
 namespace posthorn::work_queue::detail {
+
+// A delivery that is acked when what was sent for it is safe.
+struct Forward {
+    std::shared_ptr<posthorn::detail::DeliverySink> sink;
+    posthorn::detail::Handle handle;
+    Ticket ticket;
+    std::vector<Ticket> rest{};  // after it, the next one last
+};
 
 class ProducerCore final : public std::enable_shared_from_this<ProducerCore>, private transport::Participant {
 public:
@@ -38,6 +48,9 @@ public:
     [[nodiscard]] Status wait(std::uint64_t first, std::uint64_t last, Duration timeout);
     [[nodiscard]] Level level(std::uint64_t first, std::uint64_t last);
     [[nodiscard]] std::string refusal(std::uint64_t first, std::uint64_t last);
+
+    // Settles the delivery now, or keeps it with the producer of the first ticket that is not decided yet.
+    static void ack_when(Forward forward);
 
     Status flush(Duration timeout);
     std::uint64_t close(Duration timeout);
@@ -75,6 +88,8 @@ private:
     [[nodiscard]] std::uint64_t first_refused(std::uint64_t first, std::uint64_t last) const;
     [[nodiscard]] bool any_open(std::uint64_t first, std::uint64_t last) const;
     void remember(const protocol::Refused& refused);
+    [[nodiscard]] std::optional<Status> fate_of(Forward& forward);
+    void take_forwards(std::uint64_t first, std::uint64_t last, std::vector<Forward>& into);
     // False: not within `timeout`, or at once on the loop's thread, which must not wait.
     template <typename Done>
     bool wait_until(std::condition_variable& changed, int& waiting, std::unique_lock<std::mutex>& lock,
@@ -90,6 +105,8 @@ private:
     // The loop's own.
     protocol::ProducerSession session_;
     std::unique_ptr<HostOnLoop> host_;  // for a home here
+
+    std::vector<Forward> decided_;  // by the news being published
 
     bool ended_ = false;  // off the loop; of whoever closes
 
@@ -108,6 +125,9 @@ private:
     std::map<std::uint64_t, std::string> refusals_;        // the last ones, with their texts
     std::uint64_t refused_count_ = 0;
     std::uint64_t refused_reported_ = 0;  // by flush()
+    // By a sequence that is open still. A pool, because these come and go as quickly as messages do.
+    std::pmr::unsynchronized_pool_resource forwards_memory_;
+    std::pmr::multimap<std::uint64_t, Forward> forwards_{&forwards_memory_};
     std::uint64_t held_ = 0;
     bool durable_ = false;
     bool connected_ = false;

@@ -9,7 +9,7 @@
 namespace posthorn::work_queue {
 
 Status Ticket::wait(Duration timeout) const {
-    if (!core_) return status_ == Status::ok ? Status::closed : status_;
+    if (!core_) return why_not_all();
     const Status taken = core_->wait(first_, last_, timeout);
     return taken == Status::ok ? status_ : taken;
 }

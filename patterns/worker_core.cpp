@@ -167,7 +167,9 @@ void WorkerCore::work(const Handler& handler) {
         auto settlement = this->handle(handler, std::move(*begun));
         now = monotonic();
         lock.lock();
-        if (settlement) settle_locked(handle, std::move(*settlement), now);
+        if (!settlement) continue;
+        (void)settle_locked(handle, std::move(*settlement), now);
+        let_go(now);
     }
     if (--handlers_ == 0) wake_loop();  // drain() goes on
 }
@@ -261,22 +263,45 @@ Status WorkerCore::settle_locked(Handle handle, Settlement settlement, Mono now)
     if (!stops_.empty()) stops_.erase(key(handle));
     const bool in_time = session_.settle(handle, std::move(settlement), now);
     last_activity_ = now;
-    if (full()) work_.notify_one();
-    --begun_;
-    show_ready(now);
     if (++gathered_ >= gather_) wake_loop();
     return in_time ? Status::ok : Status::stale;
 }
 
+// One less in the hands of those that began it.
+void WorkerCore::let_go(Mono now) {
+    if (full()) work_.notify_one();
+    --begun_;
+    show_ready(now);
+}
+
 Status WorkerCore::settle(Handle handle, Settlement settlement) {
     const std::lock_guard lock(mutex_);
-    return settle_locked(handle, std::move(settlement), monotonic());
+    const Mono now = monotonic();
+    const Status status = settle_locked(handle, std::move(settlement), now);
+    let_go(now);
+    return status;
+}
+
+void WorkerCore::hand_over(Handle handle) {
+    const std::lock_guard lock(mutex_);
+    const Mono now = monotonic();
+    if (!stops_.empty()) stops_.erase(key(handle));
+    session_.hand_over(handle, now);
+    let_go(now);
+    if (++gathered_ >= gather_) wake_loop();  // the window has grown
+}
+
+void WorkerCore::settle_handed_over(Handle handle, Settlement settlement) {
+    const std::lock_guard lock(mutex_);
+    (void)settle_locked(handle, std::move(settlement), monotonic());
 }
 
 Status WorkerCore::settle_and_wait(Handle handle, Settlement settlement, Duration timeout) {
     Lock lock(mutex_);
     const std::uint64_t number = settlement.sync = ++last_sync_;
-    const Status status = settle_locked(handle, std::move(settlement), monotonic());
+    const Mono now = monotonic();
+    const Status status = settle_locked(handle, std::move(settlement), now);
+    let_go(now);
     if (status != Status::ok) return status;
     wake_loop();
     const auto entry = syncs_.emplace(number, Status::timed_out).first;

@@ -50,6 +50,8 @@ public:
     Status settle(posthorn::detail::Handle handle, posthorn::detail::Settlement settlement) override;
     Status settle_and_wait(posthorn::detail::Handle handle, posthorn::detail::Settlement settlement,
                            Duration timeout) override;
+    void hand_over(posthorn::detail::Handle handle) override;
+    void settle_handed_over(posthorn::detail::Handle handle, posthorn::detail::Settlement settlement) override;
     void extend(posthorn::detail::Handle handle, Duration lease) override;
     std::stop_token stop_token(posthorn::detail::Handle handle) override;
 
@@ -69,6 +71,7 @@ private:
     std::optional<Begun> next(Lock& lock, Mono now, Mono until);
     std::optional<posthorn::detail::Settlement> handle(const Handler& handler, Begun begun);
     Status settle_locked(posthorn::detail::Handle handle, posthorn::detail::Settlement settlement, Mono now);
+    void let_go(Mono now);
     void be_used(Use use);
     [[nodiscard]] bool full() const;
     void show_ready(Mono now);

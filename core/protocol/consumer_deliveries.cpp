@@ -55,12 +55,13 @@ std::uint32_t ConsumerSession::take_slot(Host& host, DeliverOne delivery, Mono n
     slot.offset = delivery.offset;
     slot.token = delivery.token;
     slot.extended_to = Mono{};
-    slot.stop_told = false;
+    slot.stop_told = slot.handed_over = false;
     slot.delivery = std::move(delivery);
     host.unbegun_bytes += slot.delivery.envelope.size();
     ++host.held;
     ++unbegun_;
-    if (held_++ == 0) working_since_ = now;
+    if (!working()) working_since_ = now;
+    ++held_;
     return index;
 }
 
@@ -73,7 +74,21 @@ void ConsumerSession::let_go(std::uint32_t index, Mono now) {
         --unbegun_;
     }
     --host.held;
-    if (--held_ == 0) worked_ += now - working_since_;
+    --held_;
+    if (slot.handed_over) {
+        --handed_over_;
+    } else if (!working()) {
+        worked_ += now - working_since_;
+    }
+}
+
+void ConsumerSession::hand_over(Handle handle, Mono now) {
+    Slot* slot = slot_of(handle);
+    if (slot == nullptr || slot->state == State::lost) return;
+    slot->handed_over = true;
+    ++handed_over_;
+    ++finished_;
+    if (!working()) worked_ += now - working_since_;
 }
 
 void ConsumerSession::free_slot(std::uint32_t index) {
@@ -129,7 +144,7 @@ ConsumerSession::Slot* ConsumerSession::slot_of(Handle handle) {
 bool ConsumerSession::settle(Handle handle, Settlement settlement, Mono now) {
     Slot* slot = slot_of(handle);
     if (slot == nullptr) return false;
-    ++finished_;
+    if (!slot->handed_over) ++finished_;
     const bool in_time = slot->state != State::lost;
     if (!in_time) {
         event(Event::Kind::stale_delivery, "a settlement came after the lease was over; the message may run again", 1);
@@ -368,7 +383,7 @@ void ConsumerSession::say_hello(Host& host, Now now) {
     std::for_each(host.settling.begin(), host.settling.end(), list);
     std::sort(hello.held.begin(), hello.held.end(), before);
     host.resumed = hello.held;
-    host.window = !draining_ && !connected() ? budget_ : 0;  // with other hosts: after the welcome
+    host.window = !draining_ && !connected() ? budget() : 0;  // with other hosts: after the welcome
     hello.window_messages = host.window;
     hello.window_bytes = host.window == 0 ? 0 : defaults::consumer_bytes;
     host.link.say_hello(std::move(hello), ++attempts_, now.mono);

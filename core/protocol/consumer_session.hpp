@@ -88,6 +88,8 @@ public:
     [[nodiscard]] std::size_t unbegun() const noexcept { return unbegun_; }
     // Once for each begun delivery. False: its lease was over.
     bool settle(Handle handle, Settlement settlement, Mono now);
+    // Nobody works on it any more, and settle() follows some time later: until then the window is larger by one.
+    void hand_over(Handle handle, Mono now);
     // At least so long from now on, even if the link is lost meanwhile.
     void extend(Handle handle, Duration lease, Mono now);
     [[nodiscard]] bool is_lost(Handle handle) const;
@@ -127,7 +129,8 @@ private:
         std::uint64_t offset = 0;
         Mono extended_to{};      // asked for by the handler
         bool stop_told = false;  // the handler was told that its lease is over
-        DeliverOne delivery{};   // until it is begun
+        bool handed_over = false;
+        DeliverOne delivery{};  // until it is begun
     };
 
     // Deliveries of consecutive offsets and equal token that are acked, or one that is settled otherwise.
@@ -208,6 +211,8 @@ private:
     void send_settles(Host& host);
     void say_hello(Host& host, Now now);
 
+    [[nodiscard]] std::uint32_t budget() const;
+    [[nodiscard]] bool working() const noexcept { return held_ > handed_over_; }
     void measure(Mono now);
     void share_budget(Mono now);
     void drop();
@@ -221,6 +226,7 @@ private:
     std::vector<std::uint32_t> free_slots_;
     Mono next_turn_ = never;  // more hosts are ready than the budget has deliveries: when the next ones are served
     std::size_t held_ = 0;
+    std::size_t handed_over_ = 0;  // of those
     std::size_t unbegun_ = 0;
     bool draining_ = false;
     bool ended_ = false;

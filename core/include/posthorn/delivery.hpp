@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -22,6 +23,10 @@
 #include <posthorn/time.hpp>
 
 namespace posthorn {
+
+namespace work_queue {
+class Ticket;
+}
 
 namespace detail {
 struct DeliveryAccess;
@@ -58,6 +63,15 @@ public:
     // once. timed_out: not within the time; it is still passed on and repeated like any other ack. stale, closed: as
     // above, and the host's answer as well. Inside Posthorn's hooks it does not wait.
     [[nodiscard]] Status ack_sync(Duration timeout);
+    // For who sends onward: done as soon as the ticket is safe, as Ticket::wait() means it. No thread waits for that,
+    // the lease is renewed meanwhile, and the delivery does not count for WorkerOptions.concurrency any more (up to
+    // defaults::prefetch_max may wait like this; WorkerOptions.prefetch, if it is set, bounds them as well). If the
+    // ticket is rejected, or not everything was taken, the delivery is nacked with the reason; if its producer is
+    // closed before that is known, it is released. A drain waits for it as for a handler, and gives it back after its
+    // timeout.
+    void ack_when(const work_queue::Ticket& ticket);
+    // Once all of them are safe. They are looked at in their order; the first that is not decides. None: at once.
+    void ack_when(std::span<const work_queue::Ticket> tickets);
     Status nack(std::string why = {});                  // failed: counts, retried by the queue's policy
     Status nack(Duration delay, std::string why = {});  // failed: counts, retried after this delay
     Status release();                                   // give back, does not count

@@ -111,6 +111,10 @@ public:
 
 private:
     friend class detail::ProducerCore;
+    [[nodiscard]] Status why_not_all() const noexcept {
+        return core_ || status_ != Status::ok ? status_ : Status::closed;
+    }
+
     std::shared_ptr<detail::ProducerCore> core_;  // none: nothing was taken
     std::uint64_t first_ = 1;                     // sequences
     std::uint64_t last_ = 0;

@@ -62,6 +62,10 @@ public:
     [[nodiscard]] bool wait(Event::Kind kind) {
         return log_.wait_for([kind](const Event& event) { return event.kind == kind; });
     }
+    template <typename Is>
+    [[nodiscard]] bool wait_for(Is is) {
+        return log_.wait_for(is);
+    }
     [[nodiscard]] std::size_t count(Event::Kind kind) {
         const auto all = log_.now();
         return static_cast<std::size_t>(

@@ -447,6 +447,34 @@ TEST_F(ConsumerSessionTest, TheWindowGrowsWithQuickHandlersAndShrinksWithSlowOne
     EXPECT_EQ(session_->window(), 3U);
 }
 
+TEST_F(ConsumerSessionTest, WhatIsHandedOverLeavesTheWindowToTheNext) {
+    start(1, 0);
+    EXPECT_THAT(windows(), ElementsAre(2));
+    deliver(host(), 1, 2);
+    answer(1ms);
+    const Begun first = begin();
+    const Begun second = begin();
+    session_->hand_over(first.handle, now_.mono);
+    session_->hand_over(second.handle, now_.mono);
+    turn(2ms);
+    EXPECT_THAT(windows(), ElementsAre(4));
+    settle(first);
+    host().say(Lost{{{2, 1, false}}});
+    answer(3ms);
+    EXPECT_THAT(windows(), ElementsAre(2));
+    EXPECT_FALSE(session_->settle(second.handle, {}, now_.mono));
+    EXPECT_EQ(session_->held(), 0U);
+}
+
+TEST_F(ConsumerSessionTest, AWindowThatWasSetStaysWhatItIs) {
+    start(1, 2);
+    deliver(host(), 1, 2);
+    answer(1ms);
+    session_->hand_over(begin().handle, now_.mono);
+    turn(2ms);
+    EXPECT_THAT(windows(), ElementsAre(2));
+}
+
 TEST_F(ConsumerSessionTest, DrainsInOrder) {
     start(1, 10);
     deliver(host(), 1, 3);
