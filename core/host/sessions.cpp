@@ -17,6 +17,7 @@ constexpr std::size_t queue_limit = 10'000;  // queues one host holds
 constexpr std::uint32_t concurrency_limit = 1'000;
 constexpr std::uint64_t joined_slack = 64 * 1024;  // of a fragmented command beyond its message
 constexpr Duration heard_lately_factor = 2s;
+constexpr const char* malformed_frame = "malformed frame; only ends that speak Posthorn's protocol belong here";
 
 queue::Verdict verdict_of(protocol::Verdict verdict) {
     switch (verdict) {
@@ -59,12 +60,9 @@ void Host::Impl::send_outside(PeerId peer, const protocol::Command& command) {
     for (std::string& bytes : writer.flush()) outside.push_back({peer, std::move(bytes)});
 }
 
-// Repeated causes are folded: an event for the 1st, 10th, 100th ...
 void Host::Impl::drop(const std::string& cause, PeerId peer) {
     const std::uint64_t count = ++dropped[cause];
-    std::uint64_t round = 1;
-    while (round < count) round *= 10;
-    if (round == count) emit(Event::Kind::dropped, "peer " + std::to_string(peer), cause, count);
+    if (worth_a_word(count)) emit(Event::Kind::dropped, "peer " + std::to_string(peer), cause, count);
 }
 
 void Host::Impl::refuse(PeerId peer, const std::string& code, const std::string& text, Now now) {
@@ -141,7 +139,7 @@ bool Host::Impl::heard_lately(const Session& session, Now now) const {
 void Host::Impl::receive(PeerId peer, const Slice& frame, Now now) {
     auto decoded = protocol::decode_frame(frame);
     if (!decoded) {
-        drop("malformed frame", peer);
+        drop(malformed_frame, peer);
         if (session(peer) != nullptr) refuse(peer, "malformed", "a frame could not be read; say hello again", now);
         return;
     }
@@ -165,7 +163,7 @@ void Host::Impl::receive(PeerId peer, const Slice& frame, Now now) {
             refuse(peer, "gap", "a frame of this session was lost; say hello again", now);
             return;
         case protocol::FrameReader::Verdict::malformed:
-            drop("malformed frame", peer);
+            drop(malformed_frame, peer);
             refuse(peer, "malformed", "a frame could not be read; say hello again", now);
             return;
         case protocol::FrameReader::Verdict::nothing:
