@@ -17,7 +17,15 @@ class FullQueue(Case):
     def test_reject_by_bytes(self):
         node = Node(self, config="[queue.jobs]\nmax_bytes = 64KiB\nwhen_full = reject\n")
         sender = self.run_posthorn("send", "--node", node.endpoint, "jobs", *["x" * 10_000] * 10)
-        self.assert_fails(sender, 4, "queue_full", "sent 7, not confirmed 3")
+        self.assert_fails(sender, 4, "queue_full", "sent 6, not confirmed 4")
+        self.assertLessEqual(node.queue("jobs")["bytes"], 64 * 1024)
+
+    def test_reject_takes_one_however_large(self):
+        node = Node(self, config="[queue.jobs]\nmax_bytes = 1KiB\nwhen_full = reject\n")
+        self.send(node, "jobs", "x" * 10_000)
+        self.assert_fails(self.run_posthorn("send", "--node", node.endpoint, "jobs", "y"), 4, "queue_full")
+        self.assertEqual(self.work(node, "jobs").lines, ["x" * 10_000])
+        self.send(node, "jobs", "y")
 
     def test_block(self):
         node = Node(self, config="[queue.jobs]\nmax_messages = 10\nwhen_full = block\n")

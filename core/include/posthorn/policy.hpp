@@ -58,7 +58,7 @@ struct Backoff {
 
 enum class WhenFull {
     block,   // no credit: producers wait (default)
-    reject,  // refused to the producer, with the reason queue_full
+    reject,  // refused to the producer, with the reason queue_full; exact, but an empty queue takes any one message
 };
 
 // Belongs to the host of the queue, so it is given where the home is given and nowhere else.
