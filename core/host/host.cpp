@@ -110,12 +110,15 @@ void Host::Impl::turn(Now now) {
             }
         }
     }
-    const std::vector<Box*> work = std::exchange(touched, {});
-    for (Box* box : work) {  // before any credit is given
+    for (Box* box : touched) {  // before any credit is given
         uncommitted_bytes -= std::exchange(box->uncommitted_bytes, box->queue.uncommitted_bytes());
         uncommitted_bytes += box->uncommitted_bytes;
     }
-    for (Box* box : work) {
+    if (out_of_credit && uncommitted_bytes + granted_bytes < options.credit_bytes) {
+        out_of_credit = false;
+        touch_all();
+    }
+    for (Box* box : std::exchange(touched, {})) {
         box->touched = false;
         turn_box(*box, now);
         boxes_at = std::min(boxes_at, box->queue.next_deadline());
@@ -213,8 +216,9 @@ std::string Host::Impl::blocked_reason() const {
     return {};
 }
 
-// Publish credit: everything granted and not yet used fits into what is free, so a bound is a bound. Half of the room
-// is shared out at most, so that who comes later finds some.
+// Publish credit: everything granted and not yet used fits into what is free, so a bound is a bound; but for the last
+// message of each producer, which may be larger than what is left of its bytes. Half of the room is shared out at most,
+// so that who comes later finds some.
 void Host::Impl::grant(Session& session, Box& box) {
     protocol::Credit credit = session.credit;
     credit.reason = blocked_reason();
@@ -223,14 +227,15 @@ void Host::Impl::grant(Session& session, Box& box) {
         const std::uint64_t no_bound = std::numeric_limits<std::uint64_t>::max();
         const std::uint64_t free_messages = blocks ? less(box.queue.free_messages(), box.granted_messages) : no_bound;
         std::uint64_t free_bytes = less(options.credit_bytes, uncommitted_bytes + granted_bytes);
+        if (free_bytes == 0) out_of_credit = true;
         if (blocks) free_bytes = std::min(free_bytes, less(box.queue.free_bytes(), box.granted_bytes));
 
         const std::uint64_t open_messages = less(credit.messages, session.received_messages);
         const std::uint64_t open_bytes = less(credit.bytes, session.received_bytes);
         const std::uint64_t room = std::max<std::uint64_t>(1, free_messages / (2 * box.producers.size()));
         const std::uint64_t want_messages = std::min(credit_messages, room);
-        const std::uint64_t want_bytes =
-            std::min(credit_share, free_bytes / (2 * std::max<std::uint64_t>(1, producers)));
+        const std::uint64_t want_bytes =  // a single one lets a message of any size go
+            std::clamp<std::uint64_t>(free_bytes / (2 * std::max<std::uint64_t>(1, producers)), 1, credit_share);
         if (open_messages <= want_messages / 2 && free_messages > 0 && (!blocks || box.queue.free_bytes() > 0)) {
             const std::uint64_t more = std::min(less(want_messages, open_messages), free_messages);
             credit.messages += more;
@@ -242,7 +247,8 @@ void Host::Impl::grant(Session& session, Box& box) {
             box.granted_bytes += more;
             granted_bytes += more;
         }
-        if (credit.messages == session.received_messages) credit.reason = "queue_full";
+        const bool full = blocks && box.queue.free_bytes() == 0;
+        if (credit.messages == session.received_messages || full) credit.reason = "queue_full";
     }
     if (credit.messages == session.credit.messages && credit.bytes == session.credit.bytes &&
         credit.reason == session.credit.reason) {

@@ -169,6 +169,7 @@ struct Host::Impl {
     std::vector<Box*> job_boxes;
     std::uint64_t uncommitted_bytes = 0;  // in all queues, as of this turn
     std::uint64_t granted_bytes = 0;      // to all producers, not yet received
+    bool out_of_credit = false;           // somebody was given none, because of what others have
     std::uint64_t producers = 0;          // sessions of them
     bool opened = true;                   // false until the first commit of a life on an old store
     bool failed = false;

@@ -409,15 +409,14 @@ bool Host::Impl::on_publish(Session& session, const protocol::Publish& publish, 
             refuse(peer, "malformed", "an envelope could not be read, or is of another producer", now);
             return false;
         }
-        if (session.received_messages >= session.credit.messages ||
-            session.received_bytes >= session.credit.bytes + options.message_limit) {
+        if (session.received_messages >= session.credit.messages || session.received_bytes >= session.credit.bytes) {
             refuse(peer, "no_credit", "more was sent than this host gave credit for", now);
             return false;
         }
         ++session.received_messages;
         --box.granted_messages;
         session.received_bytes += bytes.size();
-        if (session.received_bytes > session.credit.bytes) {  // a single message may go beyond
+        if (session.received_bytes > session.credit.bytes) {  // the last one may go beyond
             const std::uint64_t beyond = session.received_bytes - session.credit.bytes;
             session.credit.bytes += beyond;
             box.granted_bytes += beyond;

@@ -40,6 +40,18 @@ class FullQueue(Case):
         self.assertIn("sent 15\n", sender.err)
         self.assertEqual(node.queue("jobs")["refused_full"], 0)
 
+    def test_block_by_bytes(self):
+        node = Node(self, config="[queue.jobs]\nmax_bytes = 64KiB\n")
+        texts = [str(number) + "x" * 10_000 for number in range(20)]
+        sender = self.spawn("send", "--node", node.endpoint, "--timeout", "60s", "jobs", *texts)
+        node.until_queue("jobs", lambda row: row["state"] == "queue_full", "is full")
+        seen = []
+        while sender.running():
+            seen += self.run_posthorn("work", "--node", node.endpoint, "jobs", "--count", "1").lines
+            self.assertLess(node.queue("jobs")["bytes"], 64 * 1024 + 11_000)
+        self.assertEqual(sender.wait(), 0)
+        self.assertEqual(seen + self.work(node, "jobs").lines, texts)
+
     def test_block_gives_up(self):
         node = Node(self, config="[queue.jobs]\nmax_messages = 10\n")
         sender = self.run_posthorn("send", "--node", node.endpoint, "--timeout", "1s", "jobs", *TEXTS)

@@ -57,7 +57,7 @@ struct Backoff {
 };
 
 enum class WhenFull {
-    block,   // no credit: producers wait (default)
+    block,   // no credit: producers wait (default); each may go beyond max_bytes by its last message
     reject,  // refused to the producer, with the reason queue_full; exact, but an empty queue takes any one message
 };
 
