@@ -31,10 +31,7 @@ Host::Impl::Impl(Options given, store::Store& on, Now now)
         if (options.log) options.log(LogLevel::info, note);
     }
     for (const store::Damage& damage : recovery.damage) {
-        emit(Event::Kind::damaged, damage.topic,
-             "messages " + std::to_string(damage.range.first) + " to " + std::to_string(damage.range.last) +
-                 " cannot be read (" + damage.what + "); they were set aside, the rest is served",
-             damage.messages);
+        emit(Event::Kind::damaged, damage.topic, store::describe(damage), damage.messages);
     }
     store::Job opening;
     for (const store::RecoveredTopic& topic : recovery.topics) {
@@ -158,7 +155,7 @@ void Host::Impl::turn_box(Box& box, Now now) {
         for (const auto& range : news) confirm.settled.push_back({range.first, range.last});
         send(*to->second, confirm);
     });
-    for (auto& [id, session] : box.consumers) tell_consumer(*session, box, now);
+    for (auto& [id, session] : box.consumers) tell_consumer(*session, box);
     for (auto& [id, session] : box.producers) {
         tell_producer(*session);
         grant(*session, box);
@@ -172,7 +169,7 @@ void Host::Impl::flush_deliveries(Session& session) {
     session.delivery_bytes = 0;
 }
 
-void Host::Impl::tell_consumer(Session& session, Box& box, Now now) {
+void Host::Impl::tell_consumer(Session& session, Box& box) {
     flush_deliveries(session);
     // Repeats of what is safe already change nothing that a commit could make safe.
     const bool stored = !box.in_job && !has_changes(box) && session.settled_below <= box.queue.pending_first();
@@ -186,11 +183,6 @@ void Host::Impl::tell_consumer(Session& session, Box& box, Now now) {
     if (session.told_ready != ready) {
         session.told_ready = ready;
         send(session, protocol::State{ready});
-    }
-    if (busy(session) && session.busy_since == never) {
-        session.busy_since = now.mono;
-    } else if (!busy(session)) {
-        session.busy_since = never;
     }
 }
 

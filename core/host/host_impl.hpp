@@ -92,7 +92,7 @@ struct Host::Impl {
     void turn_box(Box& box, Now now);
     void grant(Session& session, Box& box);
     void tell_producer(Session& session);
-    void tell_consumer(Session& session, Box& box, Now now);
+    void tell_consumer(Session& session, Box& box);
     void flush_deliveries(Session& session);
     void check_sessions(Now now);
     void touch(Box& box);
