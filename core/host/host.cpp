@@ -47,6 +47,7 @@ Host::Impl::Impl(Options given, store::Store& on, Now now)
         opening.batch.push_back({.topic = topic.topic, .next_offset = box.queue.next_offset()});
         touch(box);
     }
+    for (const auto& [name, policy] : options.queues) open_box(name);  // operators see them before their first use
     if (opening.empty()) return;
     // Where this life's offsets begin has to be safe before the first of them is given away: else the next life, if
     // this one stores nothing, would begin there again.

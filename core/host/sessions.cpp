@@ -229,7 +229,7 @@ std::optional<protocol::Refusal> Host::Impl::refusal_of(const protocol::Hello& h
         return protocol::Refusal{"unknown_queue",
                                  "this host has the queue " + options.only_queue + " and no " + hello.address};
     }
-    if (boxes.contains(hello.address) || options.queues.contains(hello.address)) return std::nullopt;
+    if (boxes.contains(hello.address)) return std::nullopt;
     if (!options.auto_create) {
         return protocol::Refusal{
             "unknown_queue",

@@ -5,6 +5,15 @@ TEXTS = [str(number) for number in range(15)]
 
 
 class FullQueue(Case):
+    def test_is_listed_before_its_first_use(self):
+        node = Node(self, config="[queue.jobs]\nmax_messages = 10\n[queue.idle]\nmax_messages = 10\n")
+        self.send(node, "jobs", "one")
+        self.assertEqual(list(node.queues()), ["idle", "jobs"])
+        idle = node.queue("idle")
+        self.assertEqual([idle[name] for name in ("ready", "waiting", "in_flight", "dead", "bytes")], [0] * 5)
+        self.assertEqual((idle["state"], idle["store"]), ("ok", "disk"))
+        self.assertEqual(self.dlq(node, "list", "idle"), [])
+
     def test_reject(self):
         node = Node(self, config="[queue.jobs]\nmax_messages = 10\nwhen_full = reject\n")
         sender = self.run_posthorn("send", "--node", node.endpoint, "jobs", *TEXTS)

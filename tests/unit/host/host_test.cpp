@@ -299,6 +299,30 @@ TEST_F(HostFixture, DrainSaysByeAndTakesNothingMore) {
     EXPECT_TRUE(host->idle());
 }
 
+TEST_F(HostFixture, OperatorsSeeQueuesThatAreConfiguredAndNotUsedYet) {
+    Options options;
+    options.queues["b"] = {};
+    options.queues["q"] = {};
+    make(std::move(options));
+    hello(1, protocol::Role::producer, 1);
+    Peer admin{.id = 2};
+    say(admin, protocol::Hello{.role = protocol::Role::admin, .attempt = 1});
+    static_cast<void>(heard(admin));
+    say(admin, protocol::AdminRequest{.id = 1, .verb = "queues"});
+    auto results = heard_of<protocol::AdminResult>(admin);
+    ASSERT_THAT(results, SizeIs(1));
+    ASSERT_THAT(results[0].rows, SizeIs(2));
+    EXPECT_THAT(results[0].rows[0], HasSubstr("name\xa1"
+                                              "b"));
+    EXPECT_THAT(results[0].rows[1], HasSubstr("name\xa1"
+                                              "q"));
+    say(admin, protocol::AdminRequest{.id = 2, .verb = "dlq_list", .address = "b"});
+    results = heard_of<protocol::AdminResult>(admin);
+    ASSERT_THAT(results, SizeIs(1));
+    EXPECT_THAT(results[0].rows, IsEmpty());
+    EXPECT_EQ(results[0].error, "");
+}
+
 TEST_F(HostFixture, OperatorsSeeTheQueuesAndSendDeadLettersBack) {
     make();
     Peer producer = hello(1, protocol::Role::producer, 1);
