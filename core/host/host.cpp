@@ -31,10 +31,7 @@ Host::Impl::Impl(Options given, store::Store& on, Now now)
         if (options.log) options.log(LogLevel::info, note);
     }
     for (const store::Damage& damage : recovery.damage) {
-        emit(Event::Kind::damaged, damage.topic,
-             "messages " + std::to_string(damage.range.first) + " to " + std::to_string(damage.range.last) +
-                 " cannot be read (" + damage.what + "); they were set aside, the rest is served",
-             damage.messages);
+        emit(Event::Kind::damaged, damage.topic, store::describe(damage), damage.messages);
     }
     store::Job opening;
     for (const store::RecoveredTopic& topic : recovery.topics) {
@@ -50,6 +47,7 @@ Host::Impl::Impl(Options given, store::Store& on, Now now)
         opening.batch.push_back({.topic = topic.topic, .next_offset = box.queue.next_offset()});
         touch(box);
     }
+    for (const auto& [name, policy] : options.queues) open_box(name);  // operators see them before their first use
     if (opening.empty()) return;
     // Where this life's offsets begin has to be safe before the first of them is given away: else the next life, if
     // this one stores nothing, would begin there again.
@@ -110,12 +108,15 @@ void Host::Impl::turn(Now now) {
             }
         }
     }
-    const std::vector<Box*> work = std::exchange(touched, {});
-    for (Box* box : work) {  // before any credit is given
+    for (Box* box : touched) {  // before any credit is given
         uncommitted_bytes -= std::exchange(box->uncommitted_bytes, box->queue.uncommitted_bytes());
         uncommitted_bytes += box->uncommitted_bytes;
     }
-    for (Box* box : work) {
+    if (out_of_credit && uncommitted_bytes + granted_bytes < options.credit_bytes) {
+        out_of_credit = false;
+        touch_all();
+    }
+    for (Box* box : std::exchange(touched, {})) {
         box->touched = false;
         turn_box(*box, now);
         boxes_at = std::min(boxes_at, box->queue.next_deadline());
@@ -155,7 +156,7 @@ void Host::Impl::turn_box(Box& box, Now now) {
         for (const auto& range : news) confirm.settled.push_back({range.first, range.last});
         send(*to->second, confirm);
     });
-    for (auto& [id, session] : box.consumers) tell_consumer(*session, box, now);
+    for (auto& [id, session] : box.consumers) tell_consumer(*session, box);
     for (auto& [id, session] : box.producers) {
         tell_producer(*session);
         grant(*session, box);
@@ -169,7 +170,7 @@ void Host::Impl::flush_deliveries(Session& session) {
     session.delivery_bytes = 0;
 }
 
-void Host::Impl::tell_consumer(Session& session, Box& box, Now now) {
+void Host::Impl::tell_consumer(Session& session, Box& box) {
     flush_deliveries(session);
     // Repeats of what is safe already change nothing that a commit could make safe.
     const bool stored = !box.in_job && !has_changes(box) && session.settled_below <= box.queue.pending_first();
@@ -183,11 +184,6 @@ void Host::Impl::tell_consumer(Session& session, Box& box, Now now) {
     if (session.told_ready != ready) {
         session.told_ready = ready;
         send(session, protocol::State{ready});
-    }
-    if (busy(session) && session.busy_since == never) {
-        session.busy_since = now.mono;
-    } else if (!busy(session)) {
-        session.busy_since = never;
     }
 }
 
@@ -213,8 +209,9 @@ std::string Host::Impl::blocked_reason() const {
     return {};
 }
 
-// Publish credit: everything granted and not yet used fits into what is free, so a bound is a bound. Half of the room
-// is shared out at most, so that who comes later finds some.
+// Publish credit: everything granted and not yet used fits into what is free, so a bound is a bound; but for the last
+// message of each producer, which may be larger than what is left of its bytes. Half of the room is shared out at most,
+// so that who comes later finds some.
 void Host::Impl::grant(Session& session, Box& box) {
     protocol::Credit credit = session.credit;
     credit.reason = blocked_reason();
@@ -223,14 +220,15 @@ void Host::Impl::grant(Session& session, Box& box) {
         const std::uint64_t no_bound = std::numeric_limits<std::uint64_t>::max();
         const std::uint64_t free_messages = blocks ? less(box.queue.free_messages(), box.granted_messages) : no_bound;
         std::uint64_t free_bytes = less(options.credit_bytes, uncommitted_bytes + granted_bytes);
+        if (free_bytes == 0) out_of_credit = true;
         if (blocks) free_bytes = std::min(free_bytes, less(box.queue.free_bytes(), box.granted_bytes));
 
         const std::uint64_t open_messages = less(credit.messages, session.received_messages);
         const std::uint64_t open_bytes = less(credit.bytes, session.received_bytes);
         const std::uint64_t room = std::max<std::uint64_t>(1, free_messages / (2 * box.producers.size()));
         const std::uint64_t want_messages = std::min(credit_messages, room);
-        const std::uint64_t want_bytes =
-            std::min(credit_share, free_bytes / (2 * std::max<std::uint64_t>(1, producers)));
+        const std::uint64_t want_bytes =  // a single one lets a message of any size go
+            std::clamp<std::uint64_t>(free_bytes / (2 * std::max<std::uint64_t>(1, producers)), 1, credit_share);
         if (open_messages <= want_messages / 2 && free_messages > 0 && (!blocks || box.queue.free_bytes() > 0)) {
             const std::uint64_t more = std::min(less(want_messages, open_messages), free_messages);
             credit.messages += more;
@@ -242,7 +240,8 @@ void Host::Impl::grant(Session& session, Box& box) {
             box.granted_bytes += more;
             granted_bytes += more;
         }
-        if (credit.messages == session.received_messages) credit.reason = "queue_full";
+        const bool full = blocks && box.queue.free_bytes() == 0;
+        if (credit.messages == session.received_messages || full) credit.reason = "queue_full";
     }
     if (credit.messages == session.credit.messages && credit.bytes == session.credit.bytes &&
         credit.reason == session.credit.reason) {

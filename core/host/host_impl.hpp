@@ -93,7 +93,7 @@ struct Host::Impl {
     void turn_box(Box& box, Now now);
     void grant(Session& session, Box& box);
     void tell_producer(Session& session);
-    void tell_consumer(Session& session, Box& box, Now now);
+    void tell_consumer(Session& session, Box& box);
     void flush_deliveries(Session& session);
     void check_sessions(Now now);
     void touch(Box& box);
@@ -170,6 +170,7 @@ struct Host::Impl {
     std::vector<Box*> job_boxes;
     std::uint64_t uncommitted_bytes = 0;  // in all queues, as of this turn
     std::uint64_t granted_bytes = 0;      // to all producers, not yet received
+    bool out_of_credit = false;           // somebody was given none, because of what others have
     std::uint64_t producers = 0;          // sessions of them
     bool opened = true;                   // false until the first commit of a life on an old store
     bool failed = false;

@@ -233,7 +233,7 @@ std::optional<protocol::Refusal> Host::Impl::refusal_of(const protocol::Hello& h
         return protocol::Refusal{"unknown_queue",
                                  "this host has the queue " + options.only_queue + " and no " + hello.address};
     }
-    if (boxes.contains(hello.address) || options.queues.contains(hello.address)) return std::nullopt;
+    if (boxes.contains(hello.address)) return std::nullopt;
     if (!options.auto_create) {
         return protocol::Refusal{
             "unknown_queue",
@@ -413,15 +413,14 @@ bool Host::Impl::on_publish(Session& session, const protocol::Publish& publish, 
             refuse(peer, "malformed", "an envelope could not be read, or is of another producer", now);
             return false;
         }
-        if (session.received_messages >= session.credit.messages ||
-            session.received_bytes >= session.credit.bytes + options.message_limit) {
+        if (session.received_messages >= session.credit.messages || session.received_bytes >= session.credit.bytes) {
             refuse(peer, "no_credit", "more was sent than this host gave credit for", now);
             return false;
         }
         ++session.received_messages;
         --box.granted_messages;
         session.received_bytes += bytes.size();
-        if (session.received_bytes > session.credit.bytes) {  // a single message may go beyond
+        if (session.received_bytes > session.credit.bytes) {  // the last one may go beyond
             const std::uint64_t beyond = session.received_bytes - session.credit.bytes;
             session.credit.bytes += beyond;
             box.granted_bytes += beyond;

@@ -71,20 +71,28 @@ void Queue::detach_producer(Producer& producer, Now now) {
     producer.seen = now.wall;
 }
 
-bool Queue::full() const {
-    return free_messages() == 0 || free_bytes() == 0;
+// In memory dead letters take room as well.
+std::uint64_t Queue::used_messages() const {
+    return messages_ + (durable_ ? 0 : dead_count_);
+}
+
+std::uint64_t Queue::used_bytes() const {
+    return bytes_ + (durable_ ? 0 : dead_bytes_);
 }
 
 std::uint64_t Queue::free_messages() const {
     if (policy_.max_messages == 0) return std::numeric_limits<std::uint64_t>::max();
-    const std::uint64_t used = messages_ + (durable_ ? 0 : dead_count_);  // in memory dead letters take room as well
-    return used >= policy_.max_messages ? 0 : policy_.max_messages - used;
+    return policy_.max_messages - std::min(policy_.max_messages, used_messages());
 }
 
 std::uint64_t Queue::free_bytes() const {
     if (policy_.max_bytes == 0) return std::numeric_limits<std::uint64_t>::max();
-    const std::uint64_t used = bytes_ + (durable_ ? 0 : dead_bytes_);
-    return used >= policy_.max_bytes ? 0 : policy_.max_bytes - used;
+    return policy_.max_bytes - std::min(policy_.max_bytes, used_bytes());
+}
+
+// An empty queue takes one message, however large: else it would never be taken.
+bool Queue::fits(std::size_t size) const {
+    return free_messages() > 0 && (used_messages() == 0 || size <= free_bytes());
 }
 
 Accepted Queue::publish(Producer& producer, const envelope::Routing& routing, Slice envelope, Now now) {
@@ -93,7 +101,7 @@ Accepted Queue::publish(Producer& producer, const envelope::Routing& routing, Sl
         return Accepted::duplicate;
     }
     if (producer.known && routing.previous > producer.decided) return Accepted::gap;
-    if (policy_.when_full == WhenFull::reject && full()) {
+    if (policy_.when_full == WhenFull::reject && !fits(envelope.size())) {
         refuse(producer, routing.sequence, "queue_full",
                "queue " + name_ + " is full (max_messages or max_bytes); wait for its consumers or raise the limit",
                now);

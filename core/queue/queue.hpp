@@ -236,7 +236,10 @@ private:
         bool done = false;  // acked before it was stored: leaves a hole
     };
 
-    [[nodiscard]] bool full() const;
+    [[nodiscard]] bool fits(std::size_t size) const;
+    // As far as the bounds go.
+    [[nodiscard]] std::uint64_t used_messages() const;
+    [[nodiscard]] std::uint64_t used_bytes() const;
     [[nodiscard]] bool has_track_room() const;
     Entry& track(Offset offset);
     void adopt_pending(Now now);

@@ -331,10 +331,7 @@ void Queue::adopt_pending(Now now) {
 }
 
 void Queue::lost_damaged(const store::Damage& damage) {
-    emit(Event::Kind::damaged,
-         "messages " + std::to_string(damage.range.first) + " to " + std::to_string(damage.range.last) +
-             " cannot be read (" + damage.what + "); they were set aside, the rest is served",
-         damage.messages);
+    emit(Event::Kind::damaged, store::describe(damage), damage.messages);
     std::vector<Offset> gone;
     std::uint64_t tracked = 0;
     for (const auto& [offset, entry] : entries_) {

@@ -138,6 +138,7 @@ struct Damage {
     std::uint64_t messages = 0;  // unsettled ones among them
     std::string what;
 };
+[[nodiscard]] std::string describe(const Damage& damage);  // for people
 
 struct ReadResult {
     std::string topic;

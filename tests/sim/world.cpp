@@ -38,7 +38,11 @@ World::World(Setup setup)
     policy_.backoff = chance(0.5) ? Backoff{.kind = Backoff::Kind::fixed, .min = std::chrono::milliseconds{pick(500)}}
                                   : Backoff{.min = 10ms, .max = 1s};
     if (durable_ && chance(0.3)) {  // in memory dead letters take room as well, and fill it in the end
-        policy_.max_messages = 20 + pick(200);
+        if (chance(0.5)) {
+            policy_.max_messages = 20 + pick(200);
+        } else {
+            policy_.max_bytes = 1000 + pick(100'000);
+        }
         policy_.when_full = chance(0.5) ? WhenFull::block : WhenFull::reject;
     }
     if (durable_ && chance(0.5)) min_free_ = min_free;

@@ -299,6 +299,30 @@ TEST_F(HostFixture, DrainSaysByeAndTakesNothingMore) {
     EXPECT_TRUE(host->idle());
 }
 
+TEST_F(HostFixture, OperatorsSeeQueuesThatAreConfiguredAndNotUsedYet) {
+    Options options;
+    options.queues["b"] = {};
+    options.queues["q"] = {};
+    make(std::move(options));
+    hello(1, protocol::Role::producer, 1);
+    Peer admin{.id = 2};
+    say(admin, protocol::Hello{.role = protocol::Role::admin, .attempt = 1});
+    static_cast<void>(heard(admin));
+    say(admin, protocol::AdminRequest{.id = 1, .verb = "queues"});
+    auto results = heard_of<protocol::AdminResult>(admin);
+    ASSERT_THAT(results, SizeIs(1));
+    ASSERT_THAT(results[0].rows, SizeIs(2));
+    EXPECT_THAT(results[0].rows[0], HasSubstr("name\xa1"
+                                              "b"));
+    EXPECT_THAT(results[0].rows[1], HasSubstr("name\xa1"
+                                              "q"));
+    say(admin, protocol::AdminRequest{.id = 2, .verb = "dlq_list", .address = "b"});
+    results = heard_of<protocol::AdminResult>(admin);
+    ASSERT_THAT(results, SizeIs(1));
+    EXPECT_THAT(results[0].rows, IsEmpty());
+    EXPECT_EQ(results[0].error, "");
+}
+
 TEST_F(HostFixture, OperatorsSeeTheQueuesAndSendDeadLettersBack) {
     make();
     Peer producer = hello(1, protocol::Role::producer, 1);
@@ -398,6 +422,60 @@ TEST_F(HostFixture, CreditEndsWhenTheBudgetIsUsedUpInWhateverQueues) {
     const std::uint64_t second = publish_all() - first;
     EXPECT_LE(second, budget);
     EXPECT_GT(second, budget / 2) << "what is stored is free again";
+}
+
+// Who is given nothing because of what others have hears of it when that is over.
+TEST_F(HostFixture, CreditComesWhenOthersHaveUsedTheirs) {
+    Options options;
+    options.credit_bytes = 1000;
+    make(std::move(options));
+    Peer large = hello(1, protocol::Role::producer, 1);
+    static_cast<void>(heard(large));
+    stores = false;
+    say(large, protocol::Publish{{envelope_of(identity(1), 1, 2000)}});
+    Peer other{.id = 2};
+    say(other, protocol::Hello{.address = "other", .incarnation = identity(2)});
+    for (const auto& one : heard_of<protocol::Credit>(other)) EXPECT_EQ(one.bytes, 0U);
+    stores = true;
+    work();
+    const auto credit = heard_of<protocol::Credit>(other);
+    ASSERT_FALSE(credit.empty());
+    EXPECT_GT(credit.back().bytes, 0U);
+}
+
+TEST_F(HostFixture, ABlockingQueueIsExceededByOneMessageOfEachProducerAtMost) {
+    constexpr std::uint64_t bound = 64 * 1024;
+    constexpr std::size_t size = 10'000;
+    Options options;
+    options.defaults.max_bytes = bound;
+    make(std::move(options));
+    std::vector<Peer> producers{hello(1, protocol::Role::producer, 1), hello(2, protocol::Role::producer, 2)};
+    std::vector<protocol::Credit> credit(2);
+    std::vector<std::uint64_t> bytes(2);
+    std::vector<std::uint64_t> sequence(2);
+    for (int round = 0; round < 100; ++round) {
+        for (std::size_t i = 0; i < producers.size(); ++i) {
+            for (const auto& one : heard_of<protocol::Credit>(producers[i])) credit[i] = one;
+            if (bytes[i] >= credit[i].bytes || sequence[i] >= credit[i].messages) continue;
+            const Slice envelope = envelope_of(identity(static_cast<std::uint8_t>(i + 1)), ++sequence[i], size);
+            bytes[i] += envelope.size();
+            say(producers[i], protocol::Publish{{envelope}});
+        }
+    }
+    EXPECT_GT(bytes[0] + bytes[1], bound - 2 * size);
+    EXPECT_LE(bytes[0] + bytes[1], bound + 2 * (size + 100));
+    EXPECT_EQ(credit[0].reason, "queue_full");
+    Peer consumer = hello(3, protocol::Role::consumer, 3);
+    for (const auto& deliver : heard_of<protocol::Deliver>(consumer)) {
+        for (const auto& one : deliver.items) ack(consumer, one);
+    }
+    EXPECT_GT(heard_of<protocol::Credit>(producers[0]).back().bytes, bytes[0]);
+
+    say(producers[1], protocol::Publish{{envelope_of(identity(2), sequence[1] + 1, 10 * bound),
+                                         envelope_of(identity(2), sequence[1] + 2)}});
+    const auto refusals = heard_of<protocol::Refusal>(producers[1]);
+    ASSERT_THAT(refusals, SizeIs(1)) << "it went beyond its bytes, and then on";
+    EXPECT_EQ(refusals[0].code, "no_credit");
 }
 
 TEST_F(HostFixture, AFullDiskSettlesWhatIsStoredAndKeepsTheRestForLater) {

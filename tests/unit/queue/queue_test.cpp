@@ -83,6 +83,31 @@ TEST_F(QueueFixture, FullQueueRejectsAndRemembersTheRefusal) {
     EXPECT_EQ(last.watermarks[0].refusals.size(), 1U);
 }
 
+TEST_F(QueueFixture, BytesAreRejectedExactlyUnlessTheQueueIsEmpty) {
+    const std::size_t size = envelope_bytes(identity(1), 1, std::string(100, 'x')).size();
+    make({.max_bytes = 2 * size, .when_full = WhenFull::reject});
+    EXPECT_EQ(publish(std::string(1000, 'x')), Accepted::yes) << "one is always allowed";
+    EXPECT_EQ(publish(), Accepted::refused);
+    consumer(7);
+    settle(turn().at(0), Verdict::ack);
+    EXPECT_EQ(publish(std::string(100, 'x')), Accepted::yes);
+    EXPECT_EQ(publish(std::string(101, 'x')), Accepted::refused) << "a byte too much";
+    EXPECT_EQ(publish(std::string(100, 'x')), Accepted::yes);
+    EXPECT_EQ(queue->depth().bytes, 2 * size);
+    EXPECT_EQ(publish(""), Accepted::refused);
+    for (const Delivered& one : turn()) settle(one, Verdict::ack);
+    EXPECT_EQ(queue->depth().bytes, 0U);
+}
+
+TEST_F(QueueFixture, InMemoryDeadLettersAreRejectedFor) {
+    make({.max_messages = 3, .max_bytes = 1000, .when_full = WhenFull::reject}, false);
+    EXPECT_EQ(publish(std::string(600, 'x')), Accepted::yes);
+    consumer(7);
+    settle(turn().at(0), Verdict::reject);
+    EXPECT_EQ(publish(std::string(600, 'x')), Accepted::refused) << "they would have no end";
+    EXPECT_EQ(publish(), Accepted::yes);
+}
+
 TEST_F(QueueFixture, NackWaitsForItsBackoffAndCountsAnAttempt) {
     make({.backoff = {.kind = Backoff::Kind::fixed, .min = 2s}});
     publish_many(2);
