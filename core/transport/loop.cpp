@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <climits>
@@ -24,6 +25,7 @@ namespace posthorn::transport {
 namespace {
 
 constexpr int max_sockets = 1023;          // in a loop; each costs a descriptor or two
+constexpr int max_watched_links = 64;      // at a time; a monitor costs more than the link
 constexpr std::size_t max_peers = 65'536;  // remembered for an endpoint; about 200 bytes each
 constexpr int frames_per_round = 64;       // read from one socket before the others have their turn
 // A link that could not send for so long gets a new socket: libzmq never connects again after a protocol error, and the
@@ -104,7 +106,9 @@ struct Port {
     Socket socket{};  // none: an inproc link whose endpoint is not bound now
     PeerTable peers{max_peers};
     Mono failing_since = never;
-    bool readable = true;  // false: poll() just said there is nothing
+    std::array<std::uint64_t, handshake_endings> strangers{};  // by cause; of a link: since it was up
+    bool readable = true;                                      // false: poll() just said there is nothing
+    bool monitor_readable = true;
     bool gone = false;
 
     [[nodiscard]] bool bound() const noexcept { return link == 0; }
@@ -144,6 +148,8 @@ struct Loop::Impl {
     bool receive(Port& port, Now now);
     bool receive_frame(Port& port, Now now);
     PeerId hear(Port& port, std::string_view routing_id);
+    bool look_at_handshakes(Port& port);
+    static void tell_of_stranger(Port& port, Handshake failed);
     void sleep();
     bool stay_awake();
 
@@ -152,7 +158,7 @@ struct Loop::Impl {
     void remove(const Participant& participant);
     std::string bind(Participant& participant, const std::string& endpoint);
     void connect(Participant& participant, const std::string& endpoint);
-    Socket open_link(const std::string& endpoint);
+    Socket open_link(const Port& port);
     bool is_bound_here(const std::string& endpoint);
     void join_inproc_links(const std::string& endpoint);
     void close(Port& port);
@@ -236,8 +242,11 @@ bool Loop::Impl::round() {
     sweep();
     const Now now = Loop::now();
     // By index: callbacks may add to both.
-    for (std::size_t i = 0; i < ports_.size(); ++i)  // NOLINT(modernize-loop-convert)
-        if (std::exchange(ports_[i]->readable, true)) busy = receive(*ports_[i], now) || busy;
+    for (std::size_t i = 0; i < ports_.size(); ++i) {  // NOLINT(modernize-loop-convert)
+        Port& port = *ports_[i];
+        if (std::exchange(port.readable, true)) busy = receive(port, now) || busy;
+        if (std::exchange(port.monitor_readable, true)) busy = look_at_handshakes(port) || busy;
+    }
     for (std::size_t i = 0; i < seats_.size(); ++i) {  // NOLINT(modernize-loop-convert)
         Seat& seat = *seats_[i];
         if (seat.participant == nullptr) continue;
@@ -299,6 +308,31 @@ PeerId Loop::Impl::hear(Port& port, std::string_view routing_id) {
     return id;
 }
 
+// A link that is up needs its monitor no more: when it has been down for a while it gets a new socket, with one.
+bool Loop::Impl::look_at_handshakes(Port& port) {
+    bool any = false;
+    while (const auto ending = port.socket.monitor().next()) {
+        any = true;
+        if (*ending != Handshake::succeeded) {
+            tell_of_stranger(port, *ending);
+        } else if (!port.bound()) {
+            port.strangers.fill(0);
+            port.socket.unwatch();
+        }
+    }
+    return any;
+}
+
+void Loop::Impl::tell_of_stranger(Port& port, Handshake failed) {
+    const std::uint64_t count = ++port.strangers.at(static_cast<std::size_t>(failed));
+    if (port.bound() ? !worth_a_word(count) : count > 1) return;
+    port.seat->due = true;
+    port.seat->participant->on_stranger({.kind = Event::Kind::dropped,
+                                         .subject = port.endpoint,
+                                         .text = std::string(explain(failed, port.bound() ? Use::bind : Use::connect)),
+                                         .count = count});
+}
+
 void Loop::Impl::forget(Port& port, const PeerTable::Peer& peer) {
     routes_.erase(peer.id);
     port.peers.erase(peer);
@@ -319,8 +353,10 @@ void Loop::Impl::sleep() {
     }
 
     poll_items_.assign(1, {nullptr, bell_.fd(), ZMQ_POLLIN, 0});
-    for (const auto& port : ports_)
+    for (const auto& port : ports_) {
         if (port->socket) poll_items_.push_back({port->socket.get(), 0, ZMQ_POLLIN, 0});
+        if (port->socket.monitor()) poll_items_.push_back({port->socket.monitor().get(), 0, ZMQ_POLLIN, 0});
+    }
     const int ready = zmq_poll(poll_items_.data(), static_cast<int>(poll_items_.size()), timeout);
     sleeping_ = false;
     if (ready < 0) {
@@ -329,8 +365,10 @@ void Loop::Impl::sleep() {
     }
     if (poll_items_.front().revents != 0) bell_.silence();
     std::size_t item = 1;
-    for (const auto& port : ports_)
+    for (const auto& port : ports_) {
         if (port->socket) port->readable = poll_items_[item++].revents != 0;
+        if (port->socket.monitor()) port->monitor_readable = poll_items_[item++].revents != 0;
+    }
 }
 
 // What came since the last round looked, seen after sleeping_ was set: whoever comes later sees that and rings.
@@ -373,6 +411,7 @@ std::string Loop::Impl::bind(Participant& participant, const std::string& endpoi
     Seat& seat = seat_of(participant, endpoint, Use::bind);
     if (scheme == Scheme::ipc) check_path_free(endpoint);
     Socket socket(context_.get(), ZMQ_ROUTER, endpoint, Use::bind);
+    if (scheme != Scheme::inproc) socket.watch(context_.get(), Use::bind);
     std::string bound = socket.bind(endpoint);
     ports_.push_back(
         std::make_unique<Port>(Port{.seat = &seat, .endpoint = bound, .scheme = scheme, .socket = std::move(socket)}));
@@ -390,7 +429,7 @@ void Loop::Impl::connect(Participant& participant, const std::string& endpoint) 
     Seat& seat = seat_of(participant, endpoint, Use::connect);
     auto port =
         std::make_unique<Port>(Port{.seat = &seat, .endpoint = endpoint, .scheme = scheme, .link = last_peer_ + 1});
-    if (scheme != Scheme::inproc || is_bound_here(endpoint)) port->socket = open_link(endpoint);
+    if (scheme != Scheme::inproc || is_bound_here(endpoint)) port->socket = open_link(*port);
     const PeerId link = ++last_peer_;
     routes_.emplace(link, Route{port.get(), nullptr});
     ports_.push_back(std::move(port));
@@ -398,9 +437,12 @@ void Loop::Impl::connect(Participant& participant, const std::string& endpoint) 
     participant.on_link(link, endpoint);
 }
 
-Socket Loop::Impl::open_link(const std::string& endpoint) {
-    Socket socket(context_.get(), ZMQ_DEALER, endpoint, Use::connect);
-    socket.connect(endpoint);
+Socket Loop::Impl::open_link(const Port& port) {
+    Socket socket(context_.get(), ZMQ_DEALER, port.endpoint, Use::connect);
+    const auto watched = std::count_if(ports_.begin(), ports_.end(),
+                                       [](const auto& other) { return !other->bound() && other->socket.monitor(); });
+    if (port.scheme != Scheme::inproc && watched < max_watched_links) socket.watch(context_.get(), Use::connect);
+    socket.connect(port.endpoint);
     return socket;
 }
 
@@ -413,7 +455,7 @@ bool Loop::Impl::is_bound_here(const std::string& endpoint) {
 // for its endpoint be closed safely (libzmq issue 4544).
 void Loop::Impl::join_inproc_links(const std::string& endpoint) {
     for (const auto& port : ports_)
-        if (!port->bound() && !port->gone && port->endpoint == endpoint) port->socket = open_link(endpoint);
+        if (!port->bound() && !port->gone && port->endpoint == endpoint) port->socket = open_link(*port);
 }
 
 void Loop::Impl::close(Port& port) {
@@ -464,7 +506,7 @@ bool Loop::Impl::send_on_link(Port& port, std::string&& frame) {
     if (now - port.failing_since < renew_after) return false;
     port.failing_since = now;
     try {
-        port.socket = open_link(port.endpoint);
+        port.socket = open_link(port);
     } catch (const Error&) {
         // Out of sockets for the moment: the old one stays, and this is tried again.
         return false;
