@@ -57,7 +57,7 @@ protocol::AdminResult AdminClient::ask_page(const protocol::AdminRequest& reques
                          changed_.wait_for(lock, result_patience, answered);
     wanted_.reset();
     if (error_) throw ExitError{*error_};
-    if (!in_time && !asked_) throw ExitError{Exit::unreachable, no_answer(endpoint_)};
+    if (!in_time && !asked_) throw ExitError{Exit::unreachable, no_answer(endpoint_) + stranger_};
     if (!in_time)
         throw ExitError{Exit::failed, endpoint_ + " was asked and has not answered for 30 s; look at its log"};
     return std::move(*result_);
@@ -72,6 +72,11 @@ void AdminClient::on_link(transport::PeerId peer, const std::string& /*endpoint*
     } else {
         link_.emplace(peer, protocol::Timing{}, defaults::frame_limit, joined_limit);
     }
+}
+
+void AdminClient::on_stranger(const Event& event) {
+    const std::lock_guard lock{mutex_};
+    stranger_ = "; " + event.text;
 }
 
 void AdminClient::on_frame(transport::PeerId peer, Slice bytes, Now now) {

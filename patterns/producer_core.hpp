@@ -51,6 +51,7 @@ private:
 
     void on_frame(transport::PeerId peer, Slice frame, Now now) override;
     void on_link(transport::PeerId peer, const std::string& endpoint) override;
+    void on_stranger(const Event& event) override { context_.emit(event); }
     Mono turn(Now now) override;
 
     void take_offered();

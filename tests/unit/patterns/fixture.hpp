@@ -62,6 +62,9 @@ public:
     [[nodiscard]] bool wait(Event::Kind kind) {
         return log_.wait_for([kind](const Event& event) { return event.kind == kind; });
     }
+    [[nodiscard]] bool wait(Event::Kind kind, const std::string& subject) {
+        return log_.wait_for([&](const Event& event) { return event.kind == kind && event.subject == subject; });
+    }
     [[nodiscard]] std::size_t count(Event::Kind kind) {
         const auto all = log_.now();
         return static_cast<std::size_t>(
