@@ -24,7 +24,7 @@ host::Options with_hooks(host::Options options, const Context& context) {
 
 HostOnLoop::HostOnLoop(Context& context, host::Options options, std::unique_ptr<store::Store> store)
     : context_(context), loop_(context.loop()), store_(std::move(store)) {
-    host_.emplace(with_hooks(std::move(options), context), *store_, transport::Loop::now());
+    host_.emplace(with_hooks(std::move(options), context), *store_, loop_.now());
     if (store_->durable()) {
         commits_ = std::make_unique<store::CommitThread>(*store_, [this] { loop_.wake(*this); });
     }
@@ -52,7 +52,7 @@ void HostOnLoop::connect(const std::string& endpoint) {
 
 bool HostOnLoop::drain(std::chrono::milliseconds retry_after, Duration timeout) {
     loop_.post([this, retry_after] {
-        host_->drain(retry_after, transport::Loop::now());
+        host_->drain(retry_after, loop_.now());
         const std::lock_guard lock(mutex_);
         draining_ = true;
         loop_.wake(*this);
