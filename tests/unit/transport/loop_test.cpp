@@ -165,10 +165,11 @@ TEST(Loop, ALeapOfItsClockMakesDeadlinesDue) {
     Turner turner(loop);
     turner.every(std::chrono::hours{1});
     ASSERT_TRUE(turner.wait_for_turns(1));
-    settle(loop);
     const auto before = loop.now();
-    clock->advance(std::chrono::hours{2});
-    EXPECT_TRUE(turner.wait_for_turns(2));
+    for (int leaps = 1; leaps <= 100; ++leaps) {  // some of them while it sleeps
+        clock->advance(std::chrono::hours{2});
+        ASSERT_TRUE(turner.wait_for_turns(1 + leaps));
+    }
     EXPECT_GE(loop.mono() - before.mono, std::chrono::hours{2});
     EXPECT_GE(loop.now().wall - before.wall, std::chrono::hours{2});
 }
