@@ -68,7 +68,7 @@ void AdminClient::on_link(transport::PeerId peer, const std::string& /*endpoint*
     // The largest result is a page of rows of which one may be a whole message.
     constexpr std::size_t joined_limit = 2 * defaults::message_limit;
     if (link_) {
-        link_->move_to(peer, transport::Loop::now().mono);
+        link_->move_to(peer, loop_.mono());
     } else {
         link_.emplace(peer, protocol::Timing{}, defaults::frame_limit, joined_limit);
     }

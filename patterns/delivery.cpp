@@ -1,5 +1,6 @@
 #include <posthorn/delivery.hpp>
 
+#include <exception>
 #include <utility>
 
 #include <posthorn/status.hpp>
@@ -20,10 +21,18 @@ std::string cut(std::string text) {
     return text;
 }
 
-bool DeliveryAccess::take_open(Delivery& delivery) noexcept {
-    if (delivery.state_ == nullptr || delivery.state_->settled) return false;
+std::optional<Settlement> DeliveryAccess::run(const std::function<void(Delivery&)>& handler, Delivery& delivery) {
+    Settlement settlement;
+    try {
+        handler(delivery);
+    } catch (const std::exception& error) {
+        settlement = {.verdict = Verdict::nack, .text = cut(error.what())};
+    } catch (...) {  // a handler may throw anything; whatever it is, it failed
+        settlement = {.verdict = Verdict::nack, .text = "the handler threw something that is no std::exception"};
+    }
+    if (delivery.settled()) return std::nullopt;
     delivery.state_->settled = true;
-    return true;
+    return settlement;
 }
 
 DeliveryState& DeliveryAccess::close(Delivery& delivery) {

@@ -1,6 +1,7 @@
 // What is behind a Delivery: where its verdict goes, and what was delivered.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <stop_token>
@@ -38,10 +39,12 @@ struct DeliveryState {
     bool settled = false;
 };
 
-// For the worker.
+// For who gives deliveries out.
 struct DeliveryAccess {
-    // The handler is through. True: the delivery is still here and has no verdict, so the worker gives it one.
-    [[nodiscard]] static bool take_open(Delivery& delivery) noexcept;
+    // Calls the handler, and answers what its worker settles for it; empty: it did, or has given the delivery to
+    // somebody who will.
+    [[nodiscard]] static std::optional<Settlement> run(const std::function<void(Delivery&)>& handler,
+                                                       Delivery& delivery);
     static Status settle(Delivery& delivery, Settlement settlement);
     // Has its verdict from now on. Throws Error if it had one.
     static DeliveryState& close(Delivery& delivery);

@@ -28,7 +28,7 @@ HostOnLoop::HostOnLoop(Context& context, host::Options options, std::unique_ptr<
       store_(std::move(store)) {
     options.on_event = on_event_;
     if (!options.log) options.log = [&context](LogLevel level, std::string_view line) { context.log(level, line); };
-    host_.emplace(std::move(options), *store_, transport::Loop::now());
+    host_.emplace(std::move(options), *store_, loop_.now());
     if (store_->durable()) {
         commits_ = std::make_unique<store::CommitThread>(*store_, [this] { loop_.wake(*this); });
     }
@@ -56,7 +56,7 @@ void HostOnLoop::connect(const std::string& endpoint) {
 
 bool HostOnLoop::drain(std::chrono::milliseconds retry_after, Duration timeout) {
     loop_.post([this, retry_after] {
-        host_->drain(retry_after, transport::Loop::now());
+        host_->drain(retry_after, loop_.now());
         const std::lock_guard lock(mutex_);
         draining_ = true;
         loop_.wake(*this);

@@ -437,7 +437,7 @@ void ProducerCore::close_in_destructor() noexcept {
 void ProducerCore::end_session() {
     if (std::exchange(ended_, true)) return;
     loop_.post([this] {
-        const Now now = transport::Loop::now();
+        const Now now = loop_.now();
         session_.bye(now);
         (void)(host_ ? exchange_with_host(now) : send_frames(now));
     });

@@ -29,8 +29,12 @@ std::uint64_t key(Handle handle) {
     return (std::uint64_t{handle.life} << 32U) | handle.slot;
 }
 
-Mono monotonic() {
-    return Mono{std::chrono::steady_clock::now().time_since_epoch()};
+using RealTime = std::chrono::steady_clock::time_point;
+
+// Where somebody waits until then; the time of sessions is the loop's.
+RealTime real_time(Duration from_now) {
+    const auto now = std::chrono::steady_clock::now();
+    return from_now > RealTime::max() - now ? RealTime::max() : now + from_now;
 }
 
 void check(const std::string& queue, const Home& home, const WorkerOptions& options) {
@@ -81,7 +85,7 @@ WorkerCore::WorkerCore(Context& context, std::string queue, WorkerOptions option
                 .client = "posthorn",
                 .concurrency = options_.concurrency,
                 .prefetch = options_.prefetch}),
-      last_activity_(monotonic()) {}
+      last_activity_(loop_.mono()) {}
 
 WorkerCore::~WorkerCore() {
     close();
@@ -160,12 +164,12 @@ void WorkerCore::wake_loop() {
 
 void WorkerCore::work(const Handler& handler) {
     Lock lock(mutex_);
-    Mono now = monotonic();
-    while (auto begun = next(lock, now, never)) {
+    Mono now = loop_.mono();
+    while (auto begun = next(lock, now, RealTime::max())) {
         const Handle handle = begun->handle;
         lock.unlock();
         auto settlement = this->handle(handler, std::move(*begun));
-        now = monotonic();
+        now = loop_.mono();
         lock.lock();
         if (!settlement) continue;
         (void)settle_locked(handle, std::move(*settlement), now);
@@ -205,13 +209,13 @@ int WorkerCore::ready_fd() {
     be_used(Use::receive);
     if (!ready_) {
         ready_.emplace();
-        show_ready(monotonic());
+        show_ready(loop_.mono());
     }
     return ready_->fd();
 }
 
 // Empty: there was none until then, or the worker drains.
-std::optional<WorkerCore::Begun> WorkerCore::next(Lock& lock, Mono now, Mono until) {
+std::optional<WorkerCore::Begun> WorkerCore::next(Lock& lock, Mono now, RealTime until) {
     while (!draining_) {
         if (!full()) {
             if (auto begun = session_.begin(now)) {
@@ -220,11 +224,11 @@ std::optional<WorkerCore::Begun> WorkerCore::next(Lock& lock, Mono now, Mono unt
             }
         }
         if (gathered_ > 0) wake_loop();  // nothing to do, so nothing to gather with
-        if (now >= until) break;
+        if (std::chrono::steady_clock::now() >= until) break;
         ++idle_;
-        work_.wait_until(lock, std::chrono::steady_clock::time_point{until.time_since_epoch()});
+        work_.wait_until(lock, until);
         --idle_;
-        now = monotonic();
+        now = loop_.mono();
     }
     return std::nullopt;
 }
@@ -232,9 +236,8 @@ std::optional<WorkerCore::Begun> WorkerCore::next(Lock& lock, Mono now, Mono unt
 Received WorkerCore::receive(Duration timeout) {
     Lock lock(mutex_);
     be_used(Use::receive);
-    const Mono now = monotonic();
-    auto begun = next(lock, now, timeout > never - now ? never : now + timeout);
-    show_ready(monotonic());
+    auto begun = next(lock, loop_.mono(), real_time(timeout));
+    show_ready(loop_.mono());
     if (!begun) return Received{draining_ ? Status::closed : Status::timed_out};
     lock.unlock();
     return Received{Delivery{
@@ -243,19 +246,9 @@ Received WorkerCore::receive(Duration timeout) {
 
 // What the worker settles for the handler; empty: the handler did, or has given the delivery to somebody who will.
 std::optional<Settlement> WorkerCore::handle(const Handler& handler, Begun begun) {
-    auto state = std::make_unique<DeliveryState>(DeliveryState{.sink = shared_from_this(), .begun = std::move(begun)});
-    Delivery delivery{std::move(state)};
-    try {
-        handler(delivery);
-        if (!DeliveryAccess::take_open(delivery)) return std::nullopt;
-        return Settlement{};
-    } catch (const std::exception& error) {
-        if (!DeliveryAccess::take_open(delivery)) return std::nullopt;
-        return Settlement{.verdict = Verdict::nack, .text = posthorn::detail::cut(error.what())};
-    } catch (...) {  // a handler may throw anything; whatever it is, it failed
-        if (!DeliveryAccess::take_open(delivery)) return std::nullopt;
-        return Settlement{.verdict = Verdict::nack, .text = "the handler threw something that is no std::exception"};
-    }
+    Delivery delivery{
+        std::make_unique<DeliveryState>(DeliveryState{.sink = shared_from_this(), .begun = std::move(begun)})};
+    return DeliveryAccess::run(handler, delivery);
 }
 
 Status WorkerCore::settle_locked(Handle handle, Settlement settlement, Mono now) {
@@ -276,7 +269,7 @@ void WorkerCore::let_go(Mono now) {
 
 Status WorkerCore::settle(Handle handle, Settlement settlement) {
     const std::lock_guard lock(mutex_);
-    const Mono now = monotonic();
+    const Mono now = loop_.mono();
     const Status status = settle_locked(handle, std::move(settlement), now);
     let_go(now);
     return status;
@@ -284,7 +277,7 @@ Status WorkerCore::settle(Handle handle, Settlement settlement) {
 
 void WorkerCore::hand_over(Handle handle) {
     const std::lock_guard lock(mutex_);
-    const Mono now = monotonic();
+    const Mono now = loop_.mono();
     if (!stops_.empty()) stops_.erase(key(handle));
     session_.hand_over(handle, now);
     let_go(now);
@@ -293,21 +286,21 @@ void WorkerCore::hand_over(Handle handle) {
 
 void WorkerCore::settle_handed_over(Handle handle, Settlement settlement) {
     const std::lock_guard lock(mutex_);
-    (void)settle_locked(handle, std::move(settlement), monotonic());
+    (void)settle_locked(handle, std::move(settlement), loop_.mono());
 }
 
 Status WorkerCore::settle_and_wait(Handle handle, Settlement settlement, Duration timeout) {
     Lock lock(mutex_);
     const std::uint64_t number = settlement.sync = ++last_sync_;
-    const Mono now = monotonic();
+    const Mono now = loop_.mono();
     const Status status = settle_locked(handle, std::move(settlement), now);
     let_go(now);
     if (status != Status::ok) return status;
     wake_loop();
     const auto entry = syncs_.emplace(number, Status::timed_out).first;
     if (!loop_.is_this_thread()) {
-        (void)synced_cv_.wait_for(lock, std::min<Duration>(timeout, std::chrono::hours{24 * 365}),
-                                  [&] { return entry->second != Status::timed_out || ended_; });
+        (void)synced_cv_.wait_until(lock, real_time(timeout),
+                                    [&] { return entry->second != Status::timed_out || ended_; });
     }
     const Status answer = entry->second == Status::timed_out && ended_ ? Status::closed : entry->second;
     syncs_.erase(entry);
@@ -324,7 +317,7 @@ void WorkerCore::tell_synced() {
 
 void WorkerCore::extend(Handle handle, Duration lease) {
     const std::lock_guard lock(mutex_);
-    session_.extend(handle, lease, monotonic());
+    session_.extend(handle, lease, loop_.mono());
     wake_loop();
 }
 
@@ -389,7 +382,7 @@ Status WorkerCore::run(const Handler& handler, const Until& until) {
 }
 
 void WorkerCore::begin_drain(Duration timeout) {
-    const Mono now = monotonic();
+    const Mono now = loop_.mono();
     const std::lock_guard lock(mutex_);
     const Mono until = timeout > never - now ? never : now + timeout;
     drain_until_ = draining_ ? std::min(drain_until_, until) : until;
@@ -419,8 +412,7 @@ void WorkerCore::proceed_with_drain(Now now, std::vector<std::stop_source>& stop
 Status WorkerCore::drain(Duration timeout) {
     begin_drain(timeout);
     Lock lock(mutex_);
-    (void)ended_cv_.wait_until(lock, std::chrono::steady_clock::time_point{drain_until_.time_since_epoch()},
-                               [&] { return ended_; });
+    (void)ended_cv_.wait_until(lock, real_time(drain_until_ - loop_.mono()), [&] { return ended_; });
     return ended_ && !cancelled_ ? Status::ok : Status::timed_out;
 }
 
@@ -461,7 +453,7 @@ bool WorkerCore::host_empty() {
 
 Duration WorkerCore::since_last_activity() {
     const std::lock_guard lock(mutex_);
-    return monotonic() - last_activity_;
+    return loop_.mono() - last_activity_;
 }
 
 std::vector<std::string> WorkerCore::capabilities() {

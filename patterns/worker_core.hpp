@@ -4,6 +4,7 @@
 // Lock order: mutex_ is taken last, and never held while a handler, a hook or a stop callback runs.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <map>
@@ -69,7 +70,7 @@ private:
     Mono turn(Now now) override;
 
     void work(const Handler& handler);
-    std::optional<Begun> next(Lock& lock, Mono now, Mono until);
+    std::optional<Begun> next(Lock& lock, Mono now, std::chrono::steady_clock::time_point until);
     std::optional<posthorn::detail::Settlement> handle(const Handler& handler, Begun begun);
     Status settle_locked(posthorn::detail::Handle handle, posthorn::detail::Settlement settlement, Mono now);
     void let_go(Mono now);

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "transport/bell.hpp"
+#include "transport/clock.hpp"
 #include "transport/endpoint.hpp"
 #include "transport/peer_table.hpp"
 #include "transport/socket.hpp"
@@ -99,12 +100,14 @@ struct Route {
 }  // namespace
 
 struct Loop::Impl {
-    Impl() {
+    explicit Impl(std::shared_ptr<Clock> clock) : clock_(std::move(clock)) {
+        clock_->attach(this, [this] { post([] {}); });
         const SignalsBlocked blocked;
         thread_ = std::thread([this] { run(); });
     }
 
     ~Impl() {
+        clock_->detach(this);
         post([this] { stopping_ = true; });
         thread_.join();
     }
@@ -146,6 +149,7 @@ struct Loop::Impl {
 
     static thread_local const Impl* running;
 
+    const std::shared_ptr<Clock> clock_;
     ZmqContext context_;
     Bell bell_;
     std::atomic<bool> sleeping_{false};
@@ -217,7 +221,7 @@ void Loop::Impl::run() {
 bool Loop::Impl::round() {
     bool busy = run_posted();
     sweep();
-    const Now now = Loop::now();
+    const Now now = clock_->now();
     // By index: callbacks may add to both.
     for (std::size_t i = 0; i < ports_.size(); ++i) {  // NOLINT(modernize-loop-convert)
         Port& port = *ports_[i];
@@ -325,7 +329,7 @@ void Loop::Impl::sleep() {
     for (const auto& seat : seats_) until = std::min(until, seat->deadline);
     long timeout = -1;
     if (until != never) {
-        const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Loop::now().mono);
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - clock_->mono());
         timeout = std::clamp<long>(left.count(), 0, INT_MAX);
     }
 
@@ -478,7 +482,7 @@ bool Loop::Impl::send_on_link(Port& port, std::string&& frame) {
         return true;
     }
     if (port.scheme == Scheme::inproc) return false;
-    const Mono now = Loop::now().mono;
+    const Mono now = clock_->mono();
     if (port.failing_since == never) port.failing_since = now;
     if (now - port.failing_since < renew_after) return false;
     port.failing_since = now;
@@ -493,7 +497,8 @@ bool Loop::Impl::send_on_link(Port& port, std::string&& frame) {
 
 // --------------------------------------------------------------------------------------------------------- interface
 
-Loop::Loop() : impl_(std::make_unique<Impl>()) {}
+Loop::Loop(std::shared_ptr<Clock> clock)
+    : impl_(std::make_unique<Impl>(clock ? std::move(clock) : std::make_shared<Clock>())) {}
 
 Loop::~Loop() = default;
 
@@ -538,9 +543,12 @@ bool Loop::is_this_thread() const noexcept {
     return Impl::running == impl_.get();
 }
 
-Now Loop::now() {
-    return {Mono(std::chrono::steady_clock::now().time_since_epoch()),
-            Wall(std::chrono::duration_cast<WallClock::duration>(std::chrono::system_clock::now().time_since_epoch()))};
+Now Loop::now() const noexcept {
+    return impl_->clock_->now();
+}
+
+Mono Loop::mono() const noexcept {
+    return impl_->clock_->mono();
 }
 
 }  // namespace posthorn::transport

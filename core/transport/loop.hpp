@@ -45,9 +45,11 @@ private:
     std::atomic<bool> woken_{false};
 };
 
+class Clock;
+
 class Loop {
 public:
-    Loop();
+    explicit Loop(std::shared_ptr<Clock> clock = nullptr);  // null: the system's
     ~Loop();  // ends the thread; unsent frames are dropped (sessions know what that means)
     Loop(const Loop&) = delete;
     Loop& operator=(const Loop&) = delete;
@@ -74,7 +76,8 @@ public:
     // Whether this is the loop's thread, which must not wait for what the loop does.
     [[nodiscard]] bool is_this_thread() const noexcept;
 
-    [[nodiscard]] static Now now();
+    [[nodiscard]] Now now() const noexcept;
+    [[nodiscard]] Mono mono() const noexcept;
 
 private:
     struct Impl;

@@ -286,14 +286,6 @@ void World::listen(Consumer& consumer) {
     for (const Event& event : consumer.session->take_events()) {
         note("consumer " + std::to_string(consumer.number) + ": " + std::string{to_string(event.kind)} + " " +
              event.text);
-        if (event.kind == Event::Kind::connected || event.kind == Event::Kind::resumed) {
-            const std::uint64_t life = model_.totals.crashes + model_.totals.power_cuts;
-            // Who was away for a whole life of the host is confirmed what no host can know: docs/design.md, the engine.
-            if (life > consumer.host_life + 1) {
-                for (Settling& settling : consumer.settling) settling.ack = settling.awaited = false;
-            }
-            consumer.host_life = life;
-        }
         if (event.kind != Event::Kind::stale_delivery) continue;
         // Which of those said are meant is not told; none of them counts as confirmed then.
         ++model_.totals.stale;

@@ -79,7 +79,6 @@ private:
         std::unique_ptr<protocol::ConsumerSession> session;
         std::uint32_t concurrency = 1;
         std::string name;
-        std::uint64_t host_life = 0;  // that it last spoke with
         std::vector<Working> working;
         std::vector<Settling> settling;  // said since all were last confirmed
         Link link;

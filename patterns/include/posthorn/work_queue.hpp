@@ -47,6 +47,8 @@ struct ProducerOptions {
     std::size_t buffer_bytes = defaults::producer_buffer_bytes;
 };
 
+using Handler = std::function<void(Delivery&)>;
+
 namespace detail {
 class ProducerCore;
 class WorkerCore;
@@ -74,6 +76,12 @@ template <typename F>
 using ValueOf = typename TakesOf<std::decay_t<F>>::Value;
 template <typename F>
 concept TypedHandler = MsgpackMap<ValueOf<F>>;
+template <TypedHandler F>
+Handler handler_of(F handler) {
+    return [handler = std::move(handler)](Delivery& delivery) mutable {
+        if (const auto value = delivery.as<ValueOf<F>>()) handler(*value, delivery);
+    };
+}
 
 // What can be sent, as a message.
 inline Message message_of(Message message) {
@@ -183,8 +191,6 @@ struct WorkerOptions {
     Duration drain_timeout = 30s;     // how long run() lets handlers finish once it is asked to stop
 };
 
-using Handler = std::function<void(Delivery&)>;
-
 // When run() ends.
 class Until {
 public:
@@ -243,10 +249,7 @@ public:
     // Typed: a handler of (const T&, Delivery&). Bytes that are not a T are rejected as undecodable.
     template <detail::TypedHandler F>
     Status run(F handler, const Until& until = until_signal()) {
-        return run(Handler{[handler = std::move(handler)](Delivery& delivery) mutable {
-                       if (const auto value = delivery.as<detail::ValueOf<F>>()) handler(*value, delivery);
-                   }},
-                   until);
+        return run(detail::handler_of(std::move(handler)), until);
     }
 
     // The next delivery, waiting up to `timeout` for one; begun by being given out. It is settled by hand, at any time
