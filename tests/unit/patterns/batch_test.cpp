@@ -7,8 +7,8 @@
 namespace posthorn::work_queue {
 namespace {
 
-using testing::ElementsAre;
-using testing::HasSubstr;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 class Batch : public WorkQueue {};
 

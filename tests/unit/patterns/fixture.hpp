@@ -101,7 +101,7 @@ struct Job {
     MSGPACK_DEFINE_MAP(path, number)
 };
 
-class WorkQueue : public testing::Test {
+class WorkQueue : public ::testing::Test {
 protected:
     Events producer_events_;
     Events worker_events_;

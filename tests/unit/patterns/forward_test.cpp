@@ -4,7 +4,7 @@
 namespace posthorn::work_queue {
 namespace {
 
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
 class Forwards : public WorkQueue {
 protected:

@@ -26,7 +26,7 @@ void knock(const std::string& endpoint) {
     ::close(stranger);
 }
 
-class HostOnLoopTest : public testing::Test {
+class HostOnLoopTest : public ::testing::Test {
 protected:
     std::unique_ptr<HostOnLoop> host(std::uint8_t life, const std::string& endpoint) {
         auto made = std::make_unique<HostOnLoop>(hosts_, host_options(life), store::make_memory_store());

@@ -6,7 +6,7 @@
 namespace posthorn::work_queue {
 namespace {
 
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
 class Receive : public WorkQueue {
 protected:
@@ -122,7 +122,7 @@ TEST_F(Receive, ADrainWaitsForWhatIsOutAndWakesWhoWaits) {
     Log<Status> woken;
     std::thread waits{[&] { woken.add(worker.receive(patience).status()); }};
     std::thread drains{[&] { EXPECT_EQ(worker.drain(patience), Status::ok); }};
-    EXPECT_THAT(woken.wait(1), testing::ElementsAre(Status::closed));
+    EXPECT_THAT(woken.wait(1), ::testing::ElementsAre(Status::closed));
     EXPECT_EQ(out->ack(), Status::ok);
     drains.join();
     waits.join();

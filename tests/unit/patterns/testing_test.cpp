@@ -26,8 +26,8 @@ using posthorn::testing::MadeUpDelivery;
 using posthorn::testing::ManualClock;
 using posthorn::testing::Node;
 using posthorn::testing::Verdict;
-using testing::EndsWith;
-using testing::HasSubstr;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
 using Kind = Verdict::Kind;
 namespace wq = posthorn::work_queue;
 
@@ -117,7 +117,7 @@ TEST(MadeUpDelivery, WaitsForRealTickets) {
 
 // The demo's worker ------------------------------------------------------------------------------------------------
 
-class DemoWorker : public testing::Test {
+class DemoWorker : public ::testing::Test {
 protected:
     DemoWorker() {
         std::string name = (std::filesystem::temp_directory_path() / "posthorn-XXXXXX").string();
@@ -195,7 +195,7 @@ TEST(TestingNode, KeepsWhatIsOnItsDiskOverARestart) {
     EXPECT_EQ(received->ack_sync(patience), Status::ok);
 }
 
-class Clocked : public testing::Test {
+class Clocked : public ::testing::Test {
 protected:
     static posthorn::testing::NodeOptions options(const ManualClock& clock) {
         posthorn::testing::NodeOptions options;

@@ -166,7 +166,7 @@ TEST(Loop, ALeapOfItsClockMakesDeadlinesDue) {
     turner.every(std::chrono::hours{1});
     ASSERT_TRUE(turner.wait_for_turns(1));
     const auto before = loop.now();
-    for (int leaps = 1; leaps <= 100; ++leaps) {  // some of them while it sleeps
+    for (std::uint64_t leaps = 1; leaps <= 100; ++leaps) {  // some of them while it sleeps
         clock->advance(std::chrono::hours{2});
         ASSERT_TRUE(turner.wait_for_turns(1 + leaps));
     }
