@@ -23,6 +23,8 @@ constexpr const char* usage =
   work     take messages: write them out, or run a command for each
   queues   list queues, how full they are and what happened in them
   dlq      look at dead letters, send them back or delete them
+  backup   have a running node copy its store
+  inspect  look into the data folder of a node that is stopped
 
 `posthorn VERB --help` says more. `posthorn --version` says which release this is.
 Try it, in two terminals:
@@ -30,7 +32,7 @@ Try it, in two terminals:
   posthorn node
   seq 10 | posthorn send numbers && posthorn work numbers --until-empty
 
-All but node talk to one: --node ENDPOINT, else the variable POSTHORN_NODE, else tcp://127.0.0.1:5757.
+All but node and inspect talk to one: --node ENDPOINT, else the variable POSTHORN_NODE, else tcp://127.0.0.1:5757.
 
 )";
 
@@ -47,7 +49,8 @@ void open_standard_streams() {
 int run(const std::vector<std::string>& words) {
     using namespace posthorn::nodes;
     const std::map<std::string, Exit (*)(const std::vector<std::string>&)> verbs = {
-        {"node", run_node}, {"send", run_send}, {"work", run_work}, {"queues", run_queues}, {"dlq", run_dlq}};
+        {"node", run_node}, {"send", run_send},     {"work", run_work},      {"queues", run_queues},
+        {"dlq", run_dlq},   {"backup", run_backup}, {"inspect", run_inspect}};
     if (words.empty()) {
         std::cerr << usage << exit_codes_help;
         return code(Exit::usage);
@@ -63,7 +66,8 @@ int run(const std::vector<std::string>& words) {
     }
     const auto found = verbs.find(verb);
     if (found == verbs.end()) {
-        std::cerr << "posthorn: there is no verb '" << verb << "'; there are node, send, work, queues, dlq\n";
+        std::cerr << "posthorn: there is no verb '" << verb
+                  << "'; there are node, send, work, queues, dlq, backup, inspect\n";
         return code(Exit::usage);
     }
     try {

@@ -13,6 +13,8 @@ Exit run_node(const std::vector<std::string>& arguments);
 Exit run_send(const std::vector<std::string>& arguments);
 Exit run_work(const std::vector<std::string>& arguments);
 Exit run_queues(const std::vector<std::string>& arguments);
+Exit run_backup(const std::vector<std::string>& arguments);
+Exit run_inspect(const std::vector<std::string>& arguments);
 Exit run_dlq(const std::vector<std::string>& arguments);
 
 }  // namespace posthorn::nodes

@@ -97,6 +97,10 @@ void Host::Impl::on_admin(Session& session, const protocol::AdminRequest& reques
         list_queues(session, request, now);
         return;
     }
+    if (request.verb == "backup") {
+        back_up(std::move(question));
+        return;
+    }
     if (request.verb != "dlq_list" && request.verb != "dlq_show" && request.verb != "dlq_redrive" &&
         request.verb != "dlq_purge") {
         question.result.error = "this host does not know the verb " + request.verb;
@@ -169,6 +173,60 @@ void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& req
         bytes += result.rows.back().size();
     }
     send(session, result);
+}
+
+// Each request is a slice: who asks no more stops it, and nothing has to be remembered about how fast they listen.
+void Host::Impl::back_up(Question question) {
+    const protocol::AdminRequest& request = question.request;
+    const bool begins = request.from == 0;
+    std::string& error = question.result.error;
+    if (!store.durable()) {
+        error = "this host keeps its queues in memory; there is nothing to back up";
+    } else if (failed) {
+        error = "the store has failed: " + failure;
+    } else if (begins && request.folder.empty()) {
+        error = "say into which folder";
+    } else if (begins && backup_of) {
+        error = "another backup is under way; wait until it is done";
+    } else if (!begins && backup_of != question.peer) {
+        error = "no backup of yours is under way; begin a new one";
+    } else if (backup) {
+        error = "a slice is still under way; ask again";
+    }
+    if (!error.empty()) {
+        reply(question);
+        return;
+    }
+    using What = store::BackupStep::What;
+    backup = {.what = begins ? What::begin : What::go_on, .folder = request.folder, .ticket = ++last_ticket};
+    backup_of = question.peer;
+    questions.emplace(last_ticket, std::move(question));
+}
+
+void Host::Impl::abandon_backup(PeerId peer) {
+    if (backup_of != peer) return;
+    if (backup) questions.erase(backup->ticket);
+    backup = {.what = store::BackupStep::What::give_up};
+    backup_of.reset();
+}
+
+void Host::Impl::answer(const store::BackupResult& backup_result) {
+    const auto found = questions.find(backup_result.ticket);
+    if (found == questions.end()) return;
+    Question question = std::move(found->second);
+    questions.erase(found);
+    if (backup_result.whole || !backup_result.error.empty()) {
+        if (backup_of == question.peer) backup_of.reset();
+    } else {
+        question.result.next = backup_result.copied + 1;
+    }
+    question.result.error = backup_result.error;
+    if (backup_result.error.empty())
+        question.result.rows.push_back(
+            Row{2}.add("copied", backup_result.copied).add("total", backup_result.total).take());
+    if (options.log && backup_result.whole)
+        options.log(LogLevel::info, "backed up " + std::to_string(backup_result.total) + " bytes");
+    reply(question);
 }
 
 void Host::Impl::answer(store::ReadDeadResult& read, Now now) {

@@ -327,6 +327,7 @@ std::shared_ptr<const store::Job> Host::Impl::take_job(Now now) {
     }
     store::Job next;
     next.dead_reads = std::exchange(dead_reads, {});
+    next.backup = std::exchange(backup, std::nullopt);
     const bool due = job_is_due(now);
     std::vector<Box*> still_unsaved;
     for (Box* box : unsaved) {
@@ -394,6 +395,7 @@ void Host::Impl::complete(store::Outcome outcome, Now now) {
         touch(*box);
     }
     for (store::ReadDeadResult& result : outcome.dead_reads) answer(result, now);
+    if (outcome.backup) answer(*outcome.backup);
 }
 
 // Nothing of the job was stored or read. What is left of it when new messages have to wait is the next one.
@@ -410,6 +412,7 @@ void Host::Impl::take_back(Now now) {
         touch(*box);
     }
     dead_reads.insert(dead_reads.begin(), failed_job->dead_reads.begin(), failed_job->dead_reads.end());
+    if (failed_job->backup && !backup) backup = failed_job->backup;
     std::move(unstored.begin(), unstored.end(), std::back_inserter(storing));
     unstored = std::exchange(storing, {});
 }

@@ -138,6 +138,9 @@ struct Host::Impl {
     // admin.cpp
     void on_admin(Session& session, const protocol::AdminRequest& request, Now now);
     void list_queues(Session& session, const protocol::AdminRequest& request, Now now);
+    void back_up(Question question);
+    void abandon_backup(PeerId peer);
+    void answer(const store::BackupResult& backup_result);
     void answer(store::ReadDeadResult& read, Now now);
     [[nodiscard]] bool may_be_stored(const Question& question) const;
     void gather_questions();
@@ -181,6 +184,8 @@ struct Host::Impl {
 
     std::map<std::uint64_t, Question> questions;  // by ticket
     std::vector<store::ReadDead> dead_reads;      // for the next job
+    std::optional<store::BackupStep> backup;      // for the next job
+    std::optional<PeerId> backup_of;              // who asked for the backup under way
     std::vector<Question> unstored;               // answered once a job with what they asked for has been stored
     std::vector<Question> storing;
     std::uint64_t last_ticket = 0;

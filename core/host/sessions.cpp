@@ -102,6 +102,7 @@ void Host::Impl::end_session(PeerId peer, Now now) {
         session.box->queue.detach(session.consumer, now);
     }
     if (session.box != nullptr) touch(*session.box);
+    abandon_backup(peer);
     const auto known = by_incarnation.find(session.incarnation);
     if (known != by_incarnation.end() && known->second == peer) by_incarnation.erase(known);
     listed.erase(std::remove(listed.begin(), listed.end(), &session), listed.end());
@@ -122,7 +123,7 @@ bool Host::Impl::busy(const Session& session) const {
     if (session.consumer != 0) {
         return session.box->queue.in_flight(session.consumer) > 0 || session.settles > session.told_settles;
     }
-    return false;
+    return backup_of == session.peer;  // so that a backup nobody waits for any more is soon given up
 }
 
 Duration Host::Impl::heartbeat(const Session& session) const {

@@ -153,6 +153,7 @@ void write(const AdminRequest& request, std::string& out) {
     body.number("from", request.from);
     body.field("dry_run").boolean(request.dry_run);
     body.field("max").unsigned_integer(request.max);
+    body.text("folder", request.folder);
 }
 
 void write(const Bye& bye, std::string& out) {

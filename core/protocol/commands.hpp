@@ -116,15 +116,16 @@ struct Extend {  // "extend" {"m": [[offset, token, ms], ...]}
 
 struct Recalled {};  // "recalled" {}: the answer to recall, after the releases it led to
 
-struct AdminRequest {  // "admin" {"id", "verb", "address", "reason", "ids", "from", "dry_run", "max"}
+struct AdminRequest {  // "admin" {"id", "verb", "address", "reason", "ids", "from", "dry_run", "max", "folder"}
     std::uint64_t id = 0;
-    std::string verb;  // "queues" | "dlq_list" | "dlq_show" | "dlq_redrive" | "dlq_purge"
+    std::string verb;  // "queues" | "dlq_list" | "dlq_show" | "dlq_redrive" | "dlq_purge" | "backup"
     std::string address;
     std::string reason;            // filter; empty: any
     std::vector<std::string> ids;  // filter by message id; empty: any
     std::uint64_t from = 0;        // cursor from the last result
     bool dry_run = false;
     std::uint32_t max = 1000;
+    std::string folder{};  // of a backup, on the host's machine
 };
 
 // both ways -------------------------------------------------------------------------------------------------------

@@ -209,6 +209,7 @@ void read(Source& in, AdminRequest& request) {
         if (key == "from") return in.number(request.from);
         if (key == "dry_run") return in.flag(request.dry_run);
         if (key == "max") return in.number(request.max);
+        if (key == "folder") return in.word(request.folder);
         return false;
     });
 }

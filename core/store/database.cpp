@@ -1,7 +1,9 @@
 #include "store/database.hpp"
 
 #include <algorithm>
+#include <filesystem>
 #include <limits>
+#include <system_error>
 
 namespace posthorn::store {
 
@@ -12,17 +14,48 @@ int count_log_pages(void* counter, sqlite3* /*db*/, const char* /*name*/, int pa
     return SQLITE_OK;
 }
 
+// A path as it stands in a URI.
+std::string escaped(const std::string& path) {
+    std::string text;
+    for (const char c : path) {
+        if (c == '%' || c == '?' || c == '#') {
+            text += c == '%' ? "%25" : c == '?' ? "%3f" : "%23";
+        } else {
+            text += c;
+        }
+    }
+    return text;
+}
+
 }  // namespace
 
 Database::Database(const std::string& path, const std::string& vfs) : path_(path) {
-    const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
-    const int code = sqlite3_open_v2(path.c_str(), &db_, flags, vfs.empty() ? nullptr : vfs.c_str());
+    open(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, vfs.empty() ? nullptr : vfs.c_str());
+    sqlite3_wal_hook(db_, count_log_pages, &log_pages_);  // also ends SQLite's own checkpoints
+}
+
+// Without a log the file alone is all there is, and "immutable" keeps SQLite from making one. With a log, exclusive
+// mode keeps the log's index in memory, the VFS without locks lets a file be "locked" that is open for reading only,
+// and the log is neither moved into the file nor removed at the end.
+Database::Database(const std::string& path, ForLooking /*how*/) : path_(path) {
+    std::error_code nothing_there;
+    if (std::filesystem::file_size(path + "-wal", nothing_there) == 0 || nothing_there) {
+        open("file://" + escaped(std::filesystem::absolute(path).string()) + "?immutable=1",
+             SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, nullptr);
+    } else {
+        open(path, SQLITE_OPEN_READONLY, "unix-none");
+        leave_log_alone(true);
+        execute("PRAGMA locking_mode=EXCLUSIVE");
+    }
+}
+
+void Database::open(const std::string& name, int flags, const char* vfs) {
+    const int code = sqlite3_open_v2(name.c_str(), &db_, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, vfs);
     if (code != SQLITE_OK) {
         const std::string what = db_ != nullptr ? sqlite3_errmsg(db_) : sqlite3_errstr(code);
         close();
         throw SqlError(code, what);
     }
-    sqlite3_wal_hook(db_, count_log_pages, &log_pages_);  // also ends SQLite's own checkpoints
 }
 
 Database::~Database() {

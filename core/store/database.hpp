@@ -24,6 +24,9 @@ class Database {
 public:
     // Opens or makes the file. `vfs` empty: the system's.
     Database(const std::string& path, const std::string& vfs);
+    // Opens a file that nobody else has open, so that reading it, with its log, changes nothing in its folder.
+    struct ForLooking {};
+    Database(const std::string& path, ForLooking how);
     ~Database();
     Database(const Database&) = delete;
     Database& operator=(const Database&) = delete;
@@ -43,6 +46,7 @@ public:
     void checkpoint();
 
 private:
+    void open(const std::string& name, int flags, const char* vfs);
     void close() noexcept;
 
     std::string path_;

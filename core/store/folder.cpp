@@ -49,6 +49,10 @@ std::string holder_of(int file) {
     return pid.empty() ? "another process" : "process " + pid;
 }
 
+std::string in_use(const std::filesystem::path& folder, int file) {
+    return "the data folder " + folder.string() + " is in use by " + holder_of(file) + ". ";
+}
+
 }  // namespace
 
 FolderLock::FolderLock(const std::filesystem::path& folder) {
@@ -61,8 +65,7 @@ FolderLock::FolderLock(const std::filesystem::path& folder) {
     }
     std::string problem;
     if (::flock(file_, LOCK_EX | LOCK_NB) != 0) {
-        problem = errno == EWOULDBLOCK ? "the data folder " + folder.string() + " is in use by " + holder_of(file_) +
-                                             ". Stop that process, or give another folder"
+        problem = errno == EWOULDBLOCK ? in_use(folder, file_) + "Stop that process, or give another folder"
                                        : "cannot lock " + path.string() + ": " + reason(errno);
     } else {
         const std::string pid = std::to_string(::getpid()) + "\n";
@@ -75,8 +78,24 @@ FolderLock::FolderLock(const std::filesystem::path& folder) {
     throw Error(problem);
 }
 
+FolderLock::FolderLock(const std::filesystem::path& folder, ForLooking /*how*/) {
+    const std::filesystem::path path = folder / "lock";
+    file_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (file_ < 0 && errno == ENOENT) return;  // no process ever had this folder
+    std::string problem;
+    if (file_ < 0) {
+        problem = "cannot read " + path.string() + ": " + reason(errno);
+    } else if (::flock(file_, LOCK_SH | LOCK_NB) != 0) {
+        problem = errno == EWOULDBLOCK ? in_use(folder, file_) + "Stop that process first, or look at a backup"
+                                       : "cannot lock " + path.string() + ": " + reason(errno);
+    }
+    if (problem.empty()) return;
+    if (file_ >= 0) ::close(file_);
+    throw Error(problem);
+}
+
 FolderLock::~FolderLock() {
-    ::close(file_);
+    if (file_ >= 0) ::close(file_);
 }
 
 std::optional<std::uint64_t> free_bytes_of(const std::filesystem::path& folder) {

@@ -12,6 +12,9 @@ namespace posthorn::store {
 class FolderLock {
 public:
     explicit FolderLock(const std::filesystem::path& folder);  // makes the folder if it is missing
+    // Keeps others out while one looks; several may look. Changes nothing, so others who are refused are not told who.
+    struct ForLooking {};
+    FolderLock(const std::filesystem::path& folder, ForLooking how);
     ~FolderLock();
     FolderLock(const FolderLock&) = delete;
     FolderLock& operator=(const FolderLock&) = delete;

@@ -11,17 +11,12 @@ namespace posthorn::store {
 
 namespace {
 
-struct Bad {
-    ChunkRow row;
-    std::string what;
-};
-
 class Scan {
 public:
     Scan(Database& db, UpkeepPlan& plan) : db_(db), plan_(plan) {}
 
     RecoveredTopic& topic(TopicId id) { return topics_[id]; }
-    [[nodiscard]] const std::vector<Bad>& bad() const noexcept { return bad_; }
+    [[nodiscard]] std::vector<BadChunk>& bad() noexcept { return bad_; }
     [[nodiscard]] std::uint64_t chunks() const noexcept { return chunks_; }
 
     void run() {
@@ -79,15 +74,15 @@ private:
     Database& db_;
     UpkeepPlan& plan_;
     std::unordered_map<TopicId, RecoveredTopic> topics_;
-    std::vector<Bad> bad_;
+    std::vector<BadChunk> bad_;
     std::uint64_t chunks_ = 0;
 };
 
-void set_aside(Database& db, ChunkTable& chunks, const std::vector<Bad>& bad, const Ledger& ledger,
+void set_aside(Database& db, ChunkTable& chunks, const std::vector<BadChunk>& bad, const Ledger& ledger,
                Recovery& recovery) {
     if (bad.empty()) return;
     Transaction transaction(db);
-    for (const Bad& one : bad) chunks.set_aside(one.row, one.row.messages, one.what);
+    for (const BadChunk& one : bad) chunks.set_aside(one.row, one.row.messages, one.what);
     transaction.commit();
     for (LostChunk& lost : chunks.take_lost()) {
         recovery.damage.push_back({ledger.name_of(lost.topic), lost.range, lost.messages, std::move(lost.what)});
@@ -108,8 +103,14 @@ void find_oldest(TopicId id, ChunkTable& chunks, RecoveredTopic& topic) {
 
 }  // namespace
 
-Recovery read_everything(Database& db, Ledger& ledger, ChunkTable& chunks, UpkeepPlan& plan) {
-    Recovery recovery;
+// Not .recover: the sqlite3 shell of Debian is built without what that needs.
+std::string recovery_command(const std::string& path) {
+    return "To save what can be read, with the node stopped: sqlite3 '" + path +
+           "' .dump | sed 's/^ROLLBACK.*/COMMIT;/' | sqlite3 -cmd 'PRAGMA page_size=16384; PRAGMA auto_vacuum=2' '" +
+           path + ".recovered', then put that file in the place of the other and remove '" + path + "-wal'";
+}
+
+Survey survey(Database& db, const Ledger& ledger, UpkeepPlan& plan) {
     Scan scan(db, plan);
     for (const auto& [name, row] : ledger.topics()) {
         RecoveredTopic& topic = scan.topic(row.id);
@@ -119,20 +120,30 @@ Recovery read_everything(Database& db, Ledger& ledger, ChunkTable& chunks, Upkee
         topic.dead_bytes = row.dead_bytes;
     }
     scan.run();
-    set_aside(db, chunks, scan.bad(), ledger, recovery);
+    Survey survey;
+    survey.bad = std::move(scan.bad());
+    survey.chunks = scan.chunks();
+    for (const auto& [name, row] : ledger.topics()) survey.topics.push_back(std::move(scan.topic(row.id)));
+    return survey;
+}
+
+Recovery read_everything(Database& db, Ledger& ledger, ChunkTable& chunks, UpkeepPlan& plan) {
+    Recovery recovery;
+    Survey found = survey(db, ledger, plan);
+    set_aside(db, chunks, found.bad, ledger, recovery);
+    recovery.topics = std::move(found.topics);
     std::size_t forgotten = 0;
     std::uint64_t messages = 0;
     std::uint64_t dead = 0;
-    for (const auto& [name, row] : ledger.topics()) {
-        RecoveredTopic& topic = scan.topic(row.id);
-        topic.watermarks = ledger.watermarks(row.id, forgotten);
-        find_oldest(row.id, chunks, topic);
+    for (RecoveredTopic& topic : recovery.topics) {
+        const TopicId id = ledger.find(topic.topic)->id;
+        topic.watermarks = ledger.watermarks(id, forgotten);
+        find_oldest(id, chunks, topic);
         messages += topic.messages;
         dead += topic.dead;
-        recovery.topics.push_back(std::move(topic));
     }
     recovery.notes.push_back("found " + std::to_string(recovery.topics.size()) + " topics, " +
-                             std::to_string(messages) + " messages in " + std::to_string(scan.chunks()) + " chunks, " +
+                             std::to_string(messages) + " messages in " + std::to_string(found.chunks) + " chunks, " +
                              std::to_string(dead) + " dead letters in " + db.path());
     if (forgotten != 0) {
         recovery.notes.push_back(std::to_string(forgotten) +

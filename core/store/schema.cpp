@@ -50,6 +50,8 @@ void settings(Database& db) {
         "PRAGMA journal_size_limit=16777216;");
 }
 
+}  // namespace
+
 void check_format(Database& db) {
     if (db.integer("SELECT count(*) FROM sqlite_schema WHERE name='meta'") == 0) {
         throw Error(db.path() + " is an SQLite file but not a Posthorn store. Give another data folder");
@@ -62,8 +64,6 @@ void check_format(Database& db) {
                 (found > format_version ? ". Start a newer Posthorn on it, or give another data folder"
                                         : ". That was never released; give another data folder"));
 }
-
-}  // namespace
 
 std::unique_ptr<Database> open_store_file(const std::string& path, const std::string& vfs) {
     auto db = std::make_unique<Database>(path, vfs);

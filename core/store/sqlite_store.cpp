@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <exception>
 #include <iterator>
 #include <limits>
 #include <memory>
@@ -12,6 +13,7 @@
 
 #include <posthorn/status.hpp>
 
+#include "store/backup.hpp"
 #include "store/chunk_table.hpp"
 #include "store/database.hpp"
 #include "store/folder.hpp"
@@ -32,13 +34,6 @@ constexpr std::size_t log_limit = 512;
 
 // Of min_free; with less room than that nothing is appended, so that settlements and deletes still can be.
 constexpr std::uint64_t floor_share = 8;
-
-// Not .recover: the sqlite3 shell of Debian is built without what that needs.
-std::string recovery_command(const std::string& path) {
-    return "To save what can be read, with the node stopped: sqlite3 '" + path +
-           "' .dump | sed 's/^ROLLBACK.*/COMMIT;/' | sqlite3 -cmd 'PRAGMA page_size=16384; PRAGMA auto_vacuum=2' '" +
-           path + ".recovered', then put that file in the place of the other and remove '" + path + "-wal'";
-}
 
 [[noreturn]] void refuse(const SqlError& error, const std::string& path) {
     const std::string what = "the store " + path + " cannot be opened: " + error.what() + ". ";
@@ -87,6 +82,7 @@ private:
     ReadResult read(const Read& read);
     void gather(const TopicRow& topic, const Read& read, Gathering& gathering);
     ReadDeadResult read_dead(const ReadDead& read);
+    std::optional<BackupResult> back_up(const BackupStep& step);
     void look_after(bool room);
     void checkpoint_if_due();
     void roll_back();
@@ -107,6 +103,7 @@ private:
     ChunkTable chunks_;
     Upkeep upkeep_;
     std::vector<Damage> dead_damage_;  // dead letters that a commit found damaged
+    std::unique_ptr<Backup> backup_;   // under way
     std::string broken_;               // why nothing is stored any more
 };
 
@@ -139,6 +136,7 @@ Outcome SqliteStore::run(const Job& job) {
             look_after(outcome.free_bytes != 0);
             add_lost(outcome.damage);
         }
+        if (job.backup) outcome.backup = back_up(*job.backup);
     } catch (const SqlError& error) {
         outcome = {};
         outcome.text = "the store " + db_.path() + ": " + error.what();
@@ -278,6 +276,27 @@ ReadDeadResult SqliteStore::read_dead(const ReadDead& read) {
         if (!gathering.fits(found->letter.envelope.size())) break;
         result.letters.push_back(std::move(found->letter));
     }
+    return result;
+}
+
+// Whatever happens to the copy is its asker's business and not the store's.
+std::optional<BackupResult> SqliteStore::back_up(const BackupStep& step) {
+    if (step.what == BackupStep::What::give_up) {
+        backup_.reset();
+        return std::nullopt;
+    }
+    BackupResult result{.ticket = step.ticket};
+    try {
+        if (step.what == BackupStep::What::begin)
+            backup_ = std::make_unique<Backup>(db_, step.folder, options_.min_free);
+        if (backup_ == nullptr) throw Error("no backup is under way; begin a new one");
+        result.whole = backup_->step();
+        result.copied = backup_->copied();
+        result.total = backup_->total();
+    } catch (const std::exception& error) {
+        result.error = error.what();
+    }
+    if (result.whole || !result.error.empty()) backup_.reset();
     return result;
 }
 

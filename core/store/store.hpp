@@ -162,12 +162,31 @@ struct ReadDeadResult {
     bool more = false;
 };
 
+// A copy of the whole store, made in slices, one a job. One copy at a time.
+struct BackupStep {
+    enum class What { begin, go_on, give_up };
+    What what = What::go_on;
+    std::string folder;        // begin: absolute, on the store's machine; missing or empty
+    std::uint64_t ticket = 0;  // given back, so that the asker knows its answer
+};
+
+struct BackupResult {
+    std::uint64_t ticket = 0;
+    std::uint64_t copied = 0;  // bytes
+    std::uint64_t total = 0;   // as of now
+    bool whole = false;        // done, and safe on its disk: everything committed so far is in it
+    std::string error;         // the copy was given up: why, and what to do; the store is none the worse
+};
+
 struct Job {
     std::vector<TopicBatch> batch;  // one transaction; durable when run() returns
     std::vector<Read> reads;        // after the commit
     std::vector<ReadDead> dead_reads;
+    std::optional<BackupStep> backup;  // last
 
-    [[nodiscard]] bool empty() const noexcept { return batch.empty() && reads.empty() && dead_reads.empty(); }
+    [[nodiscard]] bool empty() const noexcept {
+        return batch.empty() && reads.empty() && dead_reads.empty() && !backup;
+    }
 };
 
 enum class Failure {
@@ -181,6 +200,7 @@ struct Outcome {
     std::string text;                 // what happened, to which file, and what to do
     std::vector<ReadResult> reads;
     std::vector<ReadDeadResult> dead_reads;
+    std::optional<BackupResult> backup;     // of a step that was not to give up
     std::vector<Damage> damage;             // found by the commit or among dead letters; reads carry their own
     std::uint64_t free_bytes = UINT64_MAX;  // left for messages after the job; UINT64_MAX: not bounded by a disk
 };

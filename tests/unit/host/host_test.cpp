@@ -351,6 +351,9 @@ TEST_F(HostFixture, OperatorsSeeTheQueuesAndSendDeadLettersBack) {
     say(admin, protocol::AdminRequest{.id = 4, .verb = "dlq_list", .address = "nothing"});
     results = heard_of<protocol::AdminResult>(admin);
     EXPECT_THAT(results.back().error, HasSubstr("nothing"));
+    say(admin, protocol::AdminRequest{.id = 5, .verb = "backup", .folder = "/somewhere"});
+    results = heard_of<protocol::AdminResult>(admin);
+    EXPECT_THAT(results.back().error, HasSubstr("in memory"));
 }
 
 TEST_F(HostFixture, SettlementsWaitForCompanyUnlessSomebodyWaitsForThem) {

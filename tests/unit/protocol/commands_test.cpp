@@ -186,7 +186,12 @@ void add_admin(Expected& expected) {
         return bytes;
     };
     expected["commands/admin"] = {redrive};
+    AdminRequest backup;
+    backup.id = 3;
+    backup.verb = "backup";
+    backup.folder = "/backup/monday";
     expected["commands/admin that asks for queues"] = {queues};
+    expected["commands/admin that asks for a backup"] = {backup};
     expected["commands/result"] = {AdminResult{2, {row("encode", 12), row("mail", 0)}, 3, ""}};
     expected["commands/result with an error"] = {AdminResult{1, {}, 0, "no such queue: encode"}};
 }
