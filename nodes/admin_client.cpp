@@ -53,7 +53,7 @@ protocol::AdminResult AdminClient::ask_page(const protocol::AdminRequest& reques
                          changed_.wait_for(lock, patience_.result, answered);
     wanted_.reset();
     if (error_) throw ExitError{*error_};
-    if (!in_time && !asked_) throw ExitError{Exit::unreachable, no_answer(endpoint_)};
+    if (!in_time && !asked_) throw ExitError{Exit::unreachable, no_answer(endpoint_) + stranger_};
     if (!in_time) throw ExitError{Exit::failed, endpoint_ + " was asked and has not answered in time; look at its log"};
     return std::move(*result_);
 }
@@ -63,10 +63,15 @@ void AdminClient::on_link(transport::PeerId peer, const std::string& /*endpoint*
     // The largest result is a page of rows of which one may be a whole message.
     constexpr std::size_t joined_limit = 2 * defaults::message_limit;
     if (link_) {
-        link_->move_to(peer, transport::Loop::now().mono);
+        link_->move_to(peer, loop_.mono());
     } else {
         link_.emplace(peer, protocol::Timing{}, defaults::frame_limit, joined_limit);
     }
+}
+
+void AdminClient::on_stranger(const Event& event) {
+    const std::lock_guard lock{mutex_};
+    stranger_ = "; " + event.text;
 }
 
 void AdminClient::on_frame(transport::PeerId peer, Slice bytes, Now now) {

@@ -41,6 +41,7 @@ public:
 private:
     void on_frame(transport::PeerId peer, Slice bytes, Now now) override;
     void on_link(transport::PeerId peer, const std::string& endpoint) override;
+    void on_stranger(const Event& event) override;
     Mono turn(Now now) override;
 
     protocol::AdminResult ask_page(const protocol::AdminRequest& request);
@@ -62,6 +63,7 @@ private:
     std::uint64_t last_id_ = 0;
     std::optional<protocol::AdminResult> result_;
     std::optional<ExitError> error_;
+    std::string stranger_;  // what answers instead of a host
 };
 
 }  // namespace posthorn::nodes

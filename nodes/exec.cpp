@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -67,6 +68,14 @@ Pipe make_pipe() {
 
 void set_nonblocking(const Descriptor& descriptor) {
     if (::fcntl(descriptor.get(), F_SETFL, O_NONBLOCK) != 0) fail("fcntl");
+}
+
+// Whole before the command begins: if we die, it must not take a part of the payload, or none, for all of it.
+Descriptor file_with(std::string_view payload) {
+    Descriptor file{::memfd_create("payload", MFD_CLOEXEC)};
+    if (file.get() < 0) fail("memfd_create");
+    if (!write_all(file.get(), payload) || ::lseek(file.get(), 0, SEEK_SET) != 0) fail("writing its input");
+    return file;
 }
 
 // The header of Debian 12's glibc declares it without C linkage.
@@ -127,21 +136,19 @@ std::vector<char*> pointers_to(std::vector<std::string>& texts) {
 
 class Child {
 public:
-    Child(const std::string& command, const Job& job) : payload_(job.payload) {
+    Child(const std::string& command, const Job& job) {
         std::vector<std::string> argument_texts{"sh", "-c", command};
         std::vector<std::string> environment_texts = job_environment(job, own_environment());
         const auto arguments = pointers_to(argument_texts);
         const auto environment = pointers_to(environment_texts);
-        Pipe input = make_pipe();
+        const Descriptor input = file_with(job.payload);
         Pipe errors = make_pipe();
-        set_nonblocking(input.write);
         set_nonblocking(errors.read);
         const pid_t parent = ::getpid();
-        pid_ = ::fork();  // NOLINT(cppcoreguidelines-prefer-member-initializer): the pipes come first
+        pid_ = ::fork();  // NOLINT(cppcoreguidelines-prefer-member-initializer): what it inherits comes first
         if (pid_ < 0) fail("fork");
-        if (pid_ == 0) become(arguments.data(), environment.data(), input.read.get(), errors.write.get(), parent);
+        if (pid_ == 0) become(arguments.data(), environment.data(), input.get(), errors.write.get(), parent);
         ::setpgid(pid_, pid_);  // here as well: whoever comes first
-        input_ = std::move(input.write);
         errors_ = std::move(errors.read);
         ended_ = Descriptor{open_pidfd(pid_)};
         if (ended_.get() < 0) {
@@ -159,18 +166,15 @@ public:
 
     bool signal_group(int signal) const noexcept { return ::kill(-pid_, signal) == 0; }  // false: nobody is left
 
-    // Serves the pipes once; returns the wait status when the command has ended.
+    // Passes on what the command says, once; returns the wait status when the command has ended.
     std::optional<int> serve(int stop, int timeout_ms) {
-        if (payload_.empty()) input_.close();
-        std::array<pollfd, 4> waits{
-            {{input_.get(), POLLOUT, 0}, {errors_.get(), POLLIN, 0}, {ended_.get(), POLLIN, 0}, {stop, POLLIN, 0}}};
+        std::array<pollfd, 3> waits{{{errors_.get(), POLLIN, 0}, {ended_.get(), POLLIN, 0}, {stop, POLLIN, 0}}};
         if (::poll(waits.data(), waits.size(), timeout_ms) < 0) {
             if (errno == EINTR) return std::nullopt;
             fail("poll");
         }
-        if (waits[0].revents != 0) feed();
-        if (waits[1].revents != 0) pass_errors(false);
-        if (waits[2].revents != 0) {
+        if (waits[0].revents != 0) pass_errors(false);
+        if (waits[1].revents != 0) {
             // What it started in the background may hold standard error open: take what is there and go.
             pass_errors(true);
             return reap();
@@ -181,15 +185,6 @@ public:
     [[nodiscard]] std::string last_line() const { return last_line_.text(); }
 
 private:
-    void feed() {
-        const auto count = ::write(input_.get(), payload_.data(), payload_.size());
-        if (count >= 0) {
-            payload_.remove_prefix(static_cast<std::size_t>(count));
-        } else if (errno != EAGAIN && errno != EINTR) {
-            input_.close();  // it does not read on, which is its right
-        }
-    }
-
     // `all`: everything the pipe can hold, else one read.
     void pass_errors(bool all) {
         std::array<char, 16 * 1024> bytes{};
@@ -222,8 +217,6 @@ private:
     }
 
     pid_t pid_ = -1;
-    std::string_view payload_;  // what is not written yet
-    Descriptor input_;
     Descriptor errors_;
     Descriptor ended_;
     std::optional<int> status_;

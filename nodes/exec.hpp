@@ -50,9 +50,10 @@ struct ExecResult {
 // What a wait status (waitpid) and the last line of standard error mean.
 [[nodiscard]] ExecResult judge(int wait_status, const std::string& last_line);
 
-// Runs `command` under sh -c in a process group of its own: payload on its standard input (a command that does not
-// read it is fine), standard output is ours, standard error is passed through to ours. When `stop` fires, the group
-// gets SIGTERM, and SIGKILL 5 s later. When this process dies, the shell (or what it has become by exec) gets SIGTERM.
+// Runs `command` under sh -c in a process group of its own: payload on its standard input (a file that has all of it
+// when the command begins), standard output is ours, standard error is passed through to ours. When `stop` fires, the
+// group gets SIGTERM, and SIGKILL 5 s later. When this process dies, the shell (or what it has become by exec) gets
+// SIGTERM.
 // Throws posthorn::Error when no process can be made. Thread-safe. SIGPIPE has to be ignored (signals.hpp does that).
 [[nodiscard]] ExecResult run_command(const std::string& command, const Job& job, const std::stop_token& stop);
 

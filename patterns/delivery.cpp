@@ -1,11 +1,13 @@
 #include <posthorn/delivery.hpp>
 
+#include <exception>
 #include <utility>
 
 #include <posthorn/status.hpp>
 
 #include "delivery_state.hpp"
 #include "envelope/envelope.hpp"
+#include "producer_core.hpp"
 
 namespace posthorn {
 
@@ -19,19 +21,32 @@ std::string cut(std::string text) {
     return text;
 }
 
-bool DeliveryAccess::take_open(Delivery& delivery) noexcept {
-    if (delivery.state_ == nullptr || delivery.state_->settled) return false;
+std::optional<Settlement> DeliveryAccess::run(const std::function<void(Delivery&)>& handler, Delivery& delivery) {
+    Settlement settlement;
+    try {
+        handler(delivery);
+    } catch (const std::exception& error) {
+        settlement = {.verdict = Verdict::nack, .text = cut(error.what())};
+    } catch (...) {  // a handler may throw anything; whatever it is, it failed
+        settlement = {.verdict = Verdict::nack, .text = "the handler threw something that is no std::exception"};
+    }
+    if (delivery.settled()) return std::nullopt;
     delivery.state_->settled = true;
-    return true;
+    return settlement;
 }
 
-void DeliveryAccess::settle(Delivery& delivery, Settlement settlement) {
+DeliveryState& DeliveryAccess::close(Delivery& delivery) {
     DeliveryState* state = delivery.state_.get();
     if (state == nullptr) throw Error("this delivery was moved away; whoever has it now settles it");
     if (state->settled) throw Error("delivery " + delivery.id() + " is settled already; settle once");
     state->settled = true;
+    return *state;
+}
+
+Status DeliveryAccess::settle(Delivery& delivery, Settlement settlement) {
+    const DeliveryState& state = close(delivery);
     settlement.text = cut(std::move(settlement.text));
-    state->sink->settle(state->begun.handle, std::move(settlement));
+    return state.sink->settle(state.begun.handle, std::move(settlement));
 }
 
 namespace {
@@ -66,20 +81,26 @@ Delivery::~Delivery() {
 }
 
 const Message& Delivery::message() const {
+    if (const Message* decoded = decode()) return *decoded;
+    throw Error("delivery " + id() + " cannot be decoded; it was rejected as undecodable");
+}
+
+const Message* Delivery::decode() const {
     if (state_ == nullptr) throw Error("this delivery was moved away");
     if (!state_->message) {
         auto decoded = envelope::decode(state_->begun.envelope.view());
         if (!decoded) {
-            if (!state_->settled) {
-                state_->settled = true;
-                state_->sink->settle(state_->begun.handle,
-                                     {.verdict = Verdict::undecodable, .text = "the bytes are not a message"});
-            }
-            throw Error("delivery " + id() + " cannot be decoded; it was rejected as undecodable");
+            reject_undecodable("the bytes are not a message");
+            return nullptr;
         }
         state_->message = std::move(decoded->message);
     }
-    return *state_->message;
+    return &*state_->message;
+}
+
+void Delivery::reject_undecodable(const char* what) const {
+    if (std::exchange(state_->settled, true)) return;
+    state_->sink->settle(state_->begun.handle, {.verdict = Verdict::undecodable, .text = what});
 }
 
 std::string Delivery::id() const {
@@ -103,25 +124,47 @@ std::stop_token Delivery::stop_token() const noexcept {
     return state_ == nullptr ? std::stop_token{} : state_->sink->stop_token(state_->begun.handle);
 }
 
-void Delivery::ack() {
-    detail::DeliveryAccess::settle(*this, {});
+Status Delivery::ack() {
+    return detail::DeliveryAccess::settle(*this, {});
 }
 
-void Delivery::nack(std::string why) {
-    detail::DeliveryAccess::settle(*this, {.verdict = Verdict::nack, .text = std::move(why)});
+Status Delivery::ack_sync(Duration timeout) {
+    const detail::DeliveryState& state = detail::DeliveryAccess::close(*this);
+    return state.sink->settle_and_wait(state.begun.handle, {}, timeout);
 }
 
-void Delivery::nack(Duration delay, std::string why) {
-    detail::DeliveryAccess::settle(
+void Delivery::ack_when(const work_queue::Ticket& ticket) {
+    ack_when(std::span{&ticket, 1});
+}
+
+void Delivery::ack_when(std::span<const work_queue::Ticket> tickets) {
+    if (tickets.empty()) {
+        ack();
+        return;
+    }
+    const detail::DeliveryState& state = detail::DeliveryAccess::close(*this);
+    state.sink->hand_over(state.begun.handle);
+    work_queue::detail::ProducerCore::ack_when({.sink = state.sink,
+                                                .handle = state.begun.handle,
+                                                .ticket = tickets.front(),
+                                                .rest = {tickets.rbegin(), tickets.rend() - 1}});
+}
+
+Status Delivery::nack(std::string why) {
+    return detail::DeliveryAccess::settle(*this, {.verdict = Verdict::nack, .text = std::move(why)});
+}
+
+Status Delivery::nack(Duration delay, std::string why) {
+    return detail::DeliveryAccess::settle(
         *this, {.verdict = Verdict::nack, .delay_ms = detail::milliseconds(delay), .text = std::move(why)});
 }
 
-void Delivery::release() {
-    detail::DeliveryAccess::settle(*this, {.verdict = Verdict::release});
+Status Delivery::release() {
+    return detail::DeliveryAccess::settle(*this, {.verdict = Verdict::release});
 }
 
-void Delivery::reject(std::string reason) {
-    detail::DeliveryAccess::settle(*this, {.verdict = Verdict::reject, .text = std::move(reason)});
+Status Delivery::reject(std::string reason) {
+    return detail::DeliveryAccess::settle(*this, {.verdict = Verdict::reject, .text = std::move(reason)});
 }
 
 void Delivery::extend(Duration lease) {

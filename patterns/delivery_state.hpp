@@ -1,6 +1,7 @@
 // What is behind a Delivery: where its verdict goes, and what was delivered.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <stop_token>
@@ -21,7 +22,12 @@ using Settlement = protocol::ConsumerSession::Settlement;
 class DeliverySink {
 public:
     virtual ~DeliverySink() = default;
-    virtual void settle(Handle handle, Settlement settlement) = 0;
+    virtual Status settle(Handle handle, Settlement settlement) = 0;  // ok, stale, closed
+    // The same, and waits until that is safe: timed_out as well.
+    virtual Status settle_and_wait(Handle handle, Settlement settlement, Duration timeout) = 0;
+    // Whoever began it is done with it; settle_handed_over() follows.
+    virtual void hand_over(Handle handle) = 0;
+    virtual void settle_handed_over(Handle handle, Settlement settlement) = 0;
     virtual void extend(Handle handle, Duration lease) = 0;
     virtual std::stop_token stop_token(Handle handle) = 0;
 };
@@ -33,11 +39,15 @@ struct DeliveryState {
     bool settled = false;
 };
 
-// For the worker, and for who decodes payloads on its behalf.
+// For who gives deliveries out.
 struct DeliveryAccess {
-    // The handler is through. True: the delivery is still here and has no verdict, so the worker gives it one.
-    [[nodiscard]] static bool take_open(Delivery& delivery) noexcept;
-    static void settle(Delivery& delivery, Settlement settlement);
+    // Calls the handler, and answers what its worker settles for it; empty: it did, or has given the delivery to
+    // somebody who will.
+    [[nodiscard]] static std::optional<Settlement> run(const std::function<void(Delivery&)>& handler,
+                                                       Delivery& delivery);
+    static Status settle(Delivery& delivery, Settlement settlement);
+    // Has its verdict from now on. Throws Error if it had one.
+    static DeliveryState& close(Delivery& delivery);
 };
 
 // At most so much of a handler's words is kept.

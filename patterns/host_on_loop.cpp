@@ -14,17 +14,21 @@ constexpr Duration greet_again = 1s;      // while nobody answers
 constexpr Duration greet_failed = 100ms;  // while the link is not up
 constexpr Duration greet_silent = defaults::heartbeat_idle + 1s;  // a session is never silent for so long
 
-host::Options with_hooks(host::Options options, const Context& context) {
-    if (!options.on_event) options.on_event = [&context](const Event& event) { context.emit(event); };
-    if (!options.log) options.log = [&context](LogLevel level, std::string_view line) { context.log(level, line); };
-    return options;
+EventHook or_context(EventHook hook, const Context& context) {
+    if (hook) return hook;
+    return [&context](const Event& event) { context.emit(event); };
 }
 
 }  // namespace
 
 HostOnLoop::HostOnLoop(Context& context, host::Options options, std::unique_ptr<store::Store> store)
-    : context_(context), loop_(context.loop()), store_(std::move(store)) {
-    host_.emplace(with_hooks(std::move(options), context), *store_, transport::Loop::now());
+    : context_(context),
+      loop_(context.loop()),
+      on_event_(or_context(std::move(options.on_event), context)),
+      store_(std::move(store)) {
+    options.on_event = on_event_;
+    if (!options.log) options.log = [&context](LogLevel level, std::string_view line) { context.log(level, line); };
+    host_.emplace(std::move(options), *store_, loop_.now());
     if (store_->durable()) {
         commits_ = std::make_unique<store::CommitThread>(*store_, [this] { loop_.wake(*this); });
     }
@@ -52,7 +56,7 @@ void HostOnLoop::connect(const std::string& endpoint) {
 
 bool HostOnLoop::drain(std::chrono::milliseconds retry_after, Duration timeout) {
     loop_.post([this, retry_after] {
-        host_->drain(retry_after, transport::Loop::now());
+        host_->drain(retry_after, loop_.now());
         const std::lock_guard lock(mutex_);
         draining_ = true;
         loop_.wake(*this);

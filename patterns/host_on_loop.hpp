@@ -51,6 +51,7 @@ public:
 private:
     void on_frame(transport::PeerId peer, Slice frame, Now now) override;
     void on_link(transport::PeerId peer, const std::string& endpoint) override;
+    void on_stranger(const Event& event) override { on_event_(event); }
     Mono turn(Now now) override;
 
     // A link this host opened. Its peer speaks only when it is asked to, and on a link that was made anew below us it
@@ -68,6 +69,7 @@ private:
 
     Context& context_;
     transport::Loop& loop_;
+    EventHook on_event_;
     std::unique_ptr<store::Store> store_;
     std::optional<host::Host> host_;
     std::unique_ptr<store::CommitThread> commits_;  // durable stores only

@@ -1,11 +1,11 @@
 #include "producer_core.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <ctime>
 #include <utility>
 
-#include "envelope/envelope.hpp"
 #include "random.hpp"
 #include "store/memory_store.hpp"
 
@@ -86,15 +86,11 @@ void ProducerCore::start(const Home& home) {
 
 // Sending ----------------------------------------------------------------------------------------------------------
 
-bool ProducerCore::on_loop_thread() const {
-    return loop_thread_.load() == std::this_thread::get_id();
-}
-
 template <typename Done>
 bool ProducerCore::wait_until(std::condition_variable& changed, int& waiting, std::unique_lock<std::mutex>& lock,
                               Duration timeout, Done done) {
     if (done()) return true;
-    if (timeout <= Duration::zero() || on_loop_thread()) return false;
+    if (timeout <= Duration::zero() || loop_.is_this_thread()) return false;
     ++waiting;
     const bool ok = changed.wait_for(lock, std::min<Duration>(timeout, std::chrono::hours{24 * 365}), done);
     --waiting;
@@ -106,27 +102,25 @@ bool ProducerCore::has_room(std::size_t bytes) const {
     return open_.count() == 0 || session_bytes_ + arena_.size() + bytes <= options_.buffer_bytes;
 }
 
-Ticket ProducerCore::send(Message message) {
-    Ticket ticket;
+// Several that are sent together follow one another: while they wait for room in their midst, others wait for them.
+Status ProducerCore::await_room(std::unique_lock<std::mutex>& lock, const Message& message, Sending& sending) {
     const std::size_t estimate = message.payload.size() + envelope_overhead;
-    envelope::Envelope envelope;
-    envelope.producer = producer_;
-    envelope.sequence = 1;
-    envelope.message = std::move(message);
-    if (const auto fault = envelope::invalid(envelope)) throw Error("send: " + *fault);
-    envelope.timestamp_ms = timestamp_ms();
+    const auto room = [&] { return (sending.begun || !batch_) && has_room(estimate); };
+    if (!closing_ && !room()) {
+        const auto now = std::chrono::steady_clock::now();
+        if (!sending.until) sending.until = now + options_.send_timeout;
+        if (sending.begun) {
+            batch_ = true;
+            loop_.wake(*this);
+        }
+        (void)wait_until(room_, senders_, lock, *sending.until - now, [&] { return closing_ || room(); });
+    }
+    if (closing_) return Status::closed;
+    if (room()) return Status::ok;
+    return loop_.is_this_thread() ? Status::would_block : Status::timed_out;
+}
 
-    std::unique_lock lock(mutex_);
-    const bool room =
-        wait_until(room_, senders_, lock, options_.send_timeout, [&] { return closing_ || has_room(estimate); });
-    if (closing_) {
-        ticket.status_ = Status::closed;
-        return ticket;
-    }
-    if (!room) {
-        ticket.status_ = on_loop_thread() ? Status::would_block : Status::timed_out;
-        return ticket;
-    }
+Status ProducerCore::buffer(envelope::Envelope& envelope) {
     const std::size_t before = arena_.size();
     envelope.sequence = open_.last() + 1;
     envelope.previous = open_.last();
@@ -134,17 +128,44 @@ Ticket ProducerCore::send(Message message) {
     const std::size_t size = arena_.size() - before;
     if (size > defaults::message_limit) {
         arena_.resize(before);
-        ticket.status_ = Status::too_large;
-        return ticket;
+        return Status::too_large;
     }
     open_.open_next();
     sizes_.push_back(static_cast<std::uint32_t>(size));
-    const bool first = sizes_.size() == 1;
+    return Status::ok;
+}
+
+Ticket ProducerCore::send(std::span<Message> messages) {
+    envelope::Envelope envelope;
+    envelope.producer = producer_;
+    envelope.sequence = 1;
+    for (Message& message : messages) {
+        std::swap(envelope.message, message);
+        const auto fault = envelope::invalid(envelope);
+        std::swap(envelope.message, message);
+        if (fault) throw Error("send: " + *fault);
+    }
+    envelope.timestamp_ms = timestamp_ms();
+
+    Ticket ticket;
+    std::unique_lock lock(mutex_);
+    Sending sending;
+    bool first = false;
+    for (Message& message : messages) {
+        ticket.status_ = await_room(lock, message, sending);
+        if (ticket.status_ != Status::ok) break;
+        first = first || sizes_.empty();
+        envelope.message = std::move(message);
+        ticket.status_ = buffer(envelope);
+        if (ticket.status_ != Status::ok) break;
+        if (!std::exchange(sending.begun, true)) ticket.first_ = open_.last();
+        ticket.last_ = open_.last();
+    }
+    if (sending.begun && std::exchange(batch_, false)) room_.notify_all();
     lock.unlock();
 
     if (first) loop_.wake(*this);  // those that follow are taken along
-    ticket.core_ = shared_from_this();
-    ticket.sequence_ = envelope.sequence;
+    if (sending.begun || messages.empty()) ticket.core_ = shared_from_this();
     return ticket;
 }
 
@@ -159,7 +180,6 @@ void ProducerCore::on_frame(transport::PeerId peer, Slice frame, Now now) {
 }
 
 Mono ProducerCore::turn(Now now) {
-    loop_thread_.store(std::this_thread::get_id());
     take_offered();
     session_.turn(now);
     const Mono deadline = host_ ? exchange_with_host(now) : send_frames(now);
@@ -229,6 +249,10 @@ Mono ProducerCore::publish_news(Now now) {
         const std::lock_guard lock(mutex_);
         for (const protocol::SequenceRange& range : news.safe) open_.close(range.first, range.last);
         for (const protocol::Refused& refused : news.refused) remember(refused);
+        if (!forwards_.empty()) {
+            for (const protocol::SequenceRange& range : news.safe) take_forwards(range.first, range.last, decided_);
+            for (const protocol::Refused& one : news.refused) take_forwards(one.sequence, one.sequence, decided_);
+        }
         session_bytes_ = session_.unsafe_bytes();
         held_ = session_.held();
         durable_ = session_.durable();
@@ -239,6 +263,8 @@ Mono ProducerCore::publish_news(Now now) {
         again = tell_senders(now.mono);
     }
     for (const Event& event : news.events) context_.emit(event);
+    for (Forward& forward : decided_) ack_when(std::move(forward));
+    decided_.clear();
     return again;
 }
 
@@ -252,34 +278,47 @@ void ProducerCore::remember(const protocol::Refused& refused) {
     if (refused_bits_.size() > refused_words_kept) refused_bits_.erase(refused_bits_.begin());
 }
 
-bool ProducerCore::was_refused(std::uint64_t sequence) const {
+// 0: none of them.
+std::uint64_t ProducerCore::first_refused(std::uint64_t first, std::uint64_t last) const {
     constexpr auto bits = protocol::SequenceBits::word_bits;
-    const auto it = refused_bits_.find(sequence / bits);
-    return it != refused_bits_.end() && (it->second >> (sequence % bits) & 1U) != 0;
+    for (auto it = refused_bits_.lower_bound(first / bits); it != refused_bits_.end() && it->first <= last / bits;
+         ++it) {
+        std::uint64_t word = it->second;
+        if (it->first == first / bits) word &= ~std::uint64_t{0} << (first % bits);
+        if (word == 0) continue;
+        const std::uint64_t refused = it->first * bits + static_cast<std::uint64_t>(std::countr_zero(word));
+        return refused <= last ? refused : 0;
+    }
+    return 0;
+}
+
+bool ProducerCore::any_open(std::uint64_t first, std::uint64_t last) const {
+    const std::uint64_t next = open_.next_open(first);
+    return next != 0 && next <= last;
 }
 
 // Asking -----------------------------------------------------------------------------------------------------------
 
-Status ProducerCore::wait(std::uint64_t sequence, Duration timeout) {
+Status ProducerCore::wait(std::uint64_t first, std::uint64_t last, Duration timeout) {
     std::unique_lock lock(mutex_);
-    (void)wait_until(changed_, waiting_, lock, timeout, [&] { return closed_ || !open_.is_open(sequence); });
-    if (was_refused(sequence)) return Status::rejected;
-    if (!open_.is_open(sequence)) return Status::ok;
-    return closed_ ? Status::closed : Status::timed_out;
+    (void)wait_until(changed_, waiting_, lock, timeout, [&] { return closed_ || !any_open(first, last); });
+    if (any_open(first, last)) return closed_ ? Status::closed : Status::timed_out;
+    return first_refused(first, last) == 0 ? Status::ok : Status::rejected;
 }
 
-Level ProducerCore::level(std::uint64_t sequence) {
+Level ProducerCore::level(std::uint64_t first, std::uint64_t last) {
     const std::lock_guard lock(mutex_);
-    if (was_refused(sequence)) return Level::none;
-    if (!open_.is_open(sequence)) return durable_ ? Level::stored : Level::settled;
-    return sequence <= held_ ? Level::held : Level::none;
+    if (first_refused(first, last) != 0) return Level::none;
+    if (!any_open(first, last)) return durable_ ? Level::stored : Level::settled;
+    return last <= held_ ? Level::held : Level::none;
 }
 
-std::string ProducerCore::refusal(std::uint64_t sequence) {
+std::string ProducerCore::refusal(std::uint64_t first, std::uint64_t last) {
     const std::lock_guard lock(mutex_);
-    const auto it = refusals_.find(sequence);
-    if (it != refusals_.end()) return it->second;
-    return was_refused(sequence) ? "refused: too long ago to remember why" : std::string{};
+    const std::uint64_t refused = first_refused(first, last);
+    if (refused == 0) return {};
+    const auto it = refusals_.find(refused);
+    return it != refusals_.end() ? it->second : "refused: too long ago to remember why";
 }
 
 Status ProducerCore::flush(Duration timeout) {
@@ -319,6 +358,52 @@ std::vector<std::string> ProducerCore::capabilities() {
     return capabilities_;
 }
 
+// Forwarding -------------------------------------------------------------------------------------------------------
+
+void ProducerCore::take_forwards(std::uint64_t first, std::uint64_t last, std::vector<Forward>& into) {
+    const auto begin = forwards_.lower_bound(first);
+    auto end = begin;
+    for (; end != forwards_.end() && end->first <= last; ++end) into.push_back(std::move(end->second));
+    forwards_.erase(begin, end);
+}
+
+// As wait() would answer. Empty: not decided yet; it is kept until then.
+std::optional<Status> ProducerCore::fate_of(Forward& forward) {
+    const std::lock_guard lock(mutex_);
+    const std::uint64_t first = forward.ticket.first_;
+    const std::uint64_t last = forward.ticket.last_;
+    if (any_open(first, last)) {
+        if (closed_) return Status::closed;
+        forwards_.emplace_hint(forwards_.end(), open_.next_open(first), std::move(forward));
+        return std::nullopt;
+    }
+    return first_refused(first, last) == 0 ? Status::ok : Status::rejected;
+}
+
+void ProducerCore::ack_when(Forward forward) {
+    using protocol::Verdict;
+    for (;;) {
+        const Ticket ticket = forward.ticket;  // keeps its producer while that has the forward
+        const auto fate = ticket.core_ ? ticket.core_->fate_of(forward) : Status::ok;
+        if (!fate) return;
+        posthorn::detail::Settlement settlement;
+        if (*fate == Status::closed) {
+            settlement.verdict = Verdict::release;
+        } else if (*fate == Status::rejected) {
+            settlement = {.verdict = Verdict::nack, .text = posthorn::detail::cut(ticket.refusal())};
+        } else if (ticket.why_not_all() != Status::ok) {
+            settlement = {.verdict = Verdict::nack,
+                          .text = "not sent on: " + std::string{to_string(ticket.why_not_all())}};
+        } else if (!forward.rest.empty()) {
+            forward.ticket = std::move(forward.rest.back());
+            forward.rest.pop_back();
+            continue;
+        }
+        forward.sink->settle_handed_over(forward.handle, std::move(settlement));
+        return;
+    }
+}
+
 // The end ----------------------------------------------------------------------------------------------------------
 
 std::uint64_t ProducerCore::close(Duration timeout) {
@@ -329,7 +414,10 @@ std::uint64_t ProducerCore::close(Duration timeout) {
     closed_ = true;
     changed_.notify_all();
     const std::uint64_t left = open_.count();
+    std::vector<Forward> undecided;
+    take_forwards(0, open_.last(), undecided);
     lock.unlock();
+    for (Forward& forward : undecided) ack_when(std::move(forward));
     end_session();
     return left;
 }
@@ -349,7 +437,7 @@ void ProducerCore::close_in_destructor() noexcept {
 void ProducerCore::end_session() {
     if (std::exchange(ended_, true)) return;
     loop_.post([this] {
-        const Now now = transport::Loop::now();
+        const Now now = loop_.now();
         session_.bye(now);
         (void)(host_ ? exchange_with_host(now) : send_frames(now));
     });

@@ -4,24 +4,36 @@
 // Lock order: mutex_ is taken last, and never held while a hook, the session or the host is called.
 #pragma once
 
-#include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <memory_resource>
 #include <mutex>
+#include <optional>
+#include <span>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include <posthorn/work_queue.hpp>
 
+#include "delivery_state.hpp"
+#include "envelope/envelope.hpp"
 #include "host_on_loop.hpp"
 #include "protocol/producer_session.hpp"
 #include "protocol/sequence_bits.hpp"
 #include "transport/loop.hpp"
 
 namespace posthorn::work_queue::detail {
+
+// A delivery that is acked when what was sent for it is safe.
+struct Forward {
+    std::shared_ptr<posthorn::detail::DeliverySink> sink;
+    posthorn::detail::Handle handle;
+    Ticket ticket;
+    std::vector<Ticket> rest{};  // after it, the next one last
+};
 
 class ProducerCore final : public std::enable_shared_from_this<ProducerCore>, private transport::Participant {
 public:
@@ -31,10 +43,14 @@ public:
     ProducerCore(const ProducerCore&) = delete;
     ProducerCore& operator=(const ProducerCore&) = delete;
 
-    Ticket send(Message message);
-    [[nodiscard]] Status wait(std::uint64_t sequence, Duration timeout);
-    [[nodiscard]] Level level(std::uint64_t sequence);
-    [[nodiscard]] std::string refusal(std::uint64_t sequence);
+    Ticket send(std::span<Message> messages);
+    // Of the sequences first..last.
+    [[nodiscard]] Status wait(std::uint64_t first, std::uint64_t last, Duration timeout);
+    [[nodiscard]] Level level(std::uint64_t first, std::uint64_t last);
+    [[nodiscard]] std::string refusal(std::uint64_t first, std::uint64_t last);
+
+    // Settles the delivery now, or keeps it with the producer of the first ticket that is not decided yet.
+    static void ack_when(Forward forward);
 
     Status flush(Duration timeout);
     std::uint64_t close(Duration timeout);
@@ -52,6 +68,7 @@ private:
 
     void on_frame(transport::PeerId peer, Slice frame, Now now) override;
     void on_link(transport::PeerId peer, const std::string& endpoint) override;
+    void on_stranger(const Event& event) override { context_.emit(event); }
     Mono turn(Now now) override;
 
     void take_offered();
@@ -62,13 +79,22 @@ private:
     void end_session();
 
     [[nodiscard]] bool has_room(std::size_t bytes) const;
-    [[nodiscard]] bool was_refused(std::uint64_t sequence) const;
+    // What a send() goes through: until when it may wait, and whether others wait for it.
+    struct Sending {
+        std::optional<std::chrono::steady_clock::time_point> until{};
+        bool begun = false;
+    };
+    Status await_room(std::unique_lock<std::mutex>& lock, const Message& message, Sending& sending);
+    Status buffer(envelope::Envelope& envelope);
+    [[nodiscard]] std::uint64_t first_refused(std::uint64_t first, std::uint64_t last) const;
+    [[nodiscard]] bool any_open(std::uint64_t first, std::uint64_t last) const;
     void remember(const protocol::Refused& refused);
+    [[nodiscard]] std::optional<Status> fate_of(Forward& forward);
+    void take_forwards(std::uint64_t first, std::uint64_t last, std::vector<Forward>& into);
     // False: not within `timeout`, or at once on the loop's thread, which must not wait.
     template <typename Done>
     bool wait_until(std::condition_variable& changed, int& waiting, std::unique_lock<std::mutex>& lock,
                     Duration timeout, Done done);
-    [[nodiscard]] bool on_loop_thread() const;
 
     Context& context_;
     transport::Loop& loop_;
@@ -76,11 +102,12 @@ private:
     const ProducerOptions options_;
     const Identity producer_;
     std::string endpoint_;
-    std::atomic<std::thread::id> loop_thread_{};
 
     // The loop's own.
     protocol::ProducerSession session_;
     std::unique_ptr<HostOnLoop> host_;  // for a home here
+
+    std::vector<Forward> decided_;  // by the news being published
 
     bool ended_ = false;  // off the loop; of whoever closes
 
@@ -89,6 +116,7 @@ private:
     int waiting_ = 0;
     std::condition_variable room_;  // for those who have more to send
     int senders_ = 0;
+    bool batch_ = false;                                   // several are being sent, and there was not room for all
     Mono room_since_ = never;                              // there is room they have not been told of
     std::string arena_;                                    // envelopes that the loop has not taken yet
     std::vector<std::uint32_t> sizes_;                     // of each
@@ -98,6 +126,9 @@ private:
     std::map<std::uint64_t, std::string> refusals_;        // the last ones, with their texts
     std::uint64_t refused_count_ = 0;
     std::uint64_t refused_reported_ = 0;  // by flush()
+    // By a sequence that is open still. A pool, because these come and go as quickly as messages do.
+    std::pmr::unsynchronized_pool_resource forwards_memory_;
+    std::pmr::multimap<std::uint64_t, Forward> forwards_{&forwards_memory_};
     std::uint64_t held_ = 0;
     bool durable_ = false;
     bool connected_ = false;

@@ -9,16 +9,17 @@
 namespace posthorn::work_queue {
 
 Status Ticket::wait(Duration timeout) const {
-    if (status_ != Status::ok) return status_;
-    return core_ ? core_->wait(sequence_, timeout) : Status::closed;
+    if (!core_) return why_not_all();
+    const Status taken = core_->wait(first_, last_, timeout);
+    return taken == Status::ok ? status_ : taken;
 }
 
 Level Ticket::level() const {
-    return core_ ? core_->level(sequence_) : Level::none;
+    return core_ ? core_->level(first_, last_) : Level::none;
 }
 
 std::string Ticket::refusal() const {
-    return core_ ? core_->refusal(sequence_) : std::string{};
+    return core_ ? core_->refusal(first_, last_) : std::string{};
 }
 
 Producer::Producer(Context& context, std::string queue, Home home, ProducerOptions options)
@@ -38,7 +39,10 @@ Producer& Producer::operator=(Producer&& other) noexcept {
 }
 
 Ticket Producer::send(Message message) {
-    return core_->send(std::move(message));
+    return core_->send({&message, 1});
+}
+Ticket Producer::send_all(std::span<Message> messages) {
+    return core_->send(messages);
 }
 Status Producer::flush(Duration timeout) {
     return core_->flush(timeout);
@@ -87,6 +91,14 @@ Status Worker::run(const Handler& handler, const Until& until) {
     return core->run(handler, until);
 }
 
+Received Worker::receive(Duration timeout) {
+    return core_->receive(timeout);
+}
+
+int Worker::ready_fd() {
+    return core_->ready_fd();
+}
+
 Status Worker::drain(Duration timeout) {
     return core_->drain(timeout);
 }
@@ -107,11 +119,6 @@ std::vector<std::string> Worker::capabilities() const {
 }
 const std::vector<std::string>& Worker::endpoints() const {
     return core_->endpoints();
-}
-
-void Worker::reject_undecodable(Delivery& delivery) {
-    posthorn::detail::DeliveryAccess::settle(delivery, {.verdict = protocol::Verdict::undecodable,
-                                                        .text = "the payload is not of the type the handler takes"});
 }
 
 }  // namespace posthorn::work_queue

@@ -29,8 +29,12 @@ std::uint64_t key(Handle handle) {
     return (std::uint64_t{handle.life} << 32U) | handle.slot;
 }
 
-Mono monotonic() {
-    return Mono{std::chrono::steady_clock::now().time_since_epoch()};
+using RealTime = std::chrono::steady_clock::time_point;
+
+// Where somebody waits until then; the time of sessions is the loop's.
+RealTime real_time(Duration from_now) {
+    const auto now = std::chrono::steady_clock::now();
+    return from_now > RealTime::max() - now ? RealTime::max() : now + from_now;
 }
 
 void check(const std::string& queue, const Home& home, const WorkerOptions& options) {
@@ -81,7 +85,7 @@ WorkerCore::WorkerCore(Context& context, std::string queue, WorkerOptions option
                 .client = "posthorn",
                 .concurrency = options_.concurrency,
                 .prefetch = options_.prefetch}),
-      last_activity_(monotonic()) {}
+      last_activity_(loop_.mono()) {}
 
 WorkerCore::~WorkerCore() {
     close();
@@ -129,7 +133,9 @@ Mono WorkerCore::turn(Now now) {
         if (draining_) proceed_with_drain(now, stops);
         frames = session_.take_frames();
         events = session_.take_events();
-        if (session_.can_begin(now.mono)) to_wake = std::min<std::size_t>(idle_handlers_, session_.unbegun());
+        if (session_.can_begin(now.mono)) to_wake = full() ? 0 : std::min<std::size_t>(idle_, session_.unbegun());
+        tell_synced();
+        show_ready(now.mono);
         deadline = session_.next_deadline();
         if (gather_ > 1) deadline = std::min(deadline, now.mono + gather_time);
         if (draining_ && !cancelled_) deadline = std::min(deadline, drain_until_);
@@ -158,62 +164,160 @@ void WorkerCore::wake_loop() {
 
 void WorkerCore::work(const Handler& handler) {
     Lock lock(mutex_);
-    Mono now = monotonic();
-    while (auto begun = next(lock, now)) {
+    Mono now = loop_.mono();
+    while (auto begun = next(lock, now, RealTime::max())) {
         const Handle handle = begun->handle;
         lock.unlock();
         auto settlement = this->handle(handler, std::move(*begun));
-        now = monotonic();
+        now = loop_.mono();
         lock.lock();
-        if (settlement) settle_locked(handle, std::move(*settlement), now);
+        if (!settlement) continue;
+        (void)settle_locked(handle, std::move(*settlement), now);
+        let_go(now);
     }
     if (--handlers_ == 0) wake_loop();  // drain() goes on
 }
 
-std::optional<WorkerCore::Begun> WorkerCore::next(Lock& lock, Mono now) {
+void WorkerCore::be_used(Use use) {
+    if (use_ != Use::undecided && use_ != use) {
+        throw Error(use == Use::receive ? "receive(): this worker runs a handler; use one way or the other"
+                                        : "run(): this worker's deliveries are received; use one way or the other");
+    }
+    use_ = use;
+}
+
+// Handlers are bounded by their threads, and those that move deliveries out know what they do.
+bool WorkerCore::full() const {
+    return use_ == Use::receive && begun_ >= options_.concurrency;
+}
+
+// Time alone makes a delivery one that may not be begun (its host is silent): then receive() finds out, so that a loop
+// that asks until there is nothing is never told twice.
+void WorkerCore::show_ready(Mono now) {
+    if (!ready_) return;
+    const bool ready = draining_ || (!full() && session_.can_begin(now));
+    if (ready == std::exchange(shown_ready_, ready)) return;
+    if (ready) {
+        ready_->ring();
+    } else {
+        ready_->silence();
+    }
+}
+
+int WorkerCore::ready_fd() {
+    const std::lock_guard lock(mutex_);
+    be_used(Use::receive);
+    if (!ready_) {
+        ready_.emplace();
+        show_ready(loop_.mono());
+    }
+    return ready_->fd();
+}
+
+// Empty: there was none until then, or the worker drains.
+std::optional<WorkerCore::Begun> WorkerCore::next(Lock& lock, Mono now, RealTime until) {
     while (!draining_) {
-        if (auto begun = session_.begin(now)) return begun;
+        if (!full()) {
+            if (auto begun = session_.begin(now)) {
+                ++begun_;
+                return begun;
+            }
+        }
         if (gathered_ > 0) wake_loop();  // nothing to do, so nothing to gather with
-        ++idle_handlers_;
-        work_.wait(lock);
-        --idle_handlers_;
-        now = monotonic();
+        if (std::chrono::steady_clock::now() >= until) break;
+        ++idle_;
+        work_.wait_until(lock, until);
+        --idle_;
+        now = loop_.mono();
     }
     return std::nullopt;
 }
 
+Received WorkerCore::receive(Duration timeout) {
+    Lock lock(mutex_);
+    be_used(Use::receive);
+    auto begun = next(lock, loop_.mono(), real_time(timeout));
+    show_ready(loop_.mono());
+    if (!begun) return Received{draining_ ? Status::closed : Status::timed_out};
+    lock.unlock();
+    return Received{Delivery{
+        std::make_unique<DeliveryState>(DeliveryState{.sink = shared_from_this(), .begun = *std::move(begun)})}};
+}
+
 // What the worker settles for the handler; empty: the handler did, or has given the delivery to somebody who will.
 std::optional<Settlement> WorkerCore::handle(const Handler& handler, Begun begun) {
-    auto state = std::make_unique<DeliveryState>(DeliveryState{.sink = shared_from_this(), .begun = std::move(begun)});
-    Delivery delivery{std::move(state)};
-    try {
-        handler(delivery);
-        if (!DeliveryAccess::take_open(delivery)) return std::nullopt;
-        return Settlement{};
-    } catch (const std::exception& error) {
-        if (!DeliveryAccess::take_open(delivery)) return std::nullopt;
-        return Settlement{.verdict = Verdict::nack, .text = posthorn::detail::cut(error.what())};
-    } catch (...) {  // a handler may throw anything; whatever it is, it failed
-        if (!DeliveryAccess::take_open(delivery)) return std::nullopt;
-        return Settlement{.verdict = Verdict::nack, .text = "the handler threw something that is no std::exception"};
-    }
+    Delivery delivery{
+        std::make_unique<DeliveryState>(DeliveryState{.sink = shared_from_this(), .begun = std::move(begun)})};
+    return DeliveryAccess::run(handler, delivery);
 }
 
-void WorkerCore::settle_locked(Handle handle, Settlement settlement, Mono now) {
+Status WorkerCore::settle_locked(Handle handle, Settlement settlement, Mono now) {
+    if (ended_) return Status::closed;
     if (!stops_.empty()) stops_.erase(key(handle));
-    session_.settle(handle, std::move(settlement), now);
+    const bool in_time = session_.settle(handle, std::move(settlement), now);
     last_activity_ = now;
     if (++gathered_ >= gather_) wake_loop();
+    return in_time ? Status::ok : Status::stale;
 }
 
-void WorkerCore::settle(Handle handle, Settlement settlement) {
+// One less in the hands of those that began it.
+void WorkerCore::let_go(Mono now) {
+    if (full()) work_.notify_one();
+    --begun_;
+    show_ready(now);
+}
+
+Status WorkerCore::settle(Handle handle, Settlement settlement) {
     const std::lock_guard lock(mutex_);
-    settle_locked(handle, std::move(settlement), monotonic());
+    const Mono now = loop_.mono();
+    const Status status = settle_locked(handle, std::move(settlement), now);
+    let_go(now);
+    return status;
+}
+
+void WorkerCore::hand_over(Handle handle) {
+    const std::lock_guard lock(mutex_);
+    const Mono now = loop_.mono();
+    if (!stops_.empty()) stops_.erase(key(handle));
+    session_.hand_over(handle, now);
+    let_go(now);
+    if (++gathered_ >= gather_) wake_loop();  // the window has grown
+}
+
+void WorkerCore::settle_handed_over(Handle handle, Settlement settlement) {
+    const std::lock_guard lock(mutex_);
+    (void)settle_locked(handle, std::move(settlement), loop_.mono());
+}
+
+Status WorkerCore::settle_and_wait(Handle handle, Settlement settlement, Duration timeout) {
+    Lock lock(mutex_);
+    const std::uint64_t number = settlement.sync = ++last_sync_;
+    const Mono now = loop_.mono();
+    const Status status = settle_locked(handle, std::move(settlement), now);
+    let_go(now);
+    if (status != Status::ok) return status;
+    wake_loop();
+    const auto entry = syncs_.emplace(number, Status::timed_out).first;
+    if (!loop_.is_this_thread()) {
+        (void)synced_cv_.wait_until(lock, real_time(timeout),
+                                    [&] { return entry->second != Status::timed_out || ended_; });
+    }
+    const Status answer = entry->second == Status::timed_out && ended_ ? Status::closed : entry->second;
+    syncs_.erase(entry);
+    return answer;
+}
+
+void WorkerCore::tell_synced() {
+    for (const auto& synced : session_.take_synced()) {
+        const auto it = syncs_.find(synced.number);
+        if (it != syncs_.end()) it->second = synced.safe ? Status::ok : Status::stale;
+    }
+    if (!syncs_.empty()) synced_cv_.notify_all();
 }
 
 void WorkerCore::extend(Handle handle, Duration lease) {
     const std::lock_guard lock(mutex_);
-    session_.extend(handle, lease, monotonic());
+    session_.extend(handle, lease, loop_.mono());
     wake_loop();
 }
 
@@ -247,6 +351,7 @@ Status WorkerCore::run(const Handler& handler, const Until& until) {
     {
         const std::lock_guard lock(mutex_);
         if (running_) throw Error("run() is under way on another thread; a worker runs once at a time");
+        be_used(Use::handlers);
         if (draining_ || closed_) return Status::closed;
         running_ = true;
         handlers_ = options_.concurrency;
@@ -277,11 +382,12 @@ Status WorkerCore::run(const Handler& handler, const Until& until) {
 }
 
 void WorkerCore::begin_drain(Duration timeout) {
-    const Mono now = monotonic();
+    const Mono now = loop_.mono();
     const std::lock_guard lock(mutex_);
     const Mono until = timeout > never - now ? never : now + timeout;
     drain_until_ = draining_ ? std::min(drain_until_, until) : until;
     if (!std::exchange(draining_, true)) session_.drain(now);
+    show_ready(now);
     work_.notify_all();
     wake_loop();
 }
@@ -299,14 +405,14 @@ void WorkerCore::proceed_with_drain(Now now, std::vector<std::stop_source>& stop
     if (handlers_ > 0 || !(quiet || cancelled_)) return;
     session_.bye(now);
     ended_ = true;
+    synced_cv_.notify_all();
     ended_cv_.notify_all();
 }
 
 Status WorkerCore::drain(Duration timeout) {
     begin_drain(timeout);
     Lock lock(mutex_);
-    (void)ended_cv_.wait_until(lock, std::chrono::steady_clock::time_point{drain_until_.time_since_epoch()},
-                               [&] { return ended_; });
+    (void)ended_cv_.wait_until(lock, real_time(drain_until_ - loop_.mono()), [&] { return ended_; });
     return ended_ && !cancelled_ ? Status::ok : Status::timed_out;
 }
 
@@ -326,6 +432,7 @@ void WorkerCore::close() {
     closed_ = true;
     ended_ = true;
     work_.notify_all();
+    synced_cv_.notify_all();
     ended_cv_.notify_all();
 }
 
@@ -346,7 +453,7 @@ bool WorkerCore::host_empty() {
 
 Duration WorkerCore::since_last_activity() {
     const std::lock_guard lock(mutex_);
-    return monotonic() - last_activity_;
+    return loop_.mono() - last_activity_;
 }
 
 std::vector<std::string> WorkerCore::capabilities() {

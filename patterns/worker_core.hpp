@@ -4,8 +4,10 @@
 // Lock order: mutex_ is taken last, and never held while a handler, a hook or a stop callback runs.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -18,6 +20,7 @@
 
 #include "delivery_state.hpp"
 #include "protocol/consumer_session.hpp"
+#include "transport/bell.hpp"
 #include "transport/loop.hpp"
 
 namespace posthorn::work_queue::detail {
@@ -33,6 +36,8 @@ public:
     WorkerCore& operator=(const WorkerCore&) = delete;
 
     Status run(const Handler& handler, const Until& until);
+    Received receive(Duration timeout);
+    int ready_fd();
     Status drain(Duration timeout);
     void close();
 
@@ -43,25 +48,36 @@ public:
     [[nodiscard]] std::vector<std::string> capabilities();
     [[nodiscard]] const std::vector<std::string>& endpoints() const noexcept { return endpoints_; }
 
-    void settle(posthorn::detail::Handle handle, posthorn::detail::Settlement settlement) override;
+    Status settle(posthorn::detail::Handle handle, posthorn::detail::Settlement settlement) override;
+    Status settle_and_wait(posthorn::detail::Handle handle, posthorn::detail::Settlement settlement,
+                           Duration timeout) override;
+    void hand_over(posthorn::detail::Handle handle) override;
+    void settle_handed_over(posthorn::detail::Handle handle, posthorn::detail::Settlement settlement) override;
     void extend(posthorn::detail::Handle handle, Duration lease) override;
     std::stop_token stop_token(posthorn::detail::Handle handle) override;
 
 private:
     using Begun = protocol::ConsumerSession::Begun;
     using Lock = std::unique_lock<std::mutex>;
+    enum class Use { undecided, handlers, receive };
 
     WorkerCore(Context& context, std::string queue, WorkerOptions options, Identity incarnation);
     void start(const Home& home);
 
     void on_frame(transport::PeerId peer, Slice frame, Now now) override;
     void on_link(transport::PeerId peer, const std::string& endpoint) override;
+    void on_stranger(const Event& event) override { context_.emit(event); }
     Mono turn(Now now) override;
 
     void work(const Handler& handler);
-    std::optional<Begun> next(Lock& lock, Mono now);
+    std::optional<Begun> next(Lock& lock, Mono now, std::chrono::steady_clock::time_point until);
     std::optional<posthorn::detail::Settlement> handle(const Handler& handler, Begun begun);
-    void settle_locked(posthorn::detail::Handle handle, posthorn::detail::Settlement settlement, Mono now);
+    Status settle_locked(posthorn::detail::Handle handle, posthorn::detail::Settlement settlement, Mono now);
+    void let_go(Mono now);
+    void be_used(Use use);
+    [[nodiscard]] bool full() const;
+    void show_ready(Mono now);
+    void tell_synced();
     void wake_loop();
     void begin_drain(Duration timeout);
     void proceed_with_drain(Now now, std::vector<std::stop_source>& stops);
@@ -74,14 +90,21 @@ private:
     std::vector<std::string> endpoints_;
 
     std::mutex mutex_;
-    std::condition_variable work_;      // for handlers
-    std::condition_variable ended_cv_;  // for run() and drain()
+    std::condition_variable work_;       // for those that wait for a delivery
+    std::condition_variable ended_cv_;   // for run() and drain()
+    std::condition_variable synced_cv_;  // for those whose settlements are to be safe
     protocol::ConsumerSession session_;
     std::unordered_map<std::uint64_t, std::stop_source> stops_;  // of those that asked for a token
-    unsigned idle_handlers_ = 0;
-    unsigned handlers_ = 0;     // threads that may run one
-    std::size_t gather_ = 1;    // settlements that are worth waking the loop for
-    std::size_t gathered_ = 0;  // since its last turn
+    Use use_ = Use::undecided;
+    std::map<std::uint64_t, Status> syncs_;  // settlements that are waited for; timed_out: not decided
+    std::uint64_t last_sync_ = 0;
+    unsigned idle_ = 0;                     // threads that wait for a delivery
+    unsigned handlers_ = 0;                 // threads that may run one
+    unsigned begun_ = 0;                    // and not settled
+    std::optional<transport::Bell> ready_;  // of ready_fd()
+    bool shown_ready_ = false;              // it rings
+    std::size_t gather_ = 1;                // settlements that are worth waking the loop for
+    std::size_t gathered_ = 0;              // since its last turn
     Mono last_activity_;
     bool running_ = false;
     bool draining_ = false;

@@ -19,6 +19,8 @@ std::string_view to_string(Status status) noexcept {
             return "closed";
         case Status::rejected:
             return "rejected";
+        case Status::stale:
+            return "stale";
     }
     return "unknown";
 }

@@ -263,6 +263,17 @@ void Host::Impl::answer(store::ReadDeadResult& read, Now now) {
     }
 }
 
+bool Host::Impl::may_be_stored(const Question& question) const {
+    return disk_room == Room::plenty || question.request.verb != "dlq_redrive";
+}
+
+void Host::Impl::gather_questions() {
+    const auto rest = std::partition(unstored.begin(), unstored.end(),
+                                     [this](const Question& question) { return may_be_stored(question); });
+    storing.assign(std::make_move_iterator(unstored.begin()), std::make_move_iterator(rest));
+    unstored.erase(unstored.begin(), rest);
+}
+
 void Host::Impl::answer_stored() {
     for (const Question& question : storing) reply(question);
     storing.clear();

@@ -31,10 +31,7 @@ Host::Impl::Impl(Options given, store::Store& on, Now now)
         if (options.log) options.log(LogLevel::info, note);
     }
     for (const store::Damage& damage : recovery.damage) {
-        emit(Event::Kind::damaged, damage.topic,
-             "messages " + std::to_string(damage.range.first) + " to " + std::to_string(damage.range.last) +
-                 " cannot be read (" + damage.what + "); they were set aside, the rest is served",
-             damage.messages);
+        emit(Event::Kind::damaged, damage.topic, store::describe(damage), damage.messages);
     }
     store::Job opening;
     for (const store::RecoveredTopic& topic : recovery.topics) {
@@ -50,6 +47,7 @@ Host::Impl::Impl(Options given, store::Store& on, Now now)
         opening.batch.push_back({.topic = topic.topic, .next_offset = box.queue.next_offset()});
         touch(box);
     }
+    for (const auto& [name, policy] : options.queues) open_box(name);  // operators see them before their first use
     if (opening.empty()) return;
     // Where this life's offsets begin has to be safe before the first of them is given away: else the next life, if
     // this one stores nothing, would begin there again.
@@ -80,7 +78,7 @@ Box& Host::Impl::make_box(const std::string& name) {
 Box& Host::Impl::open_box(const std::string& name) {
     if (Box* known = find_box(name)) return *known;
     Box& box = make_box(name);
-    box.queue.start_at(1 + (std::hash<Identity>{}(options.incarnation) >> 33U));
+    box.queue.start_somewhere(std::hash<Identity>{}(options.incarnation));
     return box;
 }
 
@@ -110,8 +108,15 @@ void Host::Impl::turn(Now now) {
             }
         }
     }
-    const std::vector<Box*> work = std::exchange(touched, {});
-    for (Box* box : work) {
+    for (Box* box : touched) {  // before any credit is given
+        uncommitted_bytes -= std::exchange(box->uncommitted_bytes, box->queue.uncommitted_bytes());
+        uncommitted_bytes += box->uncommitted_bytes;
+    }
+    if (out_of_credit && uncommitted_bytes + granted_bytes < options.credit_bytes) {
+        out_of_credit = false;
+        touch_all();
+    }
+    for (Box* box : std::exchange(touched, {})) {
         box->touched = false;
         turn_box(*box, now);
         boxes_at = std::min(boxes_at, box->queue.next_deadline());
@@ -125,7 +130,6 @@ void Host::Impl::turn(Now now) {
 void Host::Impl::turn_box(Box& box, Now now) {
     std::vector<queue::Delivered> deliveries;
     std::vector<queue::Recall> recalls;
-    uncommitted_bytes = uncommitted();
     box.queue.pause(draining || failed || !opened);
     box.queue.turn(now, deliveries, recalls);
     for (queue::Delivered& one : deliveries) {
@@ -146,14 +150,14 @@ void Host::Impl::turn_box(Box& box, Now now) {
         if (to != box.consumers.end()) send(*to->second, protocol::Lost{{{held.offset, held.token, false}}});
     }
     box.queue.take_settled([&](queue::Producer& producer, const std::vector<queue::SequenceRange>& news) {
-        const auto to = box.producers.find(&producer);
+        const auto to = box.producers.find(producer.id);
         if (to == box.producers.end()) return;  // it asks again when it comes back
         protocol::Confirm confirm;
         for (const auto& range : news) confirm.settled.push_back({range.first, range.last});
         send(*to->second, confirm);
     });
-    for (auto& [id, session] : box.consumers) tell_consumer(*session, box, now);
-    for (auto& [producer, session] : box.producers) {
+    for (auto& [id, session] : box.consumers) tell_consumer(*session, box);
+    for (auto& [id, session] : box.producers) {
         tell_producer(*session);
         grant(*session, box);
     }
@@ -166,10 +170,11 @@ void Host::Impl::flush_deliveries(Session& session) {
     session.delivery_bytes = 0;
 }
 
-void Host::Impl::tell_consumer(Session& session, Box& box, Now now) {
+void Host::Impl::tell_consumer(Session& session, Box& box) {
     flush_deliveries(session);
     // Repeats of what is safe already change nothing that a commit could make safe.
-    if (!store.durable() || (!box.in_job && !box.queue.has_changes())) session.safe_settles = session.settles;
+    const bool stored = !box.in_job && !has_changes(box) && session.settled_below <= box.queue.pending_first();
+    if (!store.durable() || stored) session.safe_settles = session.settles;
     const std::uint64_t safe = session.safe_settles;
     if (safe > session.told_settles || !session.stale.empty()) {
         session.told_settles = std::max(safe, session.told_settles);
@@ -179,11 +184,6 @@ void Host::Impl::tell_consumer(Session& session, Box& box, Now now) {
     if (session.told_ready != ready) {
         session.told_ready = ready;
         send(session, protocol::State{ready});
-    }
-    if (busy(session) && session.busy_since == never) {
-        session.busy_since = now.mono;
-    } else if (!busy(session)) {
-        session.busy_since = never;
     }
 }
 
@@ -209,17 +209,9 @@ std::string Host::Impl::blocked_reason() const {
     return {};
 }
 
-std::uint64_t Host::Impl::uncommitted() const {
-    std::uint64_t bytes = 0;
-    for (const Box* box : unsaved) bytes += box->queue.uncommitted_bytes();
-    for (const Box* box : job_boxes) {
-        if (!box->unsaved) bytes += box->queue.uncommitted_bytes();
-    }
-    return bytes;
-}
-
-// Publish credit: everything granted and not yet used fits into what is free, so a bound is a bound. Half of the room
-// is shared out at most, so that who comes later finds some.
+// Publish credit: everything granted and not yet used fits into what is free, so a bound is a bound; but for the last
+// message of each producer, which may be larger than what is left of its bytes. Half of the room is shared out at most,
+// so that who comes later finds some.
 void Host::Impl::grant(Session& session, Box& box) {
     protocol::Credit credit = session.credit;
     credit.reason = blocked_reason();
@@ -228,14 +220,15 @@ void Host::Impl::grant(Session& session, Box& box) {
         const std::uint64_t no_bound = std::numeric_limits<std::uint64_t>::max();
         const std::uint64_t free_messages = blocks ? less(box.queue.free_messages(), box.granted_messages) : no_bound;
         std::uint64_t free_bytes = less(options.credit_bytes, uncommitted_bytes + granted_bytes);
+        if (free_bytes == 0) out_of_credit = true;
         if (blocks) free_bytes = std::min(free_bytes, less(box.queue.free_bytes(), box.granted_bytes));
 
         const std::uint64_t open_messages = less(credit.messages, session.received_messages);
         const std::uint64_t open_bytes = less(credit.bytes, session.received_bytes);
         const std::uint64_t room = std::max<std::uint64_t>(1, free_messages / (2 * box.producers.size()));
         const std::uint64_t want_messages = std::min(credit_messages, room);
-        const std::uint64_t want_bytes =
-            std::min(credit_share, free_bytes / (2 * std::max<std::uint64_t>(1, producers)));
+        const std::uint64_t want_bytes =  // a single one lets a message of any size go
+            std::clamp<std::uint64_t>(free_bytes / (2 * std::max<std::uint64_t>(1, producers)), 1, credit_share);
         if (open_messages <= want_messages / 2 && free_messages > 0 && (!blocks || box.queue.free_bytes() > 0)) {
             const std::uint64_t more = std::min(less(want_messages, open_messages), free_messages);
             credit.messages += more;
@@ -247,7 +240,8 @@ void Host::Impl::grant(Session& session, Box& box) {
             box.granted_bytes += more;
             granted_bytes += more;
         }
-        if (credit.messages == session.received_messages) credit.reason = "queue_full";
+        const bool full = blocks && box.queue.free_bytes() == 0;
+        if (credit.messages == session.received_messages || full) credit.reason = "queue_full";
     }
     if (credit.messages == session.credit.messages && credit.bytes == session.credit.bytes &&
         credit.reason == session.credit.reason) {
@@ -290,24 +284,32 @@ Mono Host::Impl::next_deadline() const {
     Mono next = std::min(boxes_at, sessions_at);
     if (job_running || failed) return next;
     next = std::min(next, look_again_at);
-    if (job != nullptr) return next;
+    if (!opened || disk_room == Room::none) return next;
     for (const Box* box : unsaved) {
-        if (const auto since = box->queue.changed_since()) next = std::min(next, *since + defaults::settle_delay);
+        const auto since = box->queue.changed_since();
+        if (since && has_changes(*box)) next = std::min(next, *since + defaults::settle_delay);
     }
     return next;
 }
 
 // Store ------------------------------------------------------------------------------------------------------------
 
+bool Host::Impl::has_changes(const Box& box) const {
+    return box.queue.has_changes(disk_room == Room::plenty);
+}
+
 // Messages are stored at once, with whatever gathered while the last commit was under way. Settlements alone wait a
-// little for company (defaults::settle_delay), so that an idle queue does not sync for each of them.
+// little for company (defaults::settle_delay), so that an idle queue does not sync for each of them, unless somebody
+// waits for one.
 bool Host::Impl::job_is_due(Now now) const {
-    if (!unstored.empty()) return true;
+    if (std::any_of(unstored.begin(), unstored.end(), [this](const Question& one) { return may_be_stored(one); })) {
+        return true;
+    }
     std::size_t settlements = 0;
     for (const Box* box : unsaved) {
-        if (box->queue.has_appends()) return true;
-        if (!box->queue.has_changes()) continue;
-        if (!store.durable() || draining) return true;
+        if (!has_changes(*box)) continue;
+        if (disk_room == Room::plenty && box->queue.has_appends()) return true;
+        if (!store.durable() || draining || box->sync) return true;
         settlements += box->queue.settlements();
         const auto since = box->queue.changed_since();
         if (since && now.mono - *since >= defaults::settle_delay) return true;
@@ -317,8 +319,9 @@ bool Host::Impl::job_is_due(Now now) const {
 
 std::shared_ptr<const store::Job> Host::Impl::take_job(Now now) {
     if (job_running || failed) return nullptr;
-    if (job != nullptr) {  // the first one, or one that found the disk full
-        if (now.mono < look_again_at) return nullptr;
+    if (now.mono >= look_again_at) disk_room = Room::plenty;
+    if (disk_room == Room::none) return nullptr;
+    if (!opened) {
         job_running = true;
         return job;
     }
@@ -328,20 +331,24 @@ std::shared_ptr<const store::Job> Host::Impl::take_job(Now now) {
     const bool due = job_is_due(now);
     std::vector<Box*> still_unsaved;
     for (Box* box : unsaved) {
-        const bool changes = box->queue.has_changes();
-        if (due && changes) {
-            next.batch.push_back(box->queue.gather(now));
+        if (due || !box->queue.has_changes()) box->sync = false;
+        if (due && has_changes(*box)) {
+            next.batch.push_back(box->queue.gather(now, disk_room == Room::plenty));
             job_boxes.push_back(box);
             box->in_job = true;
-            for (auto& [id, session] : box->consumers) session->gathered_settles = session->settles;
+            for (auto& [id, session] : box->consumers) {
+                // They are told of their settles in order: one that rests on a message left behind holds up the others.
+                const bool all = session->settled_below <= box->queue.pending_first();
+                session->gathered_settles = all ? session->settles : session->safe_settles;
+            }
         }
         box->queue.wanted_reads(next.reads);
-        box->unsaved = changes && !due;
+        box->unsaved = box->queue.has_changes();
         if (box->unsaved) still_unsaved.push_back(box);
     }
     unsaved = std::move(still_unsaved);
     if (next.empty() && (!disk_full || now.mono < look_again_at)) return nullptr;  // an empty job asks how much is free
-    if (due) storing = std::exchange(unstored, {});
+    if (due) gather_questions();
     job = std::make_shared<const store::Job>(std::move(next));
     job_running = true;
     return job;
@@ -355,14 +362,16 @@ void Host::Impl::complete(store::Outcome outcome, Now now) {
     }
     if (outcome.failure == store::Failure::full) {
         look_again_at = now.mono + look_again;
+        disk_room = opened && disk_room == Room::plenty ? Room::settlements : Room::none;
         set_disk_full(true, outcome.text);
+        if (opened) take_back(now);
         return;
     }
-    set_disk_full(outcome.free_bytes == 0, "free space is down to min_free");
-    look_again_at = disk_full ? now.mono + look_again : never;
+    set_disk_full(disk_room != Room::plenty || outcome.free_bytes == 0, "free space is down to min_free");
+    if (disk_room == Room::plenty) look_again_at = disk_full ? now.mono + look_again : never;
     job.reset();
     if (!std::exchange(opened, true)) touch_all();
-    for (Box* box : job_boxes) {
+    for (Box* box : std::exchange(job_boxes, {})) {
         box->in_job = false;
         box->queue.committed();
         for (auto& [id, session] : box->consumers) {
@@ -370,7 +379,6 @@ void Host::Impl::complete(store::Outcome outcome, Now now) {
         }
         touch(*box);
     }
-    job_boxes.clear();
     answer_stored();
     for (const store::Damage& damage : outcome.damage) {
         if (Box* box = find_box(damage.topic)) box->queue.lost_damaged(damage);
@@ -388,6 +396,25 @@ void Host::Impl::complete(store::Outcome outcome, Now now) {
     }
     for (store::ReadDeadResult& result : outcome.dead_reads) answer(result, now);
     if (outcome.backup) answer(*outcome.backup);
+}
+
+// Nothing of the job was stored or read. What is left of it when new messages have to wait is the next one.
+void Host::Impl::take_back(Now now) {
+    const std::shared_ptr<const store::Job> failed_job = std::exchange(job, nullptr);
+    for (const store::TopicBatch& batch : failed_job->batch) find_box(batch.topic)->queue.take_back(batch, now);
+    for (Box* box : std::exchange(job_boxes, {})) {
+        box->in_job = false;
+        touch(*box);
+    }
+    for (const store::Read& read : failed_job->reads) {
+        Box* box = find_box(read.topic);
+        box->queue.reads_dropped();
+        touch(*box);
+    }
+    dead_reads.insert(dead_reads.begin(), failed_job->dead_reads.begin(), failed_job->dead_reads.end());
+    if (failed_job->backup && !backup) backup = failed_job->backup;
+    std::move(unstored.begin(), unstored.end(), std::back_inserter(storing));
+    unstored = std::exchange(storing, {});
 }
 
 void Host::Impl::store_failed(const std::string& text) {

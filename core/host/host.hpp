@@ -57,8 +57,8 @@ public:
     void turn(Now now);
     std::vector<OutFrame> take_frames();
 
-    // A job for the store, if there is one and none is under way. Shared, because a job that found the disk full is
-    // kept and given again.
+    // A job for the store, if there is one and none is under way. Shared, because the host takes back what was in it
+    // when it finds the disk full.
     std::shared_ptr<const store::Job> take_job(Now now);
     void complete(store::Outcome outcome, Now now);
 

@@ -45,6 +45,7 @@ struct Session {
     std::uint64_t gathered_settles = 0;  // as the job under way makes safe
     std::uint64_t safe_settles = 0;
     std::uint64_t told_settles = 0;
+    store::Offset settled_below = 0;  // all its settles are of messages below
     std::vector<protocol::Held> stale;
     std::optional<bool> told_ready;
     protocol::Deliver deliveries;  // gathering
@@ -58,11 +59,13 @@ struct Box {
 
     queue::Queue queue;
     std::unordered_map<queue::ConsumerId, Session*> consumers;
-    std::unordered_map<queue::Producer*, Session*> producers;
-    std::uint64_t granted_messages = 0;  // to all producers, not yet received
+    std::unordered_map<Identity, Session*> producers;  // walked in an order that does not hang on addresses
+    std::uint64_t granted_messages = 0;                // to all producers, not yet received
     std::uint64_t granted_bytes = 0;
-    bool in_job = false;  // part of it is being stored
+    std::uint64_t uncommitted_bytes = 0;  // as counted in Impl::uncommitted_bytes
+    bool in_job = false;                  // part of it is being stored
     bool touched = false;
+    bool sync = false;     // a consumer waits for its settlements to be stored
     bool unsaved = false;  // listed in Impl::unsaved
 };
 
@@ -75,6 +78,13 @@ struct Question {
     std::string topic;
 };
 
+// What the next job may hold. A job that finds the disk full is taken back and makes it less, until look_again_at.
+enum class Room {
+    plenty,
+    settlements,  // new messages wait; settlements go on, so that a full node drains
+    none,         // the disk refused even those
+};
+
 struct Host::Impl {
     Impl(Options given, store::Store& on, Now now);
 
@@ -83,19 +93,20 @@ struct Host::Impl {
     void turn_box(Box& box, Now now);
     void grant(Session& session, Box& box);
     void tell_producer(Session& session);
-    void tell_consumer(Session& session, Box& box, Now now);
+    void tell_consumer(Session& session, Box& box);
     void flush_deliveries(Session& session);
     void check_sessions(Now now);
     void touch(Box& box);
     void touch_all();
+    [[nodiscard]] bool has_changes(const Box& box) const;  // that the next job may hold
     [[nodiscard]] bool job_is_due(Now now) const;
     std::shared_ptr<const store::Job> take_job(Now now);
     void complete(store::Outcome outcome, Now now);
+    void take_back(Now now);
     void store_failed(const std::string& text);
     void set_disk_full(bool full, const std::string& text);
     [[nodiscard]] Mono next_deadline() const;
     [[nodiscard]] std::string blocked_reason() const;
-    [[nodiscard]] std::uint64_t uncommitted() const;
     [[nodiscard]] Box* find_box(const std::string& name);
     Box& make_box(const std::string& name);
     Box& open_box(const std::string& name);  // found or new
@@ -131,6 +142,8 @@ struct Host::Impl {
     void abandon_backup(PeerId peer);
     void answer(const store::BackupResult& backup_result);
     void answer(store::ReadDeadResult& read, Now now);
+    [[nodiscard]] bool may_be_stored(const Question& question) const;
+    void gather_questions();
     void answer_stored();
     void reply(const Question& question);
 
@@ -153,12 +166,14 @@ struct Host::Impl {
     Mono boxes_at = never;     // the earliest deadline of a queue
     Mono sessions_at = never;  // when sessions are looked at next
 
-    std::shared_ptr<const store::Job> job;  // under way, or to be run
+    std::shared_ptr<const store::Job> job;  // under way, or the opening one that is to be run
     bool job_running = false;
+    Room disk_room = Room::plenty;
     Mono look_again_at = never;  // at a full disk
     std::vector<Box*> job_boxes;
-    std::uint64_t uncommitted_bytes = 0;  // as of this turn
+    std::uint64_t uncommitted_bytes = 0;  // in all queues, as of this turn
     std::uint64_t granted_bytes = 0;      // to all producers, not yet received
+    bool out_of_credit = false;           // somebody was given none, because of what others have
     std::uint64_t producers = 0;          // sessions of them
     bool opened = true;                   // false until the first commit of a life on an old store
     bool failed = false;
@@ -171,7 +186,7 @@ struct Host::Impl {
     std::vector<store::ReadDead> dead_reads;      // for the next job
     std::optional<store::BackupStep> backup;      // for the next job
     std::optional<PeerId> backup_of;              // who asked for the backup under way
-    std::vector<Question> unstored;               // answered once the next job has been stored
+    std::vector<Question> unstored;               // answered once a job with what they asked for has been stored
     std::vector<Question> storing;
     std::uint64_t last_ticket = 0;
 

@@ -17,6 +17,7 @@ constexpr std::size_t queue_limit = 10'000;  // queues one host holds
 constexpr std::uint32_t concurrency_limit = 1'000;
 constexpr std::uint64_t joined_slack = 64 * 1024;  // of a fragmented command beyond its message
 constexpr Duration heard_lately_factor = 2s;
+constexpr const char* malformed_frame = "malformed frame; only ends that speak Posthorn's protocol belong here";
 
 queue::Verdict verdict_of(protocol::Verdict verdict) {
     switch (verdict) {
@@ -59,12 +60,9 @@ void Host::Impl::send_outside(PeerId peer, const protocol::Command& command) {
     for (std::string& bytes : writer.flush()) outside.push_back({peer, std::move(bytes)});
 }
 
-// Repeated causes are folded: an event for the 1st, 10th, 100th ...
 void Host::Impl::drop(const std::string& cause, PeerId peer) {
     const std::uint64_t count = ++dropped[cause];
-    std::uint64_t round = 1;
-    while (round < count) round *= 10;
-    if (round == count) emit(Event::Kind::dropped, "peer " + std::to_string(peer), cause, count);
+    if (worth_a_word(count)) emit(Event::Kind::dropped, "peer " + std::to_string(peer), cause, count);
 }
 
 void Host::Impl::refuse(PeerId peer, const std::string& code, const std::string& text, Now now) {
@@ -94,7 +92,7 @@ void Host::Impl::end_session(PeerId peer, Now now) {
         session.box->granted_bytes -= bytes;
         granted_bytes -= bytes;
         --producers;
-        const auto of_box = session.box->producers.find(session.producer);
+        const auto of_box = session.box->producers.find(session.incarnation);
         if (of_box != session.box->producers.end() && of_box->second == &session) session.box->producers.erase(of_box);
         session.box->queue.detach_producer(*session.producer, now);
     }
@@ -142,7 +140,7 @@ bool Host::Impl::heard_lately(const Session& session, Now now) const {
 void Host::Impl::receive(PeerId peer, const Slice& frame, Now now) {
     auto decoded = protocol::decode_frame(frame);
     if (!decoded) {
-        drop("malformed frame", peer);
+        drop(malformed_frame, peer);
         if (session(peer) != nullptr) refuse(peer, "malformed", "a frame could not be read; say hello again", now);
         return;
     }
@@ -166,7 +164,7 @@ void Host::Impl::receive(PeerId peer, const Slice& frame, Now now) {
             refuse(peer, "gap", "a frame of this session was lost; say hello again", now);
             return;
         case protocol::FrameReader::Verdict::malformed:
-            drop("malformed frame", peer);
+            drop(malformed_frame, peer);
             refuse(peer, "malformed", "a frame could not be read; say hello again", now);
             return;
         case protocol::FrameReader::Verdict::nothing:
@@ -236,7 +234,7 @@ std::optional<protocol::Refusal> Host::Impl::refusal_of(const protocol::Hello& h
         return protocol::Refusal{"unknown_queue",
                                  "this host has the queue " + options.only_queue + " and no " + hello.address};
     }
-    if (boxes.contains(hello.address) || options.queues.contains(hello.address)) return std::nullopt;
+    if (boxes.contains(hello.address)) return std::nullopt;
     if (!options.auto_create) {
         return protocol::Refusal{
             "unknown_queue",
@@ -299,7 +297,7 @@ void Host::Impl::welcome_producer(Session& session, const protocol::Hello& hello
     Box& box = *session.box;
     queue::Producer& producer = box.queue.attach_producer(hello.incarnation, now);
     session.producer = &producer;
-    box.producers[&producer] = &session;
+    box.producers[hello.incarnation] = &session;
     ++producers;
     if (hello.confirmed > producer.decided) {
         if (producer.known || store.durable()) {
@@ -416,15 +414,14 @@ bool Host::Impl::on_publish(Session& session, const protocol::Publish& publish, 
             refuse(peer, "malformed", "an envelope could not be read, or is of another producer", now);
             return false;
         }
-        if (session.received_messages >= session.credit.messages ||
-            session.received_bytes >= session.credit.bytes + options.message_limit) {
+        if (session.received_messages >= session.credit.messages || session.received_bytes >= session.credit.bytes) {
             refuse(peer, "no_credit", "more was sent than this host gave credit for", now);
             return false;
         }
         ++session.received_messages;
         --box.granted_messages;
         session.received_bytes += bytes.size();
-        if (session.received_bytes > session.credit.bytes) {  // a single message may go beyond
+        if (session.received_bytes > session.credit.bytes) {  // the last one may go beyond
             const std::uint64_t beyond = session.received_bytes - session.credit.bytes;
             session.credit.bytes += beyond;
             box.granted_bytes += beyond;
@@ -459,7 +456,10 @@ bool Host::Impl::on_publish(Session& session, const protocol::Publish& publish, 
 
 void Host::Impl::settle_one(Session& session, const queue::Settle& settle, Now now) {
     ++session.settles;
-    if (session.box->queue.settle(session.consumer, settle, now)) return;
+    if (session.box->queue.settle(session.consumer, settle, now)) {
+        session.settled_below = std::max(session.settled_below, settle.offset + 1);
+        return;
+    }
     session.stale.push_back({settle.offset, settle.token, false});
 }
 
@@ -477,6 +477,7 @@ void Host::Impl::on_settle(Session& session, const protocol::Settle& settle, Now
         if (one.delay_ms) single.delay = bounded_ms(*one.delay_ms);
         settle_one(session, single, now);
     }
+    if (settle.sync) session.box->sync = true;
 }
 
 }  // namespace posthorn::host

@@ -129,6 +129,7 @@ void write(const Settle& settle, std::string& out) {
         }
         writer.string(one.text);
     });
+    if (settle.sync) body.field("sync").boolean(true);
 }
 
 void write(const Extend& extend, std::string& out) {

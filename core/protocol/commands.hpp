@@ -97,10 +97,11 @@ struct SettleOne {
     std::string text;                       // nack, reject, undecodable: why
 };
 
-// "settle" {"acks": [[offset, token, count], ...], "others": [[offset, token, verdict, delay|nil, text], ...]}
+// "settle" {"acks": [[offset, token, count], ...], "others": [[offset, token, verdict, delay|nil, text], ...], "sync"}
 struct Settle {
     std::vector<AckRun> acks;
     std::vector<SettleOne> others;  // counted after the acks of the same command
+    bool sync = false;              // "sync": somebody waits for them to be safe
 };
 
 struct ExtendOne {

@@ -55,12 +55,13 @@ std::uint32_t ConsumerSession::take_slot(Host& host, DeliverOne delivery, Mono n
     slot.offset = delivery.offset;
     slot.token = delivery.token;
     slot.extended_to = Mono{};
-    slot.stop_told = false;
+    slot.stop_told = slot.handed_over = false;
     slot.delivery = std::move(delivery);
     host.unbegun_bytes += slot.delivery.envelope.size();
     ++host.held;
     ++unbegun_;
-    if (held_++ == 0) working_since_ = now;
+    if (!working()) working_since_ = now;
+    ++held_;
     return index;
 }
 
@@ -73,7 +74,21 @@ void ConsumerSession::let_go(std::uint32_t index, Mono now) {
         --unbegun_;
     }
     --host.held;
-    if (--held_ == 0) worked_ += now - working_since_;
+    --held_;
+    if (slot.handed_over) {
+        --handed_over_;
+    } else if (!working()) {
+        worked_ += now - working_since_;
+    }
+}
+
+void ConsumerSession::hand_over(Handle handle, Mono now) {
+    Slot* slot = slot_of(handle);
+    if (slot == nullptr || slot->state == State::lost) return;
+    slot->handed_over = true;
+    ++handed_over_;
+    ++finished_;
+    if (!working()) worked_ += now - working_since_;
 }
 
 void ConsumerSession::free_slot(std::uint32_t index) {
@@ -126,17 +141,24 @@ ConsumerSession::Slot* ConsumerSession::slot_of(Handle handle) {
     return slot.life == handle.life && slot.state >= State::begun ? &slot : nullptr;
 }
 
-void ConsumerSession::settle(Handle handle, Settlement settlement, Mono now) {
+bool ConsumerSession::settle(Handle handle, Settlement settlement, Mono now) {
     Slot* slot = slot_of(handle);
-    if (slot == nullptr) return;
-    ++finished_;
-    if (slot->state == State::lost) {
+    if (slot == nullptr) return false;
+    if (!slot->handed_over) ++finished_;
+    const bool in_time = slot->state != State::lost;
+    if (!in_time) {
         event(Event::Kind::stale_delivery, "a settlement came after the lease was over; the message may run again", 1);
     } else {
-        queue_settle(hosts_[slot->host], slot->offset, slot->token, std::move(settlement));
+        Host& host = hosts_[slot->host];
+        if (settlement.sync != 0) {
+            host.awaited.push_back({slot->offset, slot->token, settlement.sync});
+            host.sync = true;
+        }
+        queue_settle(host, slot->offset, slot->token, std::move(settlement));
         let_go(handle.slot, now);
     }
     free_slot(handle.slot);
+    return in_time;
 }
 
 void ConsumerSession::extend(Handle handle, Duration lease, Mono now) {
@@ -249,6 +271,15 @@ void ConsumerSession::queue_settle(Host& host, std::uint64_t offset, std::uint32
     host.settling.push_back({offset, token, 1, std::move(settlement)});
 }
 
+void ConsumerSession::tell_synced(Host& host, std::uint64_t offset, std::uint32_t token, std::uint32_t count,
+                                  bool safe) {
+    std::erase_if(host.awaited, [&](const Awaited& one) {
+        if (one.token != token || one.offset < offset || one.offset - offset >= count) return false;
+        synced_.push_back({one.number, safe});
+        return true;
+    });
+}
+
 // A new session: what was not confirmed in the last one is said again, but for what the host has called lost.
 void ConsumerSession::repeat_settles(Host& host, std::vector<Held> lost) {
     std::sort(lost.begin(), lost.end(), before);
@@ -266,12 +297,14 @@ void ConsumerSession::repeat_settles(Host& host, std::vector<Held> lost) {
         for (std::uint32_t i = 0; i < one.count; ++i) {
             if (contains(lost, one.offset + i, one.token)) {
                 ++stale;
+                tell_synced(host, one.offset + i, one.token, 1, false);
             } else {
                 queue_settle(host, one.offset + i, one.token,
                              one.count == 1 ? std::move(one.settlement) : Settlement{});
             }
         }
     }
+    host.sync = !host.awaited.empty();
     if (stale > 0) {
         event(Event::Kind::stale_delivery,
               host.label + ": settlements came after their leases were over; these messages may run again", stale);
@@ -288,6 +321,7 @@ void ConsumerSession::send_settles(Host& host) {
         std::sort(host.settling.begin(), others,
                   [](const Settling& a, const Settling& b) { return a.offset < b.offset; });
         Settle settle;
+        settle.sync = std::exchange(host.sync, false);
         for (auto it = host.settling.begin(); it != host.settling.end(); ++it) {
             host.sent_settles += it->count;
             if (it >= others) {
@@ -311,10 +345,12 @@ void ConsumerSession::send_settles(Host& host) {
 }
 
 void ConsumerSession::on_settled(Host& host, const Settled& settled) {
+    for (const Held& one : settled.stale) tell_synced(host, one.offset, one.token, 1, false);
     const std::uint64_t safe = std::min(settled.count, host.sent_settles);
     while (host.safe_settles < safe) {
         Settling& first = host.unconfirmed.front();
         const auto part = static_cast<std::uint32_t>(std::min<std::uint64_t>(first.count, safe - host.safe_settles));
+        tell_synced(host, first.offset, first.token, part, true);
         host.safe_settles += part;
         host.unsafe_settles -= part;
         first.offset += part;
@@ -347,7 +383,7 @@ void ConsumerSession::say_hello(Host& host, Now now) {
     std::for_each(host.settling.begin(), host.settling.end(), list);
     std::sort(hello.held.begin(), hello.held.end(), before);
     host.resumed = hello.held;
-    host.window = !draining_ && !connected() ? budget_ : 0;  // with other hosts: after the welcome
+    host.window = !draining_ && !connected() ? budget() : 0;  // with other hosts: after the welcome
     hello.window_messages = host.window;
     hello.window_bytes = host.window == 0 ? 0 : defaults::consumer_bytes;
     host.link.say_hello(std::move(hello), ++attempts_, now.mono);

@@ -49,6 +49,7 @@ void ConsumerSession::remove(Host& host, Mono now) {
     for (std::uint32_t index = 0; index < slots_.size(); ++index) {
         if (slots_[index].state == State::begun && slots_[index].host == host.index) lose_begun(index, now);
     }
+    for (const Awaited& one : host.awaited) synced_.push_back({one.number, false});
     if (host.unsafe_settles > 0) {
         event(Event::Kind::stale_delivery, host.label + ": has gone before it confirmed these settlements",
               host.unsafe_settles);
@@ -209,9 +210,16 @@ void ConsumerSession::send_failed(PeerId peer, Now now) {
 
 // The budget -----------------------------------------------------------------------------------------------------
 
+// What waits for others only does not keep those that work from their next delivery; unless the user has set the bound.
+std::uint32_t ConsumerSession::budget() const {
+    if (options_.prefetch != 0) return budget_;
+    const std::size_t all = budget_ + handed_over_;
+    return std::max(budget_, static_cast<std::uint32_t>(std::min<std::size_t>(all, defaults::prefetch_max)));
+}
+
 void ConsumerSession::measure(Mono now) {
     if (options_.prefetch != 0) return;
-    const Duration worked = worked_ + (held_ > 0 ? now - working_since_ : Duration::zero());
+    const Duration worked = worked_ + (working() ? now - working_since_ : Duration::zero());
     if (worked < measured_time) return;
     const auto rate =
         finished_ * static_cast<std::uint64_t>(measured_time.count()) / static_cast<std::uint64_t>(worked.count());
@@ -237,8 +245,8 @@ void ConsumerSession::share_budget(Mono now) {
     if (open == 0) return;
     // Idle hosts only share when nobody is ready: one that gets work says so and has its share then.
     const std::uint32_t sharing = ready > 0 ? ready : open;
-    const std::uint32_t budget = draining_ ? 0 : budget_;
-    const bool crowded = sharing > budget && budget > 0;
+    const std::uint32_t all = draining_ ? 0 : budget();
+    const bool crowded = sharing > all && all > 0;
     // With more hosts than deliveries they take turns, or the last ones would never be served.
     const auto turns = now.time_since_epoch() / crowded_turn;
     const std::uint32_t turn = crowded ? static_cast<std::uint32_t>(turns % sharing) : 0;
@@ -249,11 +257,11 @@ void ConsumerSession::share_budget(Mono now) {
         std::uint32_t window = 0;
         if (ready == 0 || host.ready.value_or(false)) {
             const std::uint32_t rank = (place++ + sharing - turn) % sharing;
-            window = budget / sharing + (rank < budget % sharing ? 1 : 0);
+            window = all / sharing + (rank < all % sharing ? 1 : 0);
         }
         if (window == host.window) continue;
         host.window = window;
-        const std::uint64_t bytes = window == 0 ? 0 : defaults::consumer_bytes * std::uint64_t{window} / budget;
+        const std::uint64_t bytes = window == 0 ? 0 : defaults::consumer_bytes * std::uint64_t{window} / all;
         host.link.add(Window{window, bytes});
     }
 }
@@ -310,6 +318,9 @@ std::vector<Event> ConsumerSession::take_events() {
 std::vector<ConsumerSession::Handle> ConsumerSession::take_lost() {
     return std::exchange(lost_, {});
 }
+std::vector<ConsumerSession::Synced> ConsumerSession::take_synced() {
+    return std::exchange(synced_, {});
+}
 
 Mono ConsumerSession::next_deadline() const {
     Mono next = never;
@@ -320,7 +331,7 @@ Mono ConsumerSession::next_deadline() const {
             next = std::min(next, host.silent ? host.extended_to : host.link.heard() + host.lease + host.grace);
     }
     // A budget that has grown shrinks again when handlers get slower.
-    if (options_.prefetch == 0 && held_ > 0 && budget_ > options_.concurrency + 1) {
+    if (options_.prefetch == 0 && working() && budget_ > options_.concurrency + 1) {
         next = std::min(next, working_since_ + std::max(measured_time - worked_, Duration::zero()));
     }
     next = std::min(next, next_turn_);

@@ -62,6 +62,12 @@ public:
         Verdict verdict = Verdict::ack;
         std::optional<std::uint64_t> delay_ms = std::nullopt;  // nack
         std::string text = {};                                 // nack, reject, undecodable
+        std::uint64_t sync = 0;  // not 0: to be made safe at once, and then told by take_synced() under this number
+    };
+
+    struct Synced {
+        std::uint64_t number = 0;
+        bool safe = false;  // false: it came too late, or its host is gone
     };
 
     explicit ConsumerSession(Options options);
@@ -80,8 +86,10 @@ public:
     std::optional<Begun> begin(Mono now);
     [[nodiscard]] bool can_begin(Mono now) const;
     [[nodiscard]] std::size_t unbegun() const noexcept { return unbegun_; }
-    // Once for each begun delivery.
-    void settle(Handle handle, Settlement settlement, Mono now);
+    // Once for each begun delivery. False: its lease was over.
+    bool settle(Handle handle, Settlement settlement, Mono now);
+    // Nobody works on it any more, and settle() follows some time later: until then the window is larger by one.
+    void hand_over(Handle handle, Mono now);
     // At least so long from now on, even if the link is lost meanwhile.
     void extend(Handle handle, Duration lease, Mono now);
     [[nodiscard]] bool is_lost(Handle handle) const;
@@ -97,6 +105,7 @@ public:
     [[nodiscard]] std::vector<Event> take_events();
     // Begun deliveries whose leases are over.
     [[nodiscard]] std::vector<Handle> take_lost();
+    [[nodiscard]] std::vector<Synced> take_synced();
     [[nodiscard]] Mono next_deadline() const;
 
     [[nodiscard]] bool connected() const;  // to at least one host
@@ -120,7 +129,8 @@ private:
         std::uint64_t offset = 0;
         Mono extended_to{};      // asked for by the handler
         bool stop_told = false;  // the handler was told that its lease is over
-        DeliverOne delivery{};   // until it is begun
+        bool handed_over = false;
+        DeliverOne delivery{};  // until it is begun
     };
 
     // Deliveries of consecutive offsets and equal token that are acked, or one that is settled otherwise.
@@ -129,6 +139,13 @@ private:
         std::uint32_t token = 0;
         std::uint32_t count = 1;
         Settlement settlement;
+    };
+
+    // A settle that somebody waits for.
+    struct Awaited {
+        std::uint64_t offset = 0;
+        std::uint32_t token = 0;
+        std::uint64_t number = 0;
     };
 
     struct Host {
@@ -157,6 +174,8 @@ private:
         std::size_t unsafe_settles = 0;      // in both
         std::uint64_t sent_settles = 0;      // of this session
         std::uint64_t safe_settles = 0;
+        std::vector<Awaited> awaited{};
+        bool sync = false;      // the settles not sent have some of them
         bool recalled = false;  // an answer to recall is due
         std::vector<ExtendOne> extends{};
         std::vector<Held> resumed{};  // what the hello of this session listed, in order
@@ -187,10 +206,13 @@ private:
     void check_lease(Host& host, Mono now);
 
     void queue_settle(Host& host, std::uint64_t offset, std::uint32_t token, Settlement settlement);
+    void tell_synced(Host& host, std::uint64_t offset, std::uint32_t token, std::uint32_t count, bool safe);
     void repeat_settles(Host& host, std::vector<Held> lost);
     void send_settles(Host& host);
     void say_hello(Host& host, Now now);
 
+    [[nodiscard]] std::uint32_t budget() const;
+    [[nodiscard]] bool working() const noexcept { return held_ > handed_over_; }
     void measure(Mono now);
     void share_budget(Mono now);
     void drop();
@@ -204,6 +226,7 @@ private:
     std::vector<std::uint32_t> free_slots_;
     Mono next_turn_ = never;  // more hosts are ready than the budget has deliveries: when the next ones are served
     std::size_t held_ = 0;
+    std::size_t handed_over_ = 0;  // of those
     std::size_t unbegun_ = 0;
     bool draining_ = false;
     bool ended_ = false;
@@ -218,6 +241,7 @@ private:
     std::vector<OutFrame> out_;
     std::vector<Event> events_;
     std::vector<Handle> lost_;
+    std::vector<Synced> synced_;
 };
 
 }  // namespace posthorn::protocol

@@ -182,6 +182,7 @@ void read(Source& in, Settle& settle) {
                 in.number(one.offset), in.number(one.token), in.verdict(one.verdict);
                 in.delay(one.delay_ms), in.text(one.text);
             });
+        if (key == "sync") return in.flag(settle.sync);
         return false;
     });
 }

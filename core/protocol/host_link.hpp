@@ -27,12 +27,6 @@ inline constexpr std::size_t command_room = 64 * 1024;
 inline constexpr std::chrono::milliseconds bye_wait_min{10};
 inline constexpr std::chrono::milliseconds bye_wait_max{60'000};
 
-// Whether a count is worth a word: the 1st, 10th, 100th ...
-[[nodiscard]] constexpr bool worth_a_word(std::uint64_t count) noexcept {
-    while (count >= 10 && count % 10 == 0) count /= 10;
-    return count == 1;
-}
-
 struct Timing {
     Duration heartbeat_busy = defaults::heartbeat_busy;
     Duration heartbeat_idle = defaults::heartbeat_idle;

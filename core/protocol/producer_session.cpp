@@ -263,10 +263,9 @@ void ProducerSession::turn(Now now) {
     link.host.flush(out_, now.mono);
 }
 
-bool ProducerSession::may_send(std::size_t bytes) const {
-    if (sent_messages_ >= credit_.messages) return false;
-    if (bytes <= credit_.bytes && sent_bytes_ <= credit_.bytes - bytes) return true;
-    return published_ <= (durable_ ? stored_ : held_);  // one is always allowed when none is under way
+// The last one may be larger than what is left: else one that is larger than any credit would never go.
+bool ProducerSession::may_send() const {
+    return sent_messages_ < credit_.messages && sent_bytes_ < credit_.bytes;
 }
 
 void ProducerSession::publish(HostLink& host, Now now) {
@@ -296,7 +295,7 @@ void ProducerSession::publish(HostLink& host, Now now) {
         }
         if (sequence != published_ + 1) envelope = following(envelope, published_);
         const std::size_t size = envelope.size();
-        if (!may_send(size)) return false;
+        if (!may_send()) return false;
         if (size > turn_left) {
             more_to_send_ = turn_left < turn_bytes;
             if (more_to_send_) return false;

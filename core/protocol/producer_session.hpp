@@ -103,7 +103,7 @@ private:
     void next_link();
     void say_hello(Link& link, Now now);
     void publish(HostLink& host, Now now);
-    [[nodiscard]] bool may_send(std::size_t bytes) const;
+    [[nodiscard]] bool may_send() const;
     [[nodiscard]] std::uint64_t confirmed() const;  // all up to here is safe or refused
     void drop();
     void event(Event::Kind kind, std::string text, std::uint64_t count = 0, std::string code = {});

@@ -47,7 +47,7 @@ void Queue::changed(Now now) {
 void Queue::touch(Offset offset, Entry& entry, Now now) {
     if (!durable_ || entry.dirty) return;
     entry.dirty = true;
-    dirty_.push_back(offset);
+    write_mark(offset);
     changed(now);
 }
 
@@ -71,20 +71,28 @@ void Queue::detach_producer(Producer& producer, Now now) {
     producer.seen = now.wall;
 }
 
-bool Queue::full() const {
-    return free_messages() == 0 || free_bytes() == 0;
+// In memory dead letters take room as well.
+std::uint64_t Queue::used_messages() const {
+    return messages_ + (durable_ ? 0 : dead_count_);
+}
+
+std::uint64_t Queue::used_bytes() const {
+    return bytes_ + (durable_ ? 0 : dead_bytes_);
 }
 
 std::uint64_t Queue::free_messages() const {
     if (policy_.max_messages == 0) return std::numeric_limits<std::uint64_t>::max();
-    const std::uint64_t used = messages_ + (durable_ ? 0 : dead_count_);  // in memory dead letters take room as well
-    return used >= policy_.max_messages ? 0 : policy_.max_messages - used;
+    return policy_.max_messages - std::min(policy_.max_messages, used_messages());
 }
 
 std::uint64_t Queue::free_bytes() const {
     if (policy_.max_bytes == 0) return std::numeric_limits<std::uint64_t>::max();
-    const std::uint64_t used = bytes_ + (durable_ ? 0 : dead_bytes_);
-    return used >= policy_.max_bytes ? 0 : policy_.max_bytes - used;
+    return policy_.max_bytes - std::min(policy_.max_bytes, used_bytes());
+}
+
+// An empty queue takes one message, however large: else it would never be taken.
+bool Queue::fits(std::size_t size) const {
+    return free_messages() > 0 && (used_messages() == 0 || size <= free_bytes());
 }
 
 Accepted Queue::publish(Producer& producer, const envelope::Routing& routing, Slice envelope, Now now) {
@@ -93,7 +101,7 @@ Accepted Queue::publish(Producer& producer, const envelope::Routing& routing, Sl
         return Accepted::duplicate;
     }
     if (producer.known && routing.previous > producer.decided) return Accepted::gap;
-    if (policy_.when_full == WhenFull::reject && full()) {
+    if (policy_.when_full == WhenFull::reject && !fits(envelope.size())) {
         refuse(producer, routing.sequence, "queue_full",
                "queue " + name_ + " is full (max_messages or max_bytes); wait for its consumers or raise the limit",
                now);
@@ -102,10 +110,7 @@ Accepted Queue::publish(Producer& producer, const envelope::Routing& routing, Sl
     const bool maybe_duplicate = !producer.known && routing.previous > 0;
     producer.known = true;
     producer.decided = routing.sequence;
-    if (!producer.dirty) {
-        producer.dirty = true;
-        dirty_producers_.push_back(&producer);
-    }
+    write_watermark(producer);
 
     const Offset offset = next_offset_++;
     const std::size_t size = envelope.size();
@@ -116,8 +121,8 @@ Accepted Queue::publish(Producer& producer, const envelope::Routing& routing, Sl
     pending_.push_back({.envelope = std::move(envelope), .maybe_duplicate = maybe_duplicate});
     if (loaded_to_ == offset && has_track_room()) {
         Entry& entry = track(offset);
-        entry.body = pending_.back().envelope;
         entry.size = static_cast<std::uint32_t>(size);
+        keep_body(entry, pending_.back().envelope);
         entry.accepted = now.wall;
         entry.maybe_duplicate = maybe_duplicate;
         if (!durable_) {
@@ -125,7 +130,6 @@ Accepted Queue::publish(Producer& producer, const envelope::Routing& routing, Sl
             entry.sequence = routing.sequence;
             ++producer.unsettled;
         }
-        window_used_ += size;
         fresh_.push_back(offset);
         ++ready_;
     }
@@ -139,10 +143,7 @@ void Queue::refuse(Producer& producer, std::uint64_t sequence, std::string code,
     producer.decided = sequence;
     producer.refusals.push_back({sequence, std::move(code), std::move(text)});
     if (producer.refusals.size() > defaults::refusals_remembered) producer.refusals.pop_front();
-    if (!producer.dirty) {
-        producer.dirty = true;
-        dirty_producers_.push_back(&producer);
-    }
+    write_watermark(producer);
 }
 
 void Queue::forget_refusals(Producer& producer, std::uint64_t up_to) {
@@ -219,8 +220,8 @@ bool Queue::adopt_held(ConsumerId id, Consumer& consumer, const Held& held, bool
     if (was_applied(consumer, held)) return true;
     const auto it = entries_.find(held.offset);
     if (it == entries_.end()) {
-        if (!unknown || held.offset >= std::min(loaded_to_, former_end_)) return false;
-        remember_applied(consumer, held);  // settled in the host's former life, as far as can be known by this consumer
+        if (!unknown || held.offset < former_begin_ || held.offset >= std::min(loaded_to_, former_end_)) return false;
+        remember_applied(consumer, held);  // settled in the host's last life, as far as can be known by this consumer
         return true;
     }
     Entry& entry = it->second;
@@ -415,14 +416,7 @@ void Queue::erase(Entries::iterator it) {
 void Queue::finish(Entries::iterator it, Now now) {
     const Offset offset = it->first;
     end_lease(it->second);
-    if (offset >= pending_first()) {
-        Pending& pending = pending_[offset - pending_first()];
-        pending.done = true;
-        pending.envelope.reset();
-        pending_bytes_ -= it->second.size;
-    } else {
-        settled_.push_back(offset);
-    }
+    write_settled(offset);
     erase(it);
     changed(now);
 }
@@ -431,6 +425,7 @@ void Queue::make_ready(Offset offset, Entry& entry) {
     entry.where = Where::ready;
     ++ready_;
     (entry.suspect ? suspects_ : returned_).insert(offset);
+    if (offset >= pending_first()) keep_body(entry, pending_[offset - pending_first()].envelope);
 }
 
 void Queue::give_back(Offset offset, Entry& entry, Now now) {
@@ -490,7 +485,7 @@ void Queue::dead_letter(Entries::iterator it, store::Reason reason, std::string 
     end_lease(entry);
     ++dead_count_;
     dead_bytes_ += entry.size;
-    dead_.push_back(std::move(letter));
+    write_dead(std::move(letter));
     erase(it);
     changed(now);
 }
@@ -579,6 +574,7 @@ void Queue::turn(Now now, std::vector<Delivered>& deliveries, std::vector<Recall
     if (sweep_at_ <= now.mono) sweep(now);
     if (forget_at_ <= now.mono) forget_producers(now);
     recall_at_ = never;
+    adopt_pending(now);
     if (paused_) return;
     dispatch(now, deliveries);
     want_recalls(now, recalls);

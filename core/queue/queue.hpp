@@ -102,8 +102,8 @@ class Queue {
 public:
     Queue(std::string name, QueuePolicy policy, bool durable, std::uint64_t seed, EventHook on_event);
     // Before anything else, for a new queue: offsets that a consumer remembers from a host that is gone for good must
-    // not name anything here, so a host starts each queue somewhere else.
-    void start_at(Offset first);
+    // not name anything here, so a host starts its queues somewhere else.
+    void start_somewhere(std::uint64_t random);
     // Before anything else, when the store knew this queue. Then loaded() with reads of wanted_recovery() until it is
     // empty.
     void recover(const store::RecoveredTopic& topic, Now now);
@@ -156,18 +156,24 @@ public:
     void take_settled(const std::function<void(Producer&, const std::vector<SequenceRange>&)>& give);
 
     // Store ---------------------------------------------------------------------------------------------------
+    // `room`: there is some for new messages. Without it they stay behind, and so does what rests on them: watermarks,
+    // redrives, and the marks and dead letters of messages that are not stored yet.
     [[nodiscard]] bool has_appends() const { return !pending_.empty(); }
     [[nodiscard]] std::size_t settlements() const { return settled_.size() + dead_.size(); }
-    [[nodiscard]] bool has_changes() const;  // anything at all to write
+    [[nodiscard]] bool has_changes(bool room = true) const;  // anything at all to write
     [[nodiscard]] std::optional<Mono> changed_since() const { return changed_since_; }
-    store::TopicBatch gather(Now now);
+    store::TopicBatch gather(Now now, bool room = true);
     void committed();  // the last gathered batch is safe
-    // To be asked right after gather(), or when has_appends() is false: it reads what that batch stores.
-    void wanted_reads(std::vector<store::Read>& reads);
+    // The last gathered batch was not stored, for want of room: all of it is to be gathered again.
+    void take_back(const store::TopicBatch& batch, Now now);
+    // From here on messages have not been gathered.
+    [[nodiscard]] Offset pending_first() const { return next_offset_ - pending_.size(); }
+    void wanted_reads(std::vector<store::Read>& reads);  // to be run after the batch that was gathered last
     void loaded(store::ReadResult result, Now now);
     // These messages can no longer be read: reported, and not waited for.
     void lost_damaged(const store::Damage& damage);
     void reads_done(Now now);  // after the results of one round of wanted_reads()
+    void reads_dropped();      // there will be no results
 
     // Dead letters --------------------------------------------------------------------------------------------
     // False: it is already on its way out.
@@ -230,7 +236,10 @@ private:
         bool done = false;  // acked before it was stored: leaves a hole
     };
 
-    [[nodiscard]] bool full() const;
+    [[nodiscard]] bool fits(std::size_t size) const;
+    // As far as the bounds go.
+    [[nodiscard]] std::uint64_t used_messages() const;
+    [[nodiscard]] std::uint64_t used_bytes() const;
     [[nodiscard]] bool has_track_room() const;
     Entry& track(Offset offset);
     void adopt_pending(Now now);
@@ -238,8 +247,15 @@ private:
     void load_one(store::StoredMessage& message, Now now);
     void load_mark(Offset offset, Entry& entry, const store::Mark& mark, Now now);
     ConsumerId consumer_of(const Identity& incarnation, Now now);
-    [[nodiscard]] Offset pending_first() const { return next_offset_ - pending_.size(); }
+    // To be written with the next batch, or with the message where that is still to be written itself.
+    void write_settled(Offset offset);
+    void write_mark(Offset offset);
+    void write_dead(store::DeadLetter letter);
+    void write_watermark(Producer& producer);
+    void gather_pending(store::TopicBatch& batch, Now now);
+    void take_back_pending(const store::TopicBatch& batch);
     void make_ready(Offset offset, Entry& entry);
+    void keep_body(Entry& entry, Slice body);
     void drop_body(Entry& entry);
     void touch(Offset offset, Entry& entry, Now now);
     void changed(Now now);
@@ -306,11 +322,19 @@ private:
     std::vector<Identity> forgotten_;
 
     Offset next_offset_ = 1;
-    Offset loaded_to_ = 1;          // see the invariant above
-    Offset former_end_ = 0;         // recovery: stored by former lives: all below
-    Offset marked_to_ = 0;          // recovery: marks up to here are to be loaded before anybody is served
+    Offset loaded_to_ = 1;     // see the invariant above
+    Offset former_begin_ = 0;  // recovery: from here on it was the last life
+    Offset former_end_ = 0;    // recovery: stored by former lives: all below
+    Offset marked_to_ = 0;     // recovery: marks up to here are to be loaded before anybody is served
+
+    // What needs room in the store: new messages, and what rests on them.
     std::vector<Pending> pending_;  // offsets next_offset_ - size .. next_offset_ - 1
     std::uint64_t pending_bytes_ = 0;
+    std::vector<Offset> pending_dirty_;
+    std::vector<store::DeadLetter> pending_dead_;
+    std::vector<Producer*> dirty_producers_;
+
+    Offset gathered_from_ = 1;  // the first of the messages gathered last
     std::uint64_t committing_bytes_ = 0;
     std::vector<std::pair<Identity, std::uint64_t>> committing_producers_;
     std::vector<Offset> settled_;
@@ -318,8 +342,7 @@ private:
     std::vector<store::DeadLetter> dead_;
     std::vector<Offset> purged_;
     std::set<Offset> leaving_;  // dead letters on their way out, until committed
-    std::set<Offset> leaving_committing_;
-    std::vector<Producer*> dirty_producers_;
+    std::vector<Offset> leaving_committing_;
     std::optional<Mono> changed_since_;
     bool reading_ = false;
     std::vector<Offset> fetching_;  // bodies asked for in this round

@@ -11,7 +11,10 @@ constexpr std::size_t fetch_limit = 256;  // bodies asked for at once
 // A life that ends may have delivered messages it had not stored yet; their offsets must never name others. There are
 // fewer of them than bytes of publish credit.
 constexpr Offset forgotten_offsets = Offset{1} << 26U;
-static_assert(forgotten_offsets > defaults::credit_bytes);
+// So much of what was stored last was given out by the last life. What is older may be of a life before, and then
+// nobody knows whether it was ever stored.
+constexpr Offset last_life_offsets = forgotten_offsets / 2;
+static_assert(forgotten_offsets - last_life_offsets >= defaults::credit_bytes);
 
 std::vector<store::OffsetRange> ranges(std::vector<Offset>& offsets) {
     std::vector<store::OffsetRange> out;
@@ -31,19 +34,48 @@ Queue::Entry& Queue::track(Offset offset) {
     return entries_.try_emplace(offset).first->second;
 }
 
+void Queue::keep_body(Entry& entry, Slice body) {
+    entry.body = std::move(body);
+    window_used_ += entry.size;
+}
+
 void Queue::drop_body(Entry& entry) {
     if (entry.body.empty()) return;
     window_used_ -= entry.size;
     entry.body.reset();
 }
 
-bool Queue::has_changes() const {
-    return !pending_.empty() || !settled_.empty() || !dirty_.empty() || !dead_.empty() || !purged_.empty() ||
-           !dirty_producers_.empty() || !forgotten_.empty();
+void Queue::write_settled(Offset offset) {
+    if (offset < pending_first()) {
+        settled_.push_back(offset);
+        return;
+    }
+    Pending& pending = pending_[offset - pending_first()];
+    pending_bytes_ -= pending.envelope.size();
+    pending.envelope.reset();
+    pending.done = true;
 }
 
-store::TopicBatch Queue::gather(Now now) {
-    store::TopicBatch batch{.topic = name_, .accepted_at = now.wall, .next_offset = next_offset_};
+void Queue::write_mark(Offset offset) {
+    (offset < pending_first() ? dirty_ : pending_dirty_).push_back(offset);
+}
+
+void Queue::write_dead(store::DeadLetter letter) {
+    (letter.offset < pending_first() ? dead_ : pending_dead_).push_back(std::move(letter));
+}
+
+void Queue::write_watermark(Producer& producer) {
+    if (producer.dirty) return;
+    producer.dirty = true;
+    dirty_producers_.push_back(&producer);
+}
+
+bool Queue::has_changes(bool room) const {
+    if (!settled_.empty() || !dirty_.empty() || !dead_.empty() || !purged_.empty() || !forgotten_.empty()) return true;
+    return pending_.empty() ? !dirty_producers_.empty() : room;
+}
+
+void Queue::gather_pending(store::TopicBatch& batch, Now now) {
     Offset offset = pending_first();
     batch.appends.reserve(pending_.size());
     for (Pending& pending : pending_) {
@@ -56,6 +88,26 @@ store::TopicBatch Queue::gather(Now now) {
     }
     pending_.clear();
     committing_bytes_ = std::exchange(pending_bytes_, 0);
+    dirty_.insert(dirty_.end(), pending_dirty_.begin(), pending_dirty_.end());
+    pending_dirty_.clear();
+    std::move(pending_dead_.begin(), pending_dead_.end(), std::back_inserter(dead_));
+    pending_dead_.clear();
+    for (Producer* producer : dirty_producers_) {
+        producer->dirty = false;
+        committing_producers_.emplace_back(producer->id, producer->decided);
+        batch.watermarks.push_back({.producer = producer->id,
+                                    .sequence = producer->decided,
+                                    .refusals = {producer->refusals.begin(), producer->refusals.end()},
+                                    .seen = now.wall});
+    }
+    dirty_producers_.clear();
+}
+
+store::TopicBatch Queue::gather(Now now, bool room) {
+    store::TopicBatch batch{.topic = name_, .accepted_at = now.wall};
+    gathered_from_ = pending_first();
+    if (room || pending_.empty()) gather_pending(batch, now);
+    batch.next_offset = pending_first();  // what is below and not stored counts as settled, in the next life as well
 
     batch.settled = ranges(settled_);
     settled_.clear();
@@ -79,18 +131,9 @@ store::TopicBatch Queue::gather(Now now) {
     dirty_.clear();
     batch.dead = std::exchange(dead_, {});
     batch.purged = std::exchange(purged_, {});
-    leaving_committing_ = leaving_;
-
-    committing_producers_.clear();
-    for (Producer* producer : dirty_producers_) {
-        producer->dirty = false;
-        committing_producers_.emplace_back(producer->id, producer->decided);
-        batch.watermarks.push_back({.producer = producer->id,
-                                    .sequence = producer->decided,
-                                    .refusals = {producer->refusals.begin(), producer->refusals.end()},
-                                    .seen = now.wall});
-    }
-    dirty_producers_.clear();
+    for (const store::Redrive& redrive : batch.redrives) leaving_committing_.push_back(redrive.dead);
+    leaving_committing_.insert(leaving_committing_.end(), batch.purged.begin(), batch.purged.end());
+    std::erase_if(forgotten_, [this](const Identity& id) { return producers_.contains(id); });  // back meanwhile
     batch.forgotten = std::exchange(forgotten_, {});
     changed_since_.reset();
     return batch;
@@ -107,9 +150,52 @@ void Queue::committed() {
     leaving_committing_.clear();
 }
 
+void Queue::take_back(const store::TopicBatch& batch, Now now) {
+    take_back_pending(batch);
+    // What has happened to these messages since is to be written with them again.
+    for (const Offset offset : std::exchange(settled_, {})) write_settled(offset);
+    for (const Offset offset : std::exchange(dirty_, {})) write_mark(offset);
+    for (store::DeadLetter& letter : std::exchange(dead_, {})) write_dead(std::move(letter));
+
+    for (const store::OffsetRange& range : batch.settled) {
+        for (Offset offset = range.first; offset <= range.last; ++offset) write_settled(offset);
+    }
+    for (const store::Mark& mark : batch.marks) {
+        const auto it = entries_.find(mark.offset);
+        if (it != entries_.end()) touch(mark.offset, it->second, now);
+    }
+    for (const store::DeadLetter& letter : batch.dead) write_dead(letter);
+    purged_.insert(purged_.end(), batch.purged.begin(), batch.purged.end());
+    leaving_committing_.clear();
+    for (const auto& [id, sequence] : committing_producers_) {
+        const auto it = producers_.find(id);
+        if (it != producers_.end()) write_watermark(it->second);
+    }
+    committing_producers_.clear();
+    forgotten_.insert(forgotten_.end(), batch.forgotten.begin(), batch.forgotten.end());
+    changed(now);
+}
+
+void Queue::take_back_pending(const store::TopicBatch& batch) {
+    std::vector<Pending> pending(batch.next_offset - gathered_from_, Pending{.done = true});
+    for (const store::Redrive& one : batch.redrives) pending[one.offset - gathered_from_] = {.redrive_of = one.dead};
+    for (const store::Append& one : batch.appends) {
+        pending[one.offset - gathered_from_] = {
+            .envelope = one.envelope, .redrives = one.redrives, .maybe_duplicate = one.maybe_duplicate};
+        const auto it = entries_.find(one.offset);
+        if (it == entries_.end() || it->second.where != Where::ready || !it->second.body.empty()) continue;
+        keep_body(it->second, one.envelope);  // the store cannot be asked for it
+    }
+    std::move(pending_.begin(), pending_.end(), std::back_inserter(pending));
+    pending_ = std::move(pending);
+    pending_bytes_ += std::exchange(committing_bytes_, 0);
+}
+
 void Queue::wanted_reads(std::vector<store::Read>& reads) {
     if (reading_) return;
-    if (starved_ && window_used_ < defaults::window_bytes) {
+    if (starved_) {
+        // What is next in turn is fetched however full the window is: nothing leaves it before that has been delivered.
+        const std::size_t limit = window_used_ < defaults::window_bytes ? fetch_limit : 1;
         const auto want = [&](Offset offset) {
             const auto it = entries_.find(offset);
             if (it != entries_.end() && it->second.where == Where::ready && it->second.body.empty()) {
@@ -118,7 +204,7 @@ void Queue::wanted_reads(std::vector<store::Read>& reads) {
         };
         const auto some = [&](const auto& offsets) {
             std::size_t seen = 0;
-            for (auto it = offsets.begin(); it != offsets.end() && seen < fetch_limit; ++it, ++seen) want(*it);
+            for (auto it = offsets.begin(); it != offsets.end() && seen < limit; ++it, ++seen) want(*it);
         };
         some(suspects_);
         some(returned_);
@@ -132,10 +218,10 @@ void Queue::wanted_reads(std::vector<store::Read>& reads) {
             reading_ = true;
         }
     }
-    if (loaded_to_ < next_offset_ && ready_ < defaults::window_messages / 2 && has_track_room()) {
+    if (loaded_to_ < pending_first() && ready_ < defaults::window_messages / 2 && has_track_room()) {
         reads.push_back({.topic = name_,
                          .from = loaded_to_,
-                         .to = next_offset_ - 1,
+                         .to = pending_first() - 1,
                          .max_messages = std::min(defaults::window_messages - static_cast<std::size_t>(ready_),
                                                   defaults::tracked_messages - entries_.size()),
                          .max_bytes = defaults::window_bytes - static_cast<std::size_t>(window_used_)});
@@ -184,10 +270,7 @@ void Queue::load_one(store::StoredMessage& message, Now now) {
     if (message.mark) load_mark(message.offset, entry, *message.mark, now);
     if (entry.where != Where::ready) return;
     ++ready_;
-    if (!message.envelope.empty()) {
-        entry.body = std::move(message.envelope);
-        window_used_ += entry.size;
-    }
+    if (!message.envelope.empty()) keep_body(entry, std::move(message.envelope));
     if (entry.suspect) {
         suspects_.insert(message.offset);
     } else if (entry.token > 0) {
@@ -205,13 +288,11 @@ void Queue::loaded(store::ReadResult result, Now now) {
         }
         const auto it = entries_.find(message.offset);
         if (it == entries_.end() || it->second.where != Where::ready || !it->second.body.empty()) continue;
-        it->second.body = std::move(message.envelope);
-        window_used_ += it->second.size;
+        keep_body(it->second, std::move(message.envelope));
     }
     for (const store::Damage& damage : result.damage) lost_damaged(damage);
     loaded_to_ = std::max(loaded_to_, result.next);
     skip_forgotten();
-    adopt_pending(now);
 }
 
 void Queue::reads_done(Now now) {
@@ -224,6 +305,11 @@ void Queue::reads_done(Now now) {
         settled_.push_back(offset);
         changed(now);
     }
+    fetching_.clear();
+}
+
+void Queue::reads_dropped() {
+    reading_ = false;
     fetching_.clear();
 }
 
@@ -245,10 +331,7 @@ void Queue::adopt_pending(Now now) {
 }
 
 void Queue::lost_damaged(const store::Damage& damage) {
-    emit(Event::Kind::damaged,
-         "messages " + std::to_string(damage.range.first) + " to " + std::to_string(damage.range.last) +
-             " cannot be read (" + damage.what + "); they were set aside, the rest is served",
-         damage.messages);
+    emit(Event::Kind::damaged, store::describe(damage), damage.messages);
     std::vector<Offset> gone;
     std::uint64_t tracked = 0;
     for (const auto& [offset, entry] : entries_) {
@@ -270,13 +353,15 @@ void Queue::lost_damaged(const store::Damage& damage) {
     if (damage.messages > tracked) messages_ -= std::min(messages_, damage.messages - tracked);
 }
 
-void Queue::start_at(Offset first) {
-    next_offset_ = loaded_to_ = first;
+void Queue::start_somewhere(std::uint64_t random) {
+    constexpr unsigned dropped_bits = 40;  // 2^24 places, as far apart as the lives of one store
+    next_offset_ = loaded_to_ = 1 + (random >> dropped_bits) * forgotten_offsets;
 }
 
 void Queue::recover(const store::RecoveredTopic& topic, Now now) {
     next_offset_ = topic.next_offset + forgotten_offsets;
     former_end_ = topic.next_offset;
+    former_begin_ = former_end_ - std::min(former_end_, last_life_offsets);
     loaded_to_ = topic.first;
     marked_to_ = topic.marked;
     messages_ = topic.messages;

@@ -44,7 +44,7 @@ Database::Database(const std::string& path, ForLooking /*how*/) : path_(path) {
              SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, nullptr);
     } else {
         open(path, SQLITE_OPEN_READONLY, "unix-none");
-        leave_log_alone();
+        leave_log_alone(true);
         execute("PRAGMA locking_mode=EXCLUSIVE");
     }
 }
@@ -89,8 +89,8 @@ std::string Database::text(const char* sql) {
     return query.step() ? std::string(query.bytes_at(0)) : std::string();
 }
 
-void Database::leave_log_alone() noexcept {
-    sqlite3_db_config(db_, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
+void Database::leave_log_alone(bool leave) noexcept {
+    sqlite3_db_config(db_, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, leave ? 1 : 0, nullptr);
 }
 
 void Database::checkpoint() {

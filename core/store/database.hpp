@@ -39,8 +39,8 @@ public:
     [[nodiscard]] std::string text(const char* sql);
     void check(int code) const;  // throws SqlError unless SQLITE_OK, ROW or DONE
 
-    // Leaves the write-ahead log as it is when the connection ends.
-    void leave_log_alone() noexcept;
+    // Whether the write-ahead log is left as it is when the connection ends. Otherwise it is moved into the file.
+    void leave_log_alone(bool leave) noexcept;
     [[nodiscard]] std::size_t log_pages() const noexcept { return log_pages_; }  // after the last commit
     // Moves the log into the file, all of it; the next commit starts the log anew.
     void checkpoint();

@@ -39,9 +39,8 @@ INSERT INTO meta(key, value) VALUES('format', 1);
 )";
 
 void settings(Database& db) {
-    // The locking mode must come before the first access to the log, so that its index stays in our memory and nobody
-    // else reads the file meanwhile. Page size and vacuum mode take effect on a new file only.
-    db.execute("PRAGMA locking_mode=EXCLUSIVE; PRAGMA page_size=16384; PRAGMA auto_vacuum=INCREMENTAL;");
+    // Page size and vacuum mode take effect on a new file only.
+    db.execute("PRAGMA page_size=16384; PRAGMA auto_vacuum=INCREMENTAL;");
     if (db.text("PRAGMA journal_mode=WAL") != "wal") {
         throw Error("the store " + db.path() + " cannot keep a write-ahead log in its folder");
     }
@@ -68,11 +67,16 @@ void check_format(Database& db) {
 
 std::unique_ptr<Database> open_store_file(const std::string& path, const std::string& vfs) {
     auto db = std::make_unique<Database>(path, vfs);
+    // A file that is not ours is left as it was, its log as well: looked at first, and only then changed. The locking
+    // mode must come before the first access to the log, so that its index stays in our memory and nobody else reads
+    // the file meanwhile.
+    db->leave_log_alone(true);
+    db->execute("PRAGMA locking_mode=EXCLUSIVE");
+    const bool is_new = db->integer("SELECT count(*) FROM sqlite_schema") == 0;
+    if (!is_new) check_format(*db);
+    db->leave_log_alone(false);
     settings(*db);
-    if (db->integer("SELECT count(*) FROM sqlite_schema") != 0) {
-        check_format(*db);
-        return db;
-    }
+    if (!is_new) return db;
     Transaction transaction(*db);
     db->execute(tables);
     transaction.commit();

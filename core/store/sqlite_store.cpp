@@ -258,10 +258,19 @@ ReadDeadResult SqliteStore::read_dead(const ReadDead& read) {
     while (auto found = ledger_.next_dead_letter(topic->id, from)) {
         from = found->letter.record.offset + 1;
         if (found->damaged) {
-            Transaction transaction(db_);
-            set_dead_letter_aside(*topic, *found);
-            ledger_.write(*topic);
-            transaction.commit();
+            const std::size_t told = dead_damage_.size();
+            try {
+                Transaction transaction(db_);
+                set_dead_letter_aside(*topic, *found);
+                ledger_.write(*topic);
+                transaction.commit();
+            } catch (const SqlError& error) {
+                // No room to set it aside: passed over until there is. What was committed before stays so.
+                if (error.primary() != SQLITE_FULL) throw;
+                dead_damage_.resize(told);
+                ledger_.reload();
+                topic = &ledger_.topic(read.topic);
+            }
             continue;
         }
         if (!gathering.fits(found->letter.envelope.size())) break;
@@ -365,7 +374,7 @@ void SqliteStore::give_up(const SqlError& error) {
     broken_ = "the store " + db_.path() + " failed: " + error.what() + ". Nothing more is stored. " +
               (corrupt ? recovery_command(db_.path()) : "Look after the disk, then start again");
     chunks_.clear();
-    db_.leave_log_alone();
+    db_.leave_log_alone(true);
 }
 
 }  // namespace

@@ -30,4 +30,9 @@ std::optional<Reason> reason_from(std::string_view text) noexcept {
     return std::nullopt;
 }
 
+std::string describe(const Damage& damage) {
+    return "messages " + std::to_string(damage.range.first) + " to " + std::to_string(damage.range.last) +
+           " cannot be read (" + damage.what + "); they were set aside, the rest is served";
+}
+
 }  // namespace posthorn::store

@@ -138,6 +138,7 @@ struct Damage {
     std::uint64_t messages = 0;  // unsettled ones among them
     std::string what;
 };
+[[nodiscard]] std::string describe(const Damage& damage);  // for people
 
 struct ReadResult {
     std::string topic;
@@ -190,7 +191,7 @@ struct Job {
 
 enum class Failure {
     none,
-    full,    // no room on the disk; nothing of the batch was stored; the same job may be run again later
+    full,    // no room on the disk; nothing of the batch was stored, nothing read; run it later, or with less in it
     failed,  // a write or sync failed: nothing more may be stored by this process
 };
 

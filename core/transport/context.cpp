@@ -33,7 +33,7 @@ std::string line_of(const Event& event) {
 }  // namespace
 
 struct Context::Impl {
-    explicit Impl(ContextOptions given) : options(std::move(given)) {}
+    explicit Impl(ContextOptions given) : options(std::move(given)), loop(options.clock) {}
     ContextOptions options;  // outlives the loop: what lives there may emit until the end
     transport::Loop loop;
 };

@@ -1,9 +1,7 @@
 #include "transport/loop.hpp"
 
-#include <sys/eventfd.h>
-#include <unistd.h>
-
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <climits>
@@ -16,6 +14,8 @@
 #include <utility>
 #include <vector>
 
+#include "transport/bell.hpp"
+#include "transport/clock.hpp"
 #include "transport/endpoint.hpp"
 #include "transport/peer_table.hpp"
 #include "transport/socket.hpp"
@@ -24,6 +24,7 @@ namespace posthorn::transport {
 namespace {
 
 constexpr int max_sockets = 1023;          // in a loop; each costs a descriptor or two
+constexpr int max_watched_links = 64;      // at a time; a monitor costs more than the link
 constexpr std::size_t max_peers = 65'536;  // remembered for an endpoint; about 200 bytes each
 constexpr int frames_per_round = 64;       // read from one socket before the others have their turn
 // A link that could not send for so long gets a new socket: libzmq never connects again after a protocol error, and the
@@ -46,27 +47,6 @@ public:
 
 private:
     sigset_t before_{};
-};
-
-// Something poll() can wait on and any thread can set.
-class Bell {
-public:
-    Bell() : fd_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
-        if (fd_ < 0) throw Error("cannot make an event descriptor: " + std::generic_category().message(errno));
-    }
-    ~Bell() { ::close(fd_); }
-    Bell(const Bell&) = delete;
-    Bell& operator=(const Bell&) = delete;
-
-    [[nodiscard]] int fd() const noexcept { return fd_; }
-    void ring() const noexcept { (void)::eventfd_write(fd_, 1); }  // fails only when it is ringing loudly already
-    void silence() const noexcept {
-        eventfd_t count = 0;
-        (void)::eventfd_read(fd_, &count);
-    }
-
-private:
-    int fd_;
 };
 
 class ZmqContext {
@@ -104,7 +84,9 @@ struct Port {
     Socket socket{};  // none: an inproc link whose endpoint is not bound now
     PeerTable peers{max_peers};
     Mono failing_since = never;
-    bool readable = true;  // false: poll() just said there is nothing
+    std::array<std::uint64_t, handshake_endings> strangers{};  // by cause; of a link: since it was up
+    bool readable = true;                                      // false: poll() just said there is nothing
+    bool monitor_readable = true;
     bool gone = false;
 
     [[nodiscard]] bool bound() const noexcept { return link == 0; }
@@ -118,12 +100,14 @@ struct Route {
 }  // namespace
 
 struct Loop::Impl {
-    Impl() {
+    explicit Impl(std::shared_ptr<Clock> clock) : clock_(std::move(clock)) {
+        clock_->attach(this, [this] { post([] {}); });
         const SignalsBlocked blocked;
         thread_ = std::thread([this] { run(); });
     }
 
     ~Impl() {
+        clock_->detach(this);
         post([this] { stopping_ = true; });
         thread_.join();
     }
@@ -144,6 +128,8 @@ struct Loop::Impl {
     bool receive(Port& port, Now now);
     bool receive_frame(Port& port, Now now);
     PeerId hear(Port& port, std::string_view routing_id);
+    bool look_at_handshakes(Port& port);
+    static void tell_of_stranger(Port& port, Handshake failed);
     void sleep();
     bool stay_awake();
 
@@ -152,7 +138,7 @@ struct Loop::Impl {
     void remove(const Participant& participant);
     std::string bind(Participant& participant, const std::string& endpoint);
     void connect(Participant& participant, const std::string& endpoint);
-    Socket open_link(const std::string& endpoint);
+    Socket open_link(const Port& port);
     bool is_bound_here(const std::string& endpoint);
     void join_inproc_links(const std::string& endpoint);
     void close(Port& port);
@@ -163,6 +149,7 @@ struct Loop::Impl {
 
     static thread_local const Impl* running;
 
+    const std::shared_ptr<Clock> clock_;
     ZmqContext context_;
     Bell bell_;
     std::atomic<bool> sleeping_{false};
@@ -234,10 +221,13 @@ void Loop::Impl::run() {
 bool Loop::Impl::round() {
     bool busy = run_posted();
     sweep();
-    const Now now = Loop::now();
+    const Now now = clock_->now();
     // By index: callbacks may add to both.
-    for (std::size_t i = 0; i < ports_.size(); ++i)  // NOLINT(modernize-loop-convert)
-        if (std::exchange(ports_[i]->readable, true)) busy = receive(*ports_[i], now) || busy;
+    for (std::size_t i = 0; i < ports_.size(); ++i) {  // NOLINT(modernize-loop-convert)
+        Port& port = *ports_[i];
+        if (std::exchange(port.readable, true)) busy = receive(port, now) || busy;
+        if (std::exchange(port.monitor_readable, true)) busy = look_at_handshakes(port) || busy;
+    }
     for (std::size_t i = 0; i < seats_.size(); ++i) {  // NOLINT(modernize-loop-convert)
         Seat& seat = *seats_[i];
         if (seat.participant == nullptr) continue;
@@ -299,6 +289,31 @@ PeerId Loop::Impl::hear(Port& port, std::string_view routing_id) {
     return id;
 }
 
+// A link that is up needs its monitor no more: when it has been down for a while it gets a new socket, with one.
+bool Loop::Impl::look_at_handshakes(Port& port) {
+    bool any = false;
+    while (const auto ending = port.socket.monitor().next()) {
+        any = true;
+        if (*ending != Handshake::succeeded) {
+            tell_of_stranger(port, *ending);
+        } else if (!port.bound()) {
+            port.strangers.fill(0);
+            port.socket.unwatch();
+        }
+    }
+    return any;
+}
+
+void Loop::Impl::tell_of_stranger(Port& port, Handshake failed) {
+    const std::uint64_t count = ++port.strangers.at(static_cast<std::size_t>(failed));
+    if (port.bound() ? !worth_a_word(count) : count > 1) return;
+    port.seat->due = true;
+    port.seat->participant->on_stranger({.kind = Event::Kind::dropped,
+                                         .subject = port.endpoint,
+                                         .text = std::string(explain(failed, port.bound() ? Use::bind : Use::connect)),
+                                         .count = count});
+}
+
 void Loop::Impl::forget(Port& port, const PeerTable::Peer& peer) {
     routes_.erase(peer.id);
     port.peers.erase(peer);
@@ -314,13 +329,15 @@ void Loop::Impl::sleep() {
     for (const auto& seat : seats_) until = std::min(until, seat->deadline);
     long timeout = -1;
     if (until != never) {
-        const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Loop::now().mono);
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - clock_->mono());
         timeout = std::clamp<long>(left.count(), 0, INT_MAX);
     }
 
     poll_items_.assign(1, {nullptr, bell_.fd(), ZMQ_POLLIN, 0});
-    for (const auto& port : ports_)
+    for (const auto& port : ports_) {
         if (port->socket) poll_items_.push_back({port->socket.get(), 0, ZMQ_POLLIN, 0});
+        if (port->socket.monitor()) poll_items_.push_back({port->socket.monitor().get(), 0, ZMQ_POLLIN, 0});
+    }
     const int ready = zmq_poll(poll_items_.data(), static_cast<int>(poll_items_.size()), timeout);
     sleeping_ = false;
     if (ready < 0) {
@@ -329,8 +346,10 @@ void Loop::Impl::sleep() {
     }
     if (poll_items_.front().revents != 0) bell_.silence();
     std::size_t item = 1;
-    for (const auto& port : ports_)
+    for (const auto& port : ports_) {
         if (port->socket) port->readable = poll_items_[item++].revents != 0;
+        if (port->socket.monitor()) port->monitor_readable = poll_items_[item++].revents != 0;
+    }
 }
 
 // What came since the last round looked, seen after sleeping_ was set: whoever comes later sees that and rings.
@@ -373,6 +392,7 @@ std::string Loop::Impl::bind(Participant& participant, const std::string& endpoi
     Seat& seat = seat_of(participant, endpoint, Use::bind);
     if (scheme == Scheme::ipc) check_path_free(endpoint);
     Socket socket(context_.get(), ZMQ_ROUTER, endpoint, Use::bind);
+    if (scheme != Scheme::inproc) socket.watch(context_.get(), Use::bind);
     std::string bound = socket.bind(endpoint);
     ports_.push_back(
         std::make_unique<Port>(Port{.seat = &seat, .endpoint = bound, .scheme = scheme, .socket = std::move(socket)}));
@@ -390,7 +410,7 @@ void Loop::Impl::connect(Participant& participant, const std::string& endpoint) 
     Seat& seat = seat_of(participant, endpoint, Use::connect);
     auto port =
         std::make_unique<Port>(Port{.seat = &seat, .endpoint = endpoint, .scheme = scheme, .link = last_peer_ + 1});
-    if (scheme != Scheme::inproc || is_bound_here(endpoint)) port->socket = open_link(endpoint);
+    if (scheme != Scheme::inproc || is_bound_here(endpoint)) port->socket = open_link(*port);
     const PeerId link = ++last_peer_;
     routes_.emplace(link, Route{port.get(), nullptr});
     ports_.push_back(std::move(port));
@@ -398,9 +418,12 @@ void Loop::Impl::connect(Participant& participant, const std::string& endpoint) 
     participant.on_link(link, endpoint);
 }
 
-Socket Loop::Impl::open_link(const std::string& endpoint) {
-    Socket socket(context_.get(), ZMQ_DEALER, endpoint, Use::connect);
-    socket.connect(endpoint);
+Socket Loop::Impl::open_link(const Port& port) {
+    Socket socket(context_.get(), ZMQ_DEALER, port.endpoint, Use::connect);
+    const auto watched = std::count_if(ports_.begin(), ports_.end(),
+                                       [](const auto& other) { return !other->bound() && other->socket.monitor(); });
+    if (port.scheme != Scheme::inproc && watched < max_watched_links) socket.watch(context_.get(), Use::connect);
+    socket.connect(port.endpoint);
     return socket;
 }
 
@@ -413,7 +436,7 @@ bool Loop::Impl::is_bound_here(const std::string& endpoint) {
 // for its endpoint be closed safely (libzmq issue 4544).
 void Loop::Impl::join_inproc_links(const std::string& endpoint) {
     for (const auto& port : ports_)
-        if (!port->bound() && !port->gone && port->endpoint == endpoint) port->socket = open_link(endpoint);
+        if (!port->bound() && !port->gone && port->endpoint == endpoint) port->socket = open_link(*port);
 }
 
 void Loop::Impl::close(Port& port) {
@@ -459,12 +482,12 @@ bool Loop::Impl::send_on_link(Port& port, std::string&& frame) {
         return true;
     }
     if (port.scheme == Scheme::inproc) return false;
-    const Mono now = Loop::now().mono;
+    const Mono now = clock_->mono();
     if (port.failing_since == never) port.failing_since = now;
     if (now - port.failing_since < renew_after) return false;
     port.failing_since = now;
     try {
-        port.socket = open_link(port.endpoint);
+        port.socket = open_link(port);
     } catch (const Error&) {
         // Out of sockets for the moment: the old one stays, and this is tried again.
         return false;
@@ -474,7 +497,8 @@ bool Loop::Impl::send_on_link(Port& port, std::string&& frame) {
 
 // --------------------------------------------------------------------------------------------------------- interface
 
-Loop::Loop() : impl_(std::make_unique<Impl>()) {}
+Loop::Loop(std::shared_ptr<Clock> clock)
+    : impl_(std::make_unique<Impl>(clock ? std::move(clock) : std::make_shared<Clock>())) {}
 
 Loop::~Loop() = default;
 
@@ -515,9 +539,16 @@ void Loop::post(std::function<void()> work) {
     impl_->post(std::move(work));
 }
 
-Now Loop::now() {
-    return {Mono(std::chrono::steady_clock::now().time_since_epoch()),
-            Wall(std::chrono::duration_cast<WallClock::duration>(std::chrono::system_clock::now().time_since_epoch()))};
+bool Loop::is_this_thread() const noexcept {
+    return Impl::running == impl_.get();
+}
+
+Now Loop::now() const noexcept {
+    return impl_->clock_->now();
+}
+
+Mono Loop::mono() const noexcept {
+    return impl_->clock_->mono();
 }
 
 }  // namespace posthorn::transport

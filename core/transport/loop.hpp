@@ -5,7 +5,7 @@
 // link with IMMEDIATE, so that a lost link empties its pipe. HANDSHAKE_IVL, TCP keepalive and TCP_USER_TIMEOUT reap
 // dead TCP. MAXMSGSIZE and MAX_SOCKETS bound what a peer can make us hold; both HWMs are 0: the protocol's credit
 // bounds what sits in pipes (socket.cpp says why not ZMTP heartbeats and RCVHWM). inproc endpoints are links within one
-// Context.
+// Context. A socket monitor at each bound endpoint, and at links that are not up, names what fails in the handshake.
 #pragma once
 
 #include <atomic>
@@ -14,6 +14,7 @@
 #include <memory>
 #include <string>
 
+#include <posthorn/event.hpp>
 #include <posthorn/time.hpp>
 
 #include "envelope/bytes.hpp"
@@ -34,15 +35,21 @@ public:
     virtual Mono turn(Now now) = 0;
     // An outgoing link exists now (it may not be connected yet). Incoming links announce themselves by frames.
     virtual void on_link(PeerId /*peer*/, const std::string& /*endpoint*/) {}
+    // Something that is none of ours came to a bound endpoint, or answers at the one of a link: `event` names it,
+    // folded by endpoint and cause (a link's: said once, until somebody of ours answers). To be passed on; nothing
+    // follows from it.
+    virtual void on_stranger(const Event& /*event*/) {}
 
 private:
     friend class Loop;
     std::atomic<bool> woken_{false};
 };
 
+class Clock;
+
 class Loop {
 public:
-    Loop();
+    explicit Loop(std::shared_ptr<Clock> clock = nullptr);  // null: the system's
     ~Loop();  // ends the thread; unsent frames are dropped (sessions know what that means)
     Loop(const Loop&) = delete;
     Loop& operator=(const Loop&) = delete;
@@ -66,7 +73,11 @@ public:
     // Thread-safe: runs `work`, which must not throw, on the loop thread.
     void post(std::function<void()> work);
 
-    [[nodiscard]] static Now now();
+    // Whether this is the loop's thread, which must not wait for what the loop does.
+    [[nodiscard]] bool is_this_thread() const noexcept;
+
+    [[nodiscard]] Now now() const noexcept;
+    [[nodiscard]] Mono mono() const noexcept;
 
 private:
     struct Impl;

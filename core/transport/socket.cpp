@@ -20,17 +20,15 @@ namespace {
 constexpr std::size_t copy_in_below = 4096;
 constexpr std::size_t copy_out_below = 512;  // a copy costs less than handing over an owner
 
-constexpr int milliseconds_to_shake_hands = 2000;  // then a silent stranger is cut off
-constexpr int reconnect_first = 50;                // ms
-constexpr int reconnect_longest = 1000;            // ms
-constexpr int connect_timeout = 3000;              // ms without an answer to a connection attempt
-constexpr int dead_after = 8000;                   // ms without a sign of life from the other machine's TCP
-constexpr int keepalive_idle = 5;                  // s
-constexpr int keepalive_interval = 1;              // s
+constexpr int reconnect_first = 50;      // ms
+constexpr int reconnect_longest = 1000;  // ms
+constexpr int connect_timeout = 3000;    // ms without an answer to a connection attempt
+constexpr int dead_after = 8000;         // ms without a sign of life from the other machine's TCP
+constexpr int keepalive_idle = 5;        // s
+constexpr int keepalive_interval = 1;    // s
 constexpr int keepalive_count = 3;
-constexpr int accept_backlog = 1024;          // a node that comes back is met by all its peers at once
-constexpr std::int64_t frame_slack = 1024;    // over the limit, so that the session can refuse by name
-constexpr int listener_close_timeout = 2000;  // ms; libzmq closes a listener on its own thread, at once
+constexpr int accept_backlog = 1024;        // a node that comes back is met by all its peers at once
+constexpr std::int64_t frame_slack = 1024;  // over the limit, so that the session can refuse by name
 
 struct OptionValue {
     int option;
@@ -45,7 +43,7 @@ constexpr std::array common_options{
     OptionValue{ZMQ_LINGER, 0},
     OptionValue{ZMQ_SNDHWM, 0},
     OptionValue{ZMQ_RCVHWM, 0},
-    OptionValue{ZMQ_HANDSHAKE_IVL, milliseconds_to_shake_hands},
+    OptionValue{ZMQ_HANDSHAKE_IVL, static_cast<int>(handshake_limit.count())},
     OptionValue{ZMQ_TCP_KEEPALIVE, 1},
     OptionValue{ZMQ_TCP_KEEPALIVE_IDLE, keepalive_idle},
     OptionValue{ZMQ_TCP_KEEPALIVE_INTVL, keepalive_interval},
@@ -141,17 +139,20 @@ Socket::Socket(void* context, int type, const std::string& endpoint, Use use) : 
     throw endpoint_error(endpoint, use, code);
 }
 
-Socket::Socket(Socket&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+Socket::Socket(Socket&& other) noexcept
+    : handle_(std::exchange(other.handle_, nullptr)), monitor_(std::move(other.monitor_)) {}
 
 Socket& Socket::operator=(Socket&& other) noexcept {
     if (this != &other) {
         close();
         handle_ = std::exchange(other.handle_, nullptr);
+        monitor_ = std::move(other.monitor_);
     }
     return *this;
 }
 
 void Socket::close() noexcept {
+    monitor_.stop();
     if (handle_ != nullptr) zmq_close(std::exchange(handle_, nullptr));
 }
 
@@ -168,27 +169,12 @@ void Socket::connect(const std::string& endpoint) {
     if (zmq_connect(handle_, endpoint.c_str()) != 0) throw endpoint_error(endpoint, Use::connect, errno);
 }
 
+// libzmq closes a listener on its own thread and says so on a monitor only. Without this wait the address could still
+// be taken when it is bound again, or the ipc path be unlinked after it was.
 void Socket::unbind(void* context, const std::string& endpoint) {
-    if (endpoint.starts_with("inproc://")) {
-        zmq_unbind(handle_, endpoint.c_str());
-        return;
-    }
-    // libzmq closes a listener on its own thread and says so on a monitor only. Without this wait the address could
-    // still be taken when it is bound again, or the ipc path be unlinked after it was.
-    static std::atomic<std::uint64_t> closings{0};
-    const std::string name = "inproc://posthorn-closing-" + std::to_string(++closings);
-    void* monitor = zmq_socket(context, ZMQ_PAIR);
-    const bool watched = monitor != nullptr && set(monitor, {ZMQ_LINGER, 0}) &&
-                         set(monitor, {ZMQ_RCVTIMEO, listener_close_timeout}) &&
-                         zmq_socket_monitor(handle_, name.c_str(), ZMQ_EVENT_CLOSED | ZMQ_EVENT_CLOSE_FAILED) == 0 &&
-                         zmq_connect(monitor, name.c_str()) == 0;
-    if (zmq_unbind(handle_, endpoint.c_str()) == 0 && watched) {
-        Message event;
-        while (zmq_msg_recv(event.get(), monitor, 0) < 0 && errno == EINTR) {
-        }
-    }
-    zmq_socket_monitor(handle_, nullptr, 0);
-    if (monitor != nullptr) zmq_close(monitor);
+    const bool listens = !endpoint.starts_with("inproc://");
+    if (listens && !monitor_) watch(context, Use::bind);
+    if (zmq_unbind(handle_, endpoint.c_str()) == 0 && listens) monitor_.wait_for_closed_listener();
 }
 
 bool Socket::receive(Message& message) noexcept {

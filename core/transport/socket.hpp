@@ -10,6 +10,7 @@
 
 #include "envelope/bytes.hpp"
 #include "transport/endpoint.hpp"
+#include "transport/monitor.hpp"
 
 namespace posthorn::transport {
 
@@ -47,6 +48,14 @@ public:
     explicit operator bool() const noexcept { return handle_ != nullptr; }
     void close() noexcept;
 
+    // Before bind() or connect() it misses nothing. Costs what monitor.hpp says.
+    void watch(void* context, Use use) {
+        monitor_.stop();
+        monitor_ = Monitor(context, handle_, use);
+    }
+    void unwatch() noexcept { monitor_.stop(); }
+    [[nodiscard]] Monitor& monitor() noexcept { return monitor_; }
+
     // These throw Error naming the endpoint.
     std::string bind(const std::string& endpoint);
     void connect(const std::string& endpoint);
@@ -59,6 +68,7 @@ public:
 
 private:
     void* handle_ = nullptr;
+    Monitor monitor_;
 };
 
 }  // namespace posthorn::transport

@@ -167,7 +167,7 @@ class Producer(End):
         self.durable, self.limit, watermark = body.get("durable", False), body["message_limit"], body.get("watermark", 0)
         if self.durable and watermark < self.confirmed:
             log.error("the host has lost messages it had confirmed: it knows %d, we %d", watermark, self.confirmed)
-        self.last = self.taken = max(watermark, self.confirmed)
+        self.last = max(watermark, self.confirmed)
         self.unsent = collections.deque(sequence for sequence in self.kept if sequence > self.last)
         self.credit, self.used = (0, 0), (0, 0)  # messages, bytes
         self.on_confirm(body)
@@ -178,7 +178,6 @@ class Producer(End):
     def on_confirm(self, body):
         for sequence, code, text, *_ in body.get("refused", ()):
             self.refuse(sequence, f"{code}: {text}")
-        self.taken = max(self.taken, body.get("stored" if self.durable else "held", 0))
         safe = [*body.get("settled", ()), (1, body.get("stored", 0) if self.durable else 0)]
         self.kept = {sequence: fields for sequence, fields in self.kept.items()
                      if not any(first <= sequence <= last for first, last, *_ in safe)}
@@ -190,7 +189,7 @@ class Producer(End):
     def advance(self, _):
         """Publishes, as far as there is credit."""
         batch, size = [], 0
-        while self.open and self.unsent and self.used[0] < self.credit[0]:
+        while self.open and self.unsent and all(used < most for used, most in zip(self.used, self.credit)):
             sequence = self.unsent[0]
             previous = {3: self.last} if self.last != sequence - 1 else {}
             fields = {0: 1, 1: self.incarnation, 2: sequence, **previous, **self.kept[sequence]}
@@ -199,8 +198,6 @@ class Producer(End):
             if len(envelope) > self.limit:
                 self.refuse(self.unsent.popleft(), f"too_large: {len(envelope)} bytes; the host takes {self.limit}")
                 continue
-            if used[1] > self.credit[1] and self.taken < self.last:
-                break
             if batch and size + len(envelope) > BATCH:
                 self.say("publish", {"m": batch})
                 batch, size = [], 0

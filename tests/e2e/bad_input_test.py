@@ -1,14 +1,16 @@
 """Whatever is wrong is named, with the way out; and it ends nobody who did nothing wrong."""
 import contextlib
+import http.client
 import json
 import os
 import random
 import re
 import socket
 import sqlite3
+import ssl
 import stat
 
-from posthorn_e2e import ANY_PORT, Case, Node, main
+from posthorn_e2e import ANY_PORT, Case, Node, main, until
 
 MIB = 1024 * 1024
 
@@ -149,11 +151,41 @@ class ServedAllTheSame(Case):
                 greeting + b"\x02" + b"\xff" * 8, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"]:
             self.raw(text)
 
+    def named(self, what):
+        return self.node.process.wait_until_said(f"dropped: {re.escape(self.node.endpoint)}: .*{what}")
+
+    def test_http_request(self):
+        peer = http.client.HTTPConnection("127.0.0.1", self.node.port, timeout=10)
+        self.addCleanup(peer.close)
+        with self.assertRaises((http.client.HTTPException, OSError)):
+            peer.request("GET", "/")
+            peer.getresponse()
+        self.named("does not speak ZeroMQ.*only Posthorn's processes belong here")
+
+    def test_tls(self):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.node.port), timeout=10) as peer:
+            ssl.create_default_context().wrap_socket(peer, server_hostname="localhost")
+        self.named("does not speak ZeroMQ")
+
+    def test_flood(self):
+        """Of a thousand there is a word now and then, and nothing else stays."""
+        before = self.descriptors()
+        for i in range(1000):
+            with socket.create_connection(("127.0.0.1", self.node.port)) as peer:
+                peer.sendall(b"junk" * (i % 3))
+        self.named(r"\(1000\)")
+        self.assertLess(self.node.process.err.count("dropped"), 10)
+        until(lambda: self.descriptors() < before + 20, "the node has let go of all of them")
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.node.process.handle.pid}/fd"))
+
     def test_peers_that_never_speak(self):
         silent = [socket.create_connection(("127.0.0.1", self.node.port)) for _ in range(50)]
         for peer in silent:
             self.addCleanup(peer.close)
         self.assert_serves(self.node)
+        self.named("did not finish it in time")
 
     def test_too_large(self):
         lines = self.feed(b"one\n" + b"x" * (16 * MIB + 1) + b"\ntwo\n")

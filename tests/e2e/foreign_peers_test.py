@@ -13,6 +13,9 @@ from posthorn_e2e import Case, Node, main
 from raw_client import RawClient
 
 
+NO_NODE = "not a Posthorn process.*check the endpoint"
+
+
 class ForeignPeers(Case):
     def setUp(self):
         self.node = Node(self)
@@ -44,6 +47,12 @@ class ForeignPeers(Case):
         with self.assertRaises(zmq.Again):
             request.socket.recv()
         self.node.process.wait_until_said("malformed frame")  # a REQ's empty delimiter makes it two parts
+        self.node.process.wait_until_said(f"dropped: {self.node.endpoint}: .*with a socket of another type")
+
+    def test_keys(self):
+        with socket.create_connection(("127.0.0.1", self.node.port)) as peer:
+            peer.sendall(b"\xff" + b"\0" * 8 + b"\x7f" + b"\x03\x00" + b"PLAIN".ljust(20, b"\0") + b"\0" * 32)
+            self.node.process.wait_until_said(f"dropped: {self.node.endpoint}: .*it wants keys")
 
     def test_another_version(self):
         for change in ({"version": 2}, {"version": 0}, {"protocol": "trumpet"}):
@@ -124,11 +133,12 @@ class ForeignPeers(Case):
 class ForeignNodes(Case):
     """What the command says when whoever listens at the endpoint is no node of ours."""
 
-    def assert_no_answer(self, *endpoints):
+    def assert_no_answer(self, *endpoints, words=None):
         asked = [(endpoint, self.spawn(*arguments, "--node", endpoint)) for endpoint in endpoints for arguments in (
-            ["queues"], ["send", "--timeout", "2s", "jobs", "text"], ["work", "jobs", "--idle-exit", "2"])]
+            ["queues"], ["send", "--timeout", "4s", "jobs", "text"], ["work", "jobs", "--idle-exit", "4"])]
         for endpoint, process in asked:
-            self.assert_fails(process, 3, f"no answer from {endpoint}: is a node running there", "--node")
+            self.assert_fails(process, 3, f"no answer from {endpoint}: is a node running there", "--node",
+                              *([f"{endpoint}.*{words}"] if words else []))
 
     def test_web_server(self):
         def answer(listener):
@@ -138,7 +148,11 @@ class ForeignNodes(Case):
                         peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         with socket.create_server(("127.0.0.1", 0)) as listener:
             threading.Thread(target=answer, args=(listener,), daemon=True).start()
-            self.assert_no_answer(f"tcp://127.0.0.1:{listener.getsockname()[1]}")
+            self.assert_no_answer(f"tcp://127.0.0.1:{listener.getsockname()[1]}", words=NO_NODE)
+
+    def test_silence(self):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.assert_no_answer(f"tcp://127.0.0.1:{listener.getsockname()[1]}", words=NO_NODE)
 
     def bound(self, kind):
         context = zmq.Context()
@@ -148,7 +162,8 @@ class ForeignNodes(Case):
         return bound, f"tcp://127.0.0.1:{bound.bind_to_random_port('tcp://127.0.0.1')}"
 
     def test_other_sockets(self):
-        self.assert_no_answer(*(self.bound(kind)[1] for kind in (zmq.PUB, zmq.REP, zmq.ROUTER)))
+        self.assert_no_answer(*(self.bound(kind)[1] for kind in (zmq.PUB, zmq.PULL)), words=NO_NODE)
+        self.assert_no_answer(*(self.bound(kind)[1] for kind in (zmq.REP, zmq.ROUTER)))  # these types fit
 
     def test_node_of_another_version(self):
         router, endpoint = self.bound(zmq.ROUTER)

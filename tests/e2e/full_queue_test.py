@@ -5,6 +5,15 @@ TEXTS = [str(number) for number in range(15)]
 
 
 class FullQueue(Case):
+    def test_is_listed_before_its_first_use(self):
+        node = Node(self, config="[queue.jobs]\nmax_messages = 10\n[queue.idle]\nmax_messages = 10\n")
+        self.send(node, "jobs", "one")
+        self.assertEqual(list(node.queues()), ["idle", "jobs"])
+        idle = node.queue("idle")
+        self.assertEqual([idle[name] for name in ("ready", "waiting", "in_flight", "dead", "bytes")], [0] * 5)
+        self.assertEqual((idle["state"], idle["store"]), ("ok", "disk"))
+        self.assertEqual(self.dlq(node, "list", "idle"), [])
+
     def test_reject(self):
         node = Node(self, config="[queue.jobs]\nmax_messages = 10\nwhen_full = reject\n")
         sender = self.run_posthorn("send", "--node", node.endpoint, "jobs", *TEXTS)
@@ -17,7 +26,15 @@ class FullQueue(Case):
     def test_reject_by_bytes(self):
         node = Node(self, config="[queue.jobs]\nmax_bytes = 64KiB\nwhen_full = reject\n")
         sender = self.run_posthorn("send", "--node", node.endpoint, "jobs", *["x" * 10_000] * 10)
-        self.assert_fails(sender, 4, "queue_full", "sent 7, not confirmed 3")
+        self.assert_fails(sender, 4, "queue_full", "sent 6, not confirmed 4")
+        self.assertLessEqual(node.queue("jobs")["bytes"], 64 * 1024)
+
+    def test_reject_takes_one_however_large(self):
+        node = Node(self, config="[queue.jobs]\nmax_bytes = 1KiB\nwhen_full = reject\n")
+        self.send(node, "jobs", "x" * 10_000)
+        self.assert_fails(self.run_posthorn("send", "--node", node.endpoint, "jobs", "y"), 4, "queue_full")
+        self.assertEqual(self.work(node, "jobs").lines, ["x" * 10_000])
+        self.send(node, "jobs", "y")
 
     def test_block(self):
         node = Node(self, config="[queue.jobs]\nmax_messages = 10\nwhen_full = block\n")
@@ -31,6 +48,18 @@ class FullQueue(Case):
         self.assertEqual(sender.wait(), 0)
         self.assertIn("sent 15\n", sender.err)
         self.assertEqual(node.queue("jobs")["refused_full"], 0)
+
+    def test_block_by_bytes(self):
+        node = Node(self, config="[queue.jobs]\nmax_bytes = 64KiB\n")
+        texts = [str(number) + "x" * 10_000 for number in range(20)]
+        sender = self.spawn("send", "--node", node.endpoint, "--timeout", "60s", "jobs", *texts)
+        node.until_queue("jobs", lambda row: row["state"] == "queue_full", "is full")
+        seen = []
+        while sender.running():
+            seen += self.run_posthorn("work", "--node", node.endpoint, "jobs", "--count", "1").lines
+            self.assertLess(node.queue("jobs")["bytes"], 64 * 1024 + 11_000)
+        self.assertEqual(sender.wait(), 0)
+        self.assertEqual(seen + self.work(node, "jobs").lines, texts)
 
     def test_block_gives_up(self):
         node = Node(self, config="[queue.jobs]\nmax_messages = 10\n")

@@ -18,6 +18,7 @@ void Totals::add(const Totals& other) {
     dead_letters += other.dead_letters;
     redriven += other.redriven;
     disk_full += other.disk_full;
+    drained_full += other.drained_full;
     refused += other.refused;
     stale += other.stale;
 }

@@ -23,7 +23,8 @@ enum class Kind : char {
 struct Totals {
     std::uint64_t steps = 0, messages = 0, deliveries = 0, settled = 0;
     std::uint64_t crashes = 0, power_cuts = 0, consumer_deaths = 0, cuts = 0, lost_frames = 0, repeated_frames = 0;
-    std::uint64_t resends = 0, redeliveries = 0, dead_letters = 0, redriven = 0, disk_full = 0, refused = 0, stale = 0;
+    std::uint64_t resends = 0, redeliveries = 0, dead_letters = 0, redriven = 0, disk_full = 0, drained_full = 0;
+    std::uint64_t refused = 0, stale = 0;
     void add(const Totals& other);
 };
 

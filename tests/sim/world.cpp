@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include <posthorn/status.hpp>
 
@@ -19,6 +20,9 @@ constexpr std::size_t consumers_count = 4;
 constexpr Duration link_patience = 500ms;  // less than half of any lease here
 constexpr int peace_rounds = 20'000;
 constexpr const char* queue_name = "q";
+constexpr std::uint64_t min_free = 128 * 1024 * 1024;      // where there is any: no new messages in the last 16 MiB ...
+constexpr std::uint64_t settling_room = 12 * 1024 * 1024;  // ... and room for settlements in so much
+constexpr std::uint64_t no_room = 64 * 1024;               // hardly for anything
 
 }  // namespace
 
@@ -27,14 +31,21 @@ World::World(Setup setup)
       random_(setup.seed),
       now_{Mono{1h}, Wall{std::chrono::hours{24 * 365 * 50}}},
       durable_(setup.planted != Planted::none || !chance(0.15)),
-      loss_(chance(0.3) ? 0.0 : chance(0.5) ? 0.02 : 0.1) {
+      loss_(chance(0.3)   ? 0.0
+            : chance(0.5) ? 0.02
+                          : 0.1) {
     policy_.lease = std::chrono::seconds{2 + pick(9)};
     policy_.backoff = chance(0.5) ? Backoff{.kind = Backoff::Kind::fixed, .min = std::chrono::milliseconds{pick(500)}}
                                   : Backoff{.min = 10ms, .max = 1s};
     if (durable_ && chance(0.3)) {  // in memory dead letters take room as well, and fill it in the end
-        policy_.max_messages = 20 + pick(200);
+        if (chance(0.5)) {
+            policy_.max_messages = 20 + pick(200);
+        } else {
+            policy_.max_bytes = 1000 + pick(100'000);
+        }
         policy_.when_full = chance(0.5) ? WhenFull::block : WhenFull::reject;
     }
+    if (durable_ && chance(0.5)) min_free_ = min_free;
     disk_ = std::make_unique<SimDisk>(setup_.seed);
     if (setup_.planted == Planted::confirm_before_sync) disk_->lie_about_sync();
     start_host();
@@ -69,7 +80,8 @@ void World::pass(Duration time) {
 void World::start_host() {
     disk_->set_capacity(SimDisk::unlimited);  // a store that finds no room at all says so and does not open
     if (durable_) {
-        store_ = plant(setup_.planted, store::open_sqlite_store({.folder = "sim", .min_free = 0, .vfs = disk_->vfs()}));
+        store_ = plant(setup_.planted,
+                       store::open_sqlite_store({.folder = "sim", .min_free = min_free_, .vfs = disk_->vfs()}));
     } else {
         store_ = store::make_memory_store();
     }
@@ -279,6 +291,12 @@ void World::listen(Consumer& consumer) {
         ++model_.totals.stale;
         for (Settling& settling : consumer.settling) settling.ack = false;
     }
+    for (const auto& synced : consumer.session->take_synced()) {
+        for (const Settling& settling : consumer.settling) {
+            if (synced.safe && settling.awaited && settling.message + 1 == synced.number)
+                model_.ack_confirmed(settling.message);
+        }
+    }
     if (consumer.session->unconfirmed() > 0) return;  // which of them are confirmed is told by number, not by name
     for (const Settling& settling : consumer.settling) {
         if (settling.ack) model_.ack_confirmed(settling.message);
@@ -350,11 +368,13 @@ void World::finish(Consumer& consumer, const Working& work) {
     if (ack) ++record.acked;
     if (settlement.verdict == protocol::Verdict::nack) ++record.nacked;
     settlement.text = "as it must";
+    if (ack && chance(0.1)) settlement.sync = work.message + 1;
     note("consumer " + std::to_string(consumer.number) + " settles message " + std::to_string(work.message) + " with " +
          std::to_string(static_cast<int>(settlement.verdict)));
     const std::size_t before = consumer.session->unconfirmed();
     consumer.session->settle(work.handle, settlement, now_.mono);
-    if (consumer.session->unconfirmed() > before) consumer.settling.push_back({work.message, ack});
+    if (consumer.session->unconfirmed() > before)
+        consumer.settling.push_back({work.message, ack, settlement.sync != 0});
 }
 
 // Life -------------------------------------------------------------------------------------------------------------
@@ -410,31 +430,66 @@ void World::step() {
     }
     if (durable_ && host_ && chance(0.002)) stop_host(chance(0.5));
     if (!host_ && chance(0.1)) start_host();
-    if (durable_ && chance(0.001)) disk_->set_capacity(chance(0.5) ? disk_->used() + 64 * 1024 : SimDisk::unlimited);
+    if (durable_ && chance(0.0015)) {
+        const std::uint64_t left[] = {no_room, settling_room};
+        disk_->set_capacity(chance(0.3) ? SimDisk::unlimited : disk_->used() + left[pick(std::size(left))]);
+    }
     if (host_ && chance(0.002)) admin_redrive();
     pump();
 }
 
-// Peace: no faults any more; killers still kill.
-void World::peace() {
-    note("peace");
+// No faults any more; killers still kill.
+void World::end_faults() {
     disk_->set_capacity(SimDisk::unlimited);
     if (!host_) start_host();
     for (Producer& producer : producers_) producer.link.up = true;
     for (Consumer& consumer : consumers_) consumer.link.up = true;
+}
+
+void World::calm() {
+    for (Producer& producer : producers_) {
+        to_host(producer.link, true);
+        to_client(producer.link, *producer.session, true);
+    }
+    for (Consumer& consumer : consumers_) {
+        to_host(consumer.link, true);
+        to_client(consumer.link, *consumer.session, true);
+        work(consumer, true);
+    }
+    pump();
+    run_job();
+    pump();
+}
+
+// Somebody else fills the disk while messages are on their way into it. What is stored is worked off all the same.
+void World::stay_full() {
+    if (min_free_ == 0) return;
+    end_faults();
+    constexpr int rounds_to_meet = 30;
+    for (int round = 0; round < rounds_to_meet; ++round) {
+        calm();
+        pass(100ms);
+    }
+    note("the disk stays full");
+    for (Producer& producer : producers_) publish(producer);
+    disk_->set_capacity(disk_->used() + settling_room);
+    const std::uint64_t refused_before = model_.totals.disk_full;
+    std::size_t left = stored_messages();
+    for (int round = 0; round < peace_rounds && left > 0; ++round) {
+        calm();
+        pass(std::chrono::milliseconds{1 + pick(100)});
+        left = stored_messages();
+    }
+    if (left > 0) model_.violation("a full node does not drain: " + std::to_string(left) + " messages are stored");
+    if (model_.totals.disk_full > refused_before) ++model_.totals.drained_full;
+    if (chance(0.5)) stop_host(chance(0.5));
+}
+
+void World::peace() {
+    note("peace");
+    end_faults();
     for (int round = 0; round < peace_rounds; ++round) {
-        for (Producer& producer : producers_) {
-            to_host(producer.link, true);
-            to_client(producer.link, *producer.session, true);
-        }
-        for (Consumer& consumer : consumers_) {
-            to_host(consumer.link, true);
-            to_client(consumer.link, *consumer.session, true);
-            work(consumer, true);
-        }
-        pump();
-        run_job();
-        pump();
+        calm();
         if (drained()) return;
         pass(std::chrono::milliseconds{1 + pick(100)});
     }
@@ -447,6 +502,18 @@ void World::peace() {
         left += " " + std::to_string(one.session->held()) + "/" + std::to_string(one.session->unconfirmed());
     }
     model_.violation(std::move(left));
+}
+
+std::size_t World::stored_messages() {
+    constexpr std::size_t all = std::numeric_limits<std::size_t>::max();
+    store::Job job;
+    job.reads.push_back({.topic = queue_name,
+                         .from = 1,
+                         .to = std::numeric_limits<store::Offset>::max(),
+                         .max_messages = all,
+                         .max_bytes = all,
+                         .bodies = false});
+    return store_->run(job).reads.at(0).messages.size();
 }
 
 bool World::drained() {
@@ -513,6 +580,7 @@ void World::read_dead_letters() {
 void World::run() {
     try {
         for (std::uint32_t i = 0; i < setup_.steps && model_.violations().empty(); ++i) step();
+        if (model_.violations().empty()) stay_full();
         if (model_.violations().empty()) peace();
         if (!model_.violations().empty()) return;
         read_dead_letters();

@@ -33,7 +33,8 @@ public:
     explicit World(Setup setup);
     ~World();
 
-    // Faults and work for the given number of steps, then peace until everything has drained; checks the model.
+    // Faults and work for the given number of steps, a disk that stays full until what is stored has drained, then
+    // peace until everything has; checks the model.
     void run();
     [[nodiscard]] Model& model() { return model_; }
     [[nodiscard]] const std::string& log() const { return log_; }
@@ -71,6 +72,7 @@ private:
     struct Settling {
         std::uint64_t message = 0;
         bool ack = false;
+        bool awaited = false;  // an ack of which it will be told by itself
     };
     struct Consumer {
         int number = 0;
@@ -83,7 +85,10 @@ private:
     };
 
     void step();
+    void calm();
+    void stay_full();
     void peace();
+    void end_faults();
     void pump();
     void collect_host();
     void to_host(Link& link, bool peaceful);
@@ -106,6 +111,7 @@ private:
     void admin_redrive();
     void operator_hears(const std::string& bytes);
     void read_dead_letters();
+    [[nodiscard]] std::size_t stored_messages();
     [[nodiscard]] bool drained();
 
     [[nodiscard]] std::uint64_t pick(std::uint64_t below) {
@@ -122,6 +128,7 @@ private:
     std::string log_;
     Now now_;
     bool durable_ = true;
+    std::uint64_t min_free_ = 0;
     double loss_ = 0;
     QueuePolicy policy_;
 

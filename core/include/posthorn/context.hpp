@@ -10,12 +10,14 @@
 namespace posthorn {
 
 namespace transport {
+class Clock;
 class Loop;
-}
+}  // namespace transport
 
 struct ContextOptions {
     EventHook on_event{};  // events of every end made with this context
     LogHook log{};
+    std::shared_ptr<transport::Clock> clock{};  // a test's (posthorn/testing.hpp); empty: the system's
 };
 
 class Context {

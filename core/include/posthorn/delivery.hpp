@@ -2,21 +2,31 @@
 //
 // Thread safety: a Delivery belongs to one thread at a time; it may be moved to another and settled there.
 // Ownership: settled exactly once. Returning from the handler acks what was neither settled nor moved out; a delivery
-// that was moved out and dropped unsettled is nacked. Settling twice throws Error. Settling after the worker is gone
-// does nothing: the lease runs out and the host delivers again.
+// that was moved out (or received) and dropped unsettled is nacked. Settling twice throws Error.
+//
+// Settling answers whether it could count: ok, the worker passes it on and repeats it until the host has confirmed it;
+// stale, the lease was over before; closed, the worker has ended. Not ok means that the message may run again.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <span>
 #include <stop_token>
 #include <string>
 #include <string_view>
 
 #include <posthorn/message.hpp>
+#include <posthorn/payload.hpp>
+#include <posthorn/status.hpp>
 #include <posthorn/time.hpp>
 
 namespace posthorn {
+
+namespace work_queue {
+class Ticket;
+}
 
 namespace detail {
 struct DeliveryAccess;
@@ -32,6 +42,15 @@ public:
 
     // Throws Error, and rejects the delivery as undecodable, if its bytes are not a message.
     [[nodiscard]] const Message& message() const;
+    // The payload as a value. Empty: it is not a T, and the delivery is thereby rejected as undecodable.
+    template <MsgpackMap T>
+    [[nodiscard]] std::optional<T> as() const {
+        const Message* decoded = decode();
+        if (decoded == nullptr) return std::nullopt;
+        auto value = from_payload<T>(decoded->payload);
+        if (!value) reject_undecodable("the payload is not of the type that was asked for");
+        return value;
+    }
     // "<producer>-<sequence>", "-r<n>" behind it after the n-th redrive. The same over redeliveries.
     [[nodiscard]] std::string id() const;
     [[nodiscard]] std::uint32_t attempt() const noexcept;  // from 1
@@ -39,16 +58,32 @@ public:
     // Fires when the lease is lost, at drain after the grace period, and when the worker is cancelled.
     [[nodiscard]] std::stop_token stop_token() const noexcept;
 
-    void ack();                                       // done
-    void nack(std::string why = {});                  // failed: counts, retried by the queue's policy
-    void nack(Duration delay, std::string why = {});  // failed: counts, retried after this delay
-    void release();                                   // give back, does not count
-    void reject(std::string reason);                  // dead-letter now
-    void extend(Duration lease);                      // from now on, at least so long, even if the link is lost
+    Status ack();  // done
+    // Done, and waits until the host has confirmed that this is safe (on its disk, where it has one); it stores it at
+    // once. timed_out: not within the time; it is still passed on and repeated like any other ack. stale, closed: as
+    // above, and the host's answer as well. Inside Posthorn's hooks it does not wait.
+    [[nodiscard]] Status ack_sync(Duration timeout);
+    // For who sends onward: done as soon as the ticket is safe, as Ticket::wait() means it. No thread waits for that,
+    // the lease is renewed meanwhile, and the delivery does not count for WorkerOptions.concurrency any more (up to
+    // defaults::prefetch_max may wait like this; WorkerOptions.prefetch, if it is set, bounds them as well). If the
+    // ticket is rejected, or not everything was taken, the delivery is nacked with the reason; if its producer is
+    // closed before that is known, it is released. A drain waits for it as for a handler, and gives it back after its
+    // timeout.
+    void ack_when(const work_queue::Ticket& ticket);
+    // Once all of them are safe. They are looked at in their order; the first that is not decides. None: at once.
+    void ack_when(std::span<const work_queue::Ticket> tickets);
+    Status nack(std::string why = {});                  // failed: counts, retried by the queue's policy
+    Status nack(Duration delay, std::string why = {});  // failed: counts, retried after this delay
+    Status release();                                   // give back, does not count
+    Status reject(std::string reason);                  // dead-letter now
+    void extend(Duration lease);                        // from now on, at least so long, even if the link is lost
 
     [[nodiscard]] bool settled() const noexcept;
 
 private:
+    [[nodiscard]] const Message* decode() const;  // null: it cannot be, and is rejected
+    void reject_undecodable(const char* what) const;
+
     friend struct detail::DeliveryAccess;
     std::unique_ptr<detail::DeliveryState> state_;
 };

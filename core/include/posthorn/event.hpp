@@ -14,7 +14,7 @@ struct Event {
         lost,                  // the peer has not been heard for too long; leases and unconfirmed messages wait
         resumed,               // and is back; nothing was lost in between
         refused,               // a session or a message was refused; code says why, text the way out
-        dropped,               // input was ignored: malformed, of another session, too large; counted by cause
+        dropped,               // input was ignored: foreign, malformed, of another session, too large; counted by cause
         stale_delivery,        // a settlement came after its lease was over; the message may run again
         dead_lettered,         // a message was given up
         store_lost_confirmed,  // the host knows less than it had confirmed
@@ -31,6 +31,12 @@ struct Event {
 };
 
 [[nodiscard]] std::string_view to_string(Event::Kind kind) noexcept;
+
+// What happens again and again for one cause is folded: there is an event for the 1st, 10th, 100th ... time.
+[[nodiscard]] constexpr bool worth_a_word(std::uint64_t count) noexcept {
+    while (count >= 10 && count % 10 == 0) count /= 10;
+    return count == 1;
+}
 
 // Called on a thread of Posthorn's: must be quick, must not throw, must not call back into the object it came from.
 using EventHook = std::function<void(const Event&)>;

@@ -58,8 +58,8 @@ struct Backoff {
 };
 
 enum class WhenFull {
-    block,   // no credit: producers wait (default)
-    reject,  // refused to the producer, with the reason queue_full
+    block,   // no credit: producers wait (default); each may go beyond max_bytes by its last message
+    reject,  // refused to the producer, with the reason queue_full; exact, but an empty queue takes any one message
 };
 
 // Belongs to the host of the queue, so it is given where the home is given and nowhere else.

@@ -16,6 +16,7 @@ enum class Status {
     too_large,    // above the message limit of this end or of the host
     closed,       // this end was closed
     rejected,     // the host refused the message for good; the ticket tells why
+    stale,        // too late: the lease was over, the message may run again
 };
 
 [[nodiscard]] std::string_view to_string(Status status) noexcept;

@@ -14,6 +14,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <ranges>
 #include <span>
 #include <stop_token>
 #include <string>
@@ -46,6 +47,8 @@ struct ProducerOptions {
     std::size_t buffer_bytes = defaults::producer_buffer_bytes;
 };
 
+using Handler = std::function<void(Delivery&)>;
+
 namespace detail {
 class ProducerCore;
 class WorkerCore;
@@ -73,25 +76,56 @@ template <typename F>
 using ValueOf = typename TakesOf<std::decay_t<F>>::Value;
 template <typename F>
 concept TypedHandler = MsgpackMap<ValueOf<F>>;
+template <TypedHandler F>
+Handler handler_of(F handler) {
+    return [handler = std::move(handler)](Delivery& delivery) mutable {
+        if (const auto value = delivery.as<ValueOf<F>>()) handler(*value, delivery);
+    };
+}
+
+// What can be sent, as a message.
+inline Message message_of(Message message) {
+    return message;
+}
+inline Message message_of(std::string payload) {
+    return {.payload = std::move(payload)};
+}
+template <MsgpackMap T>
+Message message_of(const T& value) {
+    return to_message(value);
+}
+template <typename R>
+concept Sendables = std::ranges::input_range<R> && requires(std::ranges::range_reference_t<R> value) {
+    message_of(std::forward<std::ranges::range_reference_t<R>>(value));
+};
 }  // namespace detail
 
-// The fate of one sent message. Cheap to copy; thread-safe; may outlive the producer (then: closed).
+// The fate of what one send() took: a message, or several. Cheap to copy; thread-safe; may outlive the producer (then:
+// closed).
 class Ticket {
 public:
-    // Until the message is safe: stored in homes with a store, settled in memory homes.
-    // ok, timed_out, rejected (see refusal()), closed.
+    // Until all of them are safe: stored in homes with a store, settled in memory homes.
+    // ok; timed_out; rejected: the host refused at least one (see refusal()); closed. When all that was taken is safe
+    // and that was not everything: status().
     [[nodiscard]] Status wait(Duration timeout) const;
+    // Of the one that is least far.
     [[nodiscard]] Level level() const;
-    // Set when the host refused the message: "queue_full: ...".
+    // Set when the host refused a message: "queue_full: ...". Of several the first one's.
     [[nodiscard]] std::string refusal() const;
-    // Why it was not even buffered; ok otherwise.
+    // Why not everything was even buffered; ok otherwise.
     [[nodiscard]] Status status() const noexcept { return status_; }
+    // How many were: of several the first ones.
+    [[nodiscard]] std::uint64_t taken() const noexcept { return last_ + 1 - first_; }
 
 private:
     friend class detail::ProducerCore;
-    friend class Producer;
-    std::shared_ptr<detail::ProducerCore> core_;
-    std::uint64_t sequence_ = 0;
+    [[nodiscard]] Status why_not_all() const noexcept {
+        return core_ || status_ != Status::ok ? status_ : Status::closed;
+    }
+
+    std::shared_ptr<detail::ProducerCore> core_;  // none: nothing was taken
+    std::uint64_t first_ = 1;                     // sequences
+    std::uint64_t last_ = 0;
     Status status_ = Status::ok;
 };
 
@@ -114,6 +148,16 @@ public:
     }
     Ticket send(std::string payload) { return send(Message{.payload = std::move(payload)}); }
     Ticket send(const char* payload) { return send(std::string{payload}); }
+    // Several at once, of anything that can be sent alone, with one lock and one wake of the other side; they follow
+    // one another in the queue. Limits are checked before any is taken. If the buffer stays full for send_timeout, the
+    // first ones may have been taken and the others not: Ticket::taken() says how many, status() why.
+    template <detail::Sendables R>
+    Ticket send(R&& values) {
+        std::vector<Message> messages;
+        if constexpr (std::ranges::sized_range<R>) messages.reserve(std::ranges::size(values));
+        for (auto&& value : values) messages.push_back(detail::message_of(std::forward<decltype(value)>(value)));
+        return send_all(messages);
+    }
 
     // Waits until everything sent so far is safe (see Ticket::wait) or refused. ok, timed_out, closed, rejected (some
     // were refused since the last flush() that ended).
@@ -132,6 +176,8 @@ public:
     std::uint64_t close(Duration timeout);
 
 private:
+    Ticket send_all(std::span<Message> messages);
+
     std::shared_ptr<detail::ProducerCore> core_;
 };
 
@@ -139,13 +185,11 @@ struct WorkerOptions {
     // For listings and logs; grants nothing. A later worker under a name ends an earlier one: give each its own, or
     // none.
     std::string name{};
-    unsigned concurrency = 1;         // handlers at a time; 1 to 1000
+    unsigned concurrency = 1;         // handlers, or received deliveries unsettled, at a time; 1 to 1000
     unsigned prefetch = 0;            // deliveries held unsettled; 0: adapts (design section 4)
     std::vector<std::string> bind{};  // endpoints for producers that connect to workers
     Duration drain_timeout = 30s;     // how long run() lets handlers finish once it is asked to stop
 };
-
-using Handler = std::function<void(Delivery&)>;
 
 // When run() ends.
 class Until {
@@ -164,11 +208,35 @@ private:
     return Until{std::move(token)};
 }
 
-// Thread-safe. Every worker is one consumer of its queue.
+// What receive() gives: a delivery, or why there is none.
+class Received {
+public:
+    explicit Received(Status why) noexcept : status_(why) {}
+    explicit Received(Delivery delivery) noexcept : status_(Status::ok), delivery_(std::move(delivery)) {}
+
+    // ok: there is a delivery. timed_out: nothing came in time. closed: nothing will come any more.
+    [[nodiscard]] Status status() const noexcept { return status_; }
+    explicit operator bool() const noexcept { return delivery_.has_value(); }
+    // These throw Error if there is none.
+    [[nodiscard]] Delivery& operator*() { return *get(); }
+    [[nodiscard]] Delivery* operator->() { return get(); }
+
+private:
+    [[nodiscard]] Delivery* get() {
+        if (!delivery_) throw Error("receive() gave no delivery: " + std::string{to_string(status_)});
+        return &*delivery_;
+    }
+
+    Status status_;
+    std::optional<Delivery> delivery_;
+};
+
+// Thread-safe. Every worker is one consumer of its queue. It gives its deliveries to a handler, by run(), or to whoever
+// asks for them, by receive() and ready_fd(): what is called first decides, and the other one then throws Error.
 class Worker {
 public:
     Worker(Context& context, std::string queue, Home home, WorkerOptions options = {});
-    ~Worker();  // drains with a zero timeout if still running
+    ~Worker();  // drains with a zero timeout if still running: deliveries that are out are given back
     Worker(Worker&&) noexcept;
     Worker& operator=(Worker&&) noexcept;
 
@@ -181,19 +249,23 @@ public:
     // Typed: a handler of (const T&, Delivery&). Bytes that are not a T are rejected as undecodable.
     template <detail::TypedHandler F>
     Status run(F handler, const Until& until = until_signal()) {
-        return run(Handler{[handler = std::move(handler)](Delivery& delivery) mutable {
-                       const auto value = from_payload<detail::ValueOf<F>>(delivery.message().payload);
-                       if (!value) {
-                           reject_undecodable(delivery);
-                           return;
-                       }
-                       handler(*value, delivery);
-                   }},
-                   until);
+        return run(detail::handler_of(std::move(handler)), until);
     }
 
+    // The next delivery, waiting up to `timeout` for one; begun by being given out. It is settled by hand, at any time
+    // and on any thread, by whoever it is moved to; dropped unsettled it is nacked. While `concurrency` of them are
+    // unsettled there is no next one. After a drain: closed.
+    [[nodiscard]] Received receive(Duration timeout);
+
+    // For an event loop of one's own (poll, epoll, Boost.Asio): a descriptor that is readable while receive(0ms) would
+    // give a delivery, and for good once it would answer closed. Level-triggered. At times it is readable once when
+    // nothing is there; then receive(0ms) answers timed_out. It is the worker's: do not read, write or close it, and
+    // give a dup() of it to what wants to own it. Asking for it is receiving: run() throws Error afterwards.
+    [[nodiscard]] int ready_fd();
+
     // From any thread: stop intake, finish what is begun, release the rest, wait for the host's word on settlements.
-    // run() returns. ok or timed_out.
+    // run() returns, receive() answers closed. ok or timed_out: then stop tokens have fired, and once no handler runs
+    // any more what is left unsettled is given back; settling that afterwards answers closed.
     Status drain(Duration timeout);
 
     [[nodiscard]] bool connected() const;   // to at least one host
@@ -205,8 +277,6 @@ public:
     [[nodiscard]] const std::vector<std::string>& endpoints() const;  // as bound
 
 private:
-    static void reject_undecodable(Delivery& delivery);
-
     std::shared_ptr<detail::WorkerCore> core_;
 };
 

@@ -33,6 +33,36 @@ Slice envelope_of(const Identity& producer, std::uint64_t sequence, std::size_t 
     return Slice{std::move(bytes)};
 }
 
+// A store on a disk without room: new messages are refused, or everything that is written.
+class TightStore : public store::Store {
+public:
+    enum class Takes { all, settlements, nothing };
+
+    store::Recovery recover() override { return inner_->recover(); }
+    store::Outcome run(const store::Job& job) override {
+        ++runs;
+        const bool grows =
+            std::any_of(job.batch.begin(), job.batch.end(), [](const auto& batch) { return !batch.appends.empty(); });
+        if ((grows && takes != Takes::all) || (!job.batch.empty() && takes == Takes::nothing)) {
+            return {.failure = store::Failure::full, .text = "no room", .free_bytes = 0};
+        }
+        for (const auto& batch : job.batch) {
+            settled += batch.settled.size();
+            appended += batch.appends.size();
+        }
+        return inner_->run(job);
+    }
+    [[nodiscard]] bool durable() const noexcept override { return true; }
+
+    Takes takes = Takes::all;
+    int runs = 0;
+    std::size_t settled = 0;  // ranges
+    std::size_t appended = 0;
+
+private:
+    std::unique_ptr<store::Store> inner_ = store::make_memory_store();
+};
+
 class HostFixture : public ::testing::Test {
 protected:
     struct Peer {
@@ -41,10 +71,10 @@ protected:
         protocol::FrameReader in{defaults::message_limit * 2};
     };
 
-    void make(Options options = {}) {
+    void make(Options options = {}, std::unique_ptr<store::Store> on = store::make_memory_store()) {
         options.incarnation = identity(99);
         options.on_event = [this](const Event& event) { events.push_back(event); };
-        store = store::make_memory_store();
+        store = std::move(on);
         host = std::make_unique<Host>(std::move(options), *store, now);
     }
     void say(Peer& peer, const protocol::Command& command) {
@@ -55,10 +85,10 @@ protected:
     void work() {
         for (int quiet = 0; quiet < 2; ++quiet) {
             host->turn(now);
-            if (const auto job = host->take_job(now)) {
-                host->complete(store->run(*job), now);
-                quiet = -1;
-            }
+            const auto job = stores ? host->take_job(now) : nullptr;
+            if (!job) continue;
+            host->complete(store->run(*job), now);
+            quiet = -1;
         }
         for (const OutFrame& frame : host->take_frames()) said[frame.peer].push_back(frame.bytes);
     }
@@ -86,6 +116,30 @@ protected:
         }
         return found;
     }
+    TightStore& make_tight() {
+        auto tight = std::make_unique<TightStore>();
+        TightStore& seen = *tight;
+        make({}, std::move(tight));
+        return seen;
+    }
+    void pass(Duration time) {
+        now.mono += time;
+        work();
+    }
+    // What a durable host has told a producer to be stored, and a consumer to be settled.
+    std::uint64_t stored(Peer& producer) {
+        std::uint64_t up_to = 0;
+        for (const auto& confirm : heard_of<protocol::Confirm>(producer)) up_to = std::max(up_to, confirm.stored);
+        return up_to;
+    }
+    std::uint64_t settled(Peer& consumer) {
+        std::uint64_t count = 0;
+        for (const auto& one : heard_of<protocol::Settled>(consumer)) count = std::max(count, one.count);
+        return count;
+    }
+    void ack(Peer& consumer, const protocol::DeliverOne& one) {
+        say(consumer, protocol::Settle{.acks = {{one.offset, one.token, 1}}});
+    }
     Peer hello(PeerId id, protocol::Role role, std::uint8_t who, std::string name = {}) {
         Peer peer{.id = id};
         protocol::Hello hello{
@@ -98,6 +152,7 @@ protected:
 
     Now now{Mono{1h}, Wall{std::chrono::hours{24 * 365 * 50}}};
     std::vector<Event> events;
+    bool stores = true;  // else its jobs wait
     std::unique_ptr<store::Store> store;
     std::unique_ptr<Host> host;
     std::map<PeerId, std::vector<std::string>> said;
@@ -244,6 +299,30 @@ TEST_F(HostFixture, DrainSaysByeAndTakesNothingMore) {
     EXPECT_TRUE(host->idle());
 }
 
+TEST_F(HostFixture, OperatorsSeeQueuesThatAreConfiguredAndNotUsedYet) {
+    Options options;
+    options.queues["b"] = {};
+    options.queues["q"] = {};
+    make(std::move(options));
+    hello(1, protocol::Role::producer, 1);
+    Peer admin{.id = 2};
+    say(admin, protocol::Hello{.role = protocol::Role::admin, .attempt = 1});
+    static_cast<void>(heard(admin));
+    say(admin, protocol::AdminRequest{.id = 1, .verb = "queues"});
+    auto results = heard_of<protocol::AdminResult>(admin);
+    ASSERT_THAT(results, SizeIs(1));
+    ASSERT_THAT(results[0].rows, SizeIs(2));
+    EXPECT_THAT(results[0].rows[0], HasSubstr("name\xa1"
+                                              "b"));
+    EXPECT_THAT(results[0].rows[1], HasSubstr("name\xa1"
+                                              "q"));
+    say(admin, protocol::AdminRequest{.id = 2, .verb = "dlq_list", .address = "b"});
+    results = heard_of<protocol::AdminResult>(admin);
+    ASSERT_THAT(results, SizeIs(1));
+    EXPECT_THAT(results[0].rows, IsEmpty());
+    EXPECT_EQ(results[0].error, "");
+}
+
 TEST_F(HostFixture, OperatorsSeeTheQueuesAndSendDeadLettersBack) {
     make();
     Peer producer = hello(1, protocol::Role::producer, 1);
@@ -275,6 +354,238 @@ TEST_F(HostFixture, OperatorsSeeTheQueuesAndSendDeadLettersBack) {
     say(admin, protocol::AdminRequest{.id = 5, .verb = "backup", .folder = "/somewhere"});
     results = heard_of<protocol::AdminResult>(admin);
     EXPECT_THAT(results.back().error, HasSubstr("in memory"));
+}
+
+TEST_F(HostFixture, SettlementsWaitForCompanyUnlessSomebodyWaitsForThem) {
+    make_tight();
+    Peer producer = hello(1, protocol::Role::producer, 1);
+    Peer consumer = hello(2, protocol::Role::consumer, 2);
+    (void)heard(producer);
+    (void)heard(consumer);
+    say(producer, protocol::Publish{{envelope_of(identity(1), 1), envelope_of(identity(1), 2)}});
+    const auto deliveries = heard_of<protocol::Deliver>(consumer);
+    ASSERT_THAT(deliveries, SizeIs(1));
+    ASSERT_THAT(deliveries[0].items, SizeIs(2));
+    const protocol::DeliverOne& first = deliveries[0].items[0];
+
+    say(consumer, protocol::Settle{.acks = {{first.offset, first.token, 1}}});
+    EXPECT_THAT(heard_of<protocol::Settled>(consumer), IsEmpty()) << "alone it is not worth a sync yet";
+    say(consumer, protocol::Settle{.acks = {{first.offset + 1, first.token, 1}}, .sync = true});
+    const auto settled = heard_of<protocol::Settled>(consumer);
+    ASSERT_THAT(settled, SizeIs(1));
+    EXPECT_EQ(settled[0].count, 2U);
+
+    say(producer, protocol::Publish{{envelope_of(identity(1), 3)}});
+    const auto third = heard_of<protocol::Deliver>(consumer);
+    ASSERT_THAT(third, SizeIs(1));
+    say(consumer, protocol::Settle{.acks = {{third[0].items[0].offset, third[0].items[0].token, 1}}});
+    EXPECT_THAT(heard_of<protocol::Settled>(consumer), IsEmpty()) << "nobody waits any more";
+    now.mono += defaults::settle_delay;
+    work();
+    EXPECT_THAT(heard_of<protocol::Settled>(consumer), SizeIs(1));
+}
+
+// The budget is one for all queues: granted, or received and not yet stored.
+TEST_F(HostFixture, CreditEndsWhenTheBudgetIsUsedUpInWhateverQueues) {
+    constexpr std::size_t budget = 100'000;
+    Options options;
+    options.credit_bytes = budget;
+    make(std::move(options));
+    std::vector<Peer> producers;
+    for (std::uint8_t n = 1; n <= 3; ++n) {
+        producers.push_back({.id = n});
+        say(producers.back(), protocol::Hello{.address = "q" + std::to_string(n), .incarnation = identity(n)});
+    }
+    std::vector<std::uint64_t> bytes(3);
+    std::vector<std::uint64_t> credit(3);
+    std::vector<std::uint64_t> sequence(3);
+    const auto publish_all = [&] {  // what the credit allows; nothing is stored meanwhile
+        for (bool more = true; more;) {
+            more = false;
+            for (std::size_t i = 0; i < producers.size(); ++i) {
+                for (const auto& one : heard_of<protocol::Credit>(producers[i])) credit[i] = one.bytes;
+                const Slice envelope = envelope_of(identity(static_cast<std::uint8_t>(i + 1)), sequence[i] + 1, 500);
+                if (bytes[i] + envelope.size() > credit[i]) continue;
+                ++sequence[i];
+                bytes[i] += envelope.size();
+                say(producers[i], protocol::Publish{{envelope}});
+                more = true;
+            }
+        }
+        return bytes[0] + bytes[1] + bytes[2];
+    };
+    stores = false;
+    const std::uint64_t first = publish_all();
+    EXPECT_LE(first, budget);
+    EXPECT_GT(first, budget / 2);
+    EXPECT_EQ(publish_all(), first);
+    stores = true;
+    work();
+    stores = false;
+    const std::uint64_t second = publish_all() - first;
+    EXPECT_LE(second, budget);
+    EXPECT_GT(second, budget / 2) << "what is stored is free again";
+}
+
+// Who is given nothing because of what others have hears of it when that is over.
+TEST_F(HostFixture, CreditComesWhenOthersHaveUsedTheirs) {
+    Options options;
+    options.credit_bytes = 1000;
+    make(std::move(options));
+    Peer large = hello(1, protocol::Role::producer, 1);
+    static_cast<void>(heard(large));
+    stores = false;
+    say(large, protocol::Publish{{envelope_of(identity(1), 1, 2000)}});
+    Peer other{.id = 2};
+    say(other, protocol::Hello{.address = "other", .incarnation = identity(2)});
+    for (const auto& one : heard_of<protocol::Credit>(other)) EXPECT_EQ(one.bytes, 0U);
+    stores = true;
+    work();
+    const auto credit = heard_of<protocol::Credit>(other);
+    ASSERT_FALSE(credit.empty());
+    EXPECT_GT(credit.back().bytes, 0U);
+}
+
+TEST_F(HostFixture, ABlockingQueueIsExceededByOneMessageOfEachProducerAtMost) {
+    constexpr std::uint64_t bound = 64 * 1024;
+    constexpr std::size_t size = 10'000;
+    Options options;
+    options.defaults.max_bytes = bound;
+    make(std::move(options));
+    std::vector<Peer> producers{hello(1, protocol::Role::producer, 1), hello(2, protocol::Role::producer, 2)};
+    std::vector<protocol::Credit> credit(2);
+    std::vector<std::uint64_t> bytes(2);
+    std::vector<std::uint64_t> sequence(2);
+    for (int round = 0; round < 100; ++round) {
+        for (std::size_t i = 0; i < producers.size(); ++i) {
+            for (const auto& one : heard_of<protocol::Credit>(producers[i])) credit[i] = one;
+            if (bytes[i] >= credit[i].bytes || sequence[i] >= credit[i].messages) continue;
+            const Slice envelope = envelope_of(identity(static_cast<std::uint8_t>(i + 1)), ++sequence[i], size);
+            bytes[i] += envelope.size();
+            say(producers[i], protocol::Publish{{envelope}});
+        }
+    }
+    EXPECT_GT(bytes[0] + bytes[1], bound - 2 * size);
+    EXPECT_LE(bytes[0] + bytes[1], bound + 2 * (size + 100));
+    EXPECT_EQ(credit[0].reason, "queue_full");
+    Peer consumer = hello(3, protocol::Role::consumer, 3);
+    for (const auto& deliver : heard_of<protocol::Deliver>(consumer)) {
+        for (const auto& one : deliver.items) ack(consumer, one);
+    }
+    EXPECT_GT(heard_of<protocol::Credit>(producers[0]).back().bytes, bytes[0]);
+
+    say(producers[1], protocol::Publish{{envelope_of(identity(2), sequence[1] + 1, 10 * bound),
+                                         envelope_of(identity(2), sequence[1] + 2)}});
+    const auto refusals = heard_of<protocol::Refusal>(producers[1]);
+    ASSERT_THAT(refusals, SizeIs(1)) << "it went beyond its bytes, and then on";
+    EXPECT_EQ(refusals[0].code, "no_credit");
+}
+
+TEST_F(HostFixture, AFullDiskSettlesWhatIsStoredAndKeepsTheRestForLater) {
+    TightStore& tight = make_tight();
+    Peer producer = hello(1, protocol::Role::producer, 1);
+    Peer consumer = hello(2, protocol::Role::consumer, 2);
+    static_cast<void>(heard(producer));
+    say(producer, protocol::Publish{{envelope_of(identity(1), 1), envelope_of(identity(1), 2)}});
+    EXPECT_EQ(stored(producer), 2U);
+
+    tight.takes = TightStore::Takes::settlements;
+    say(producer, protocol::Publish{{envelope_of(identity(1), 3), envelope_of(identity(1), 4)}});
+    const auto told = heard_of<protocol::Credit>(producer);
+    ASSERT_FALSE(told.empty());
+    EXPECT_EQ(told.back().reason, "disk_full");
+    std::vector<protocol::DeliverOne> given;
+    for (auto& deliver : heard_of<protocol::Deliver>(consumer)) {
+        for (auto& one : deliver.items) given.push_back(std::move(one));
+    }
+    ASSERT_THAT(given, SizeIs(4));
+    ack(consumer, given[0]);
+    ack(consumer, given[1]);
+    EXPECT_GT(host->next_deadline(), now.mono);
+    pass(50ms);
+    EXPECT_EQ(tight.settled, 1U) << "both in one";
+    EXPECT_EQ(settled(consumer), 2U);
+
+    ack(consumer, given[2]);
+    pass(50ms);
+    EXPECT_EQ(settled(consumer), 0U) << "a resend of it could come after our death";
+    EXPECT_FALSE(host->idle());
+    const int runs = tight.runs;
+    for (int i = 0; i < 300; ++i) pass(10ms);
+    EXPECT_LE(tight.runs, runs + 6) << "it is tried again each second, with what may go after it";
+    EXPECT_GT(host->next_deadline(), now.mono);
+    EXPECT_EQ(stored(producer), 0U);
+    EXPECT_THAT(events, SizeIs(1)) << "said once";
+
+    tight.takes = TightStore::Takes::all;
+    pass(1s);
+    EXPECT_EQ(tight.appended, 3U) << "the third has been acked";
+    EXPECT_EQ(stored(producer), 4U);
+    EXPECT_EQ(settled(consumer), 3U);
+    EXPECT_TRUE(host->idle());
+    EXPECT_THAT(events, SizeIs(2));
+    ack(consumer, given[3]);
+    pass(50ms);
+    EXPECT_EQ(settled(consumer), 4U);
+    EXPECT_EQ(host->unsettled(), 0U);
+}
+
+TEST_F(HostFixture, ADiskThatTakesNothingIsAskedOnceASecond) {
+    TightStore& tight = make_tight();
+    Peer producer = hello(1, protocol::Role::producer, 1);
+    Peer consumer = hello(2, protocol::Role::consumer, 2);
+    static_cast<void>(heard(producer));
+    say(producer, protocol::Publish{{envelope_of(identity(1), 1)}});
+    const auto given = heard_of<protocol::Deliver>(consumer);
+    ASSERT_THAT(given, SizeIs(1));
+    tight.takes = TightStore::Takes::nothing;
+    ack(consumer, given[0].items.at(0));
+    const int runs = tight.runs;
+    for (int i = 0; i < 300; ++i) pass(10ms);
+    EXPECT_GE(tight.runs, runs + 3);
+    EXPECT_LE(tight.runs, runs + 8) << "as a whole, and what may go without room";
+    EXPECT_EQ(settled(consumer), 0U);
+    tight.takes = TightStore::Takes::all;
+    pass(1s);
+    EXPECT_EQ(settled(consumer), 1U);
+    EXPECT_TRUE(host->idle());
+}
+
+TEST_F(HostFixture, AFullDiskPurgesDeadLettersAndSendsThemBackLater) {
+    TightStore& tight = make_tight();
+    Peer producer = hello(1, protocol::Role::producer, 1);
+    Peer consumer = hello(2, protocol::Role::consumer, 2);
+    static_cast<void>(heard(producer));
+    for (std::uint64_t sequence = 1; sequence <= 2; ++sequence) {
+        say(producer, protocol::Publish{{envelope_of(identity(1), sequence)}});
+        const auto given = heard_of<protocol::Deliver>(consumer);
+        ASSERT_THAT(given, SizeIs(1));
+        const auto& one = given[0].items.at(0);
+        say(consumer, protocol::Settle{.others = {{one.offset, one.token, protocol::Verdict::reject, {}, "no"}}});
+        pass(50ms);
+    }
+    tight.takes = TightStore::Takes::settlements;
+    say(producer, protocol::Publish{{envelope_of(identity(1), 3)}});
+
+    Peer admin{.id = 3};
+    say(admin, protocol::Hello{.role = protocol::Role::admin, .attempt = 1});
+    static_cast<void>(heard(admin));
+    say(admin, protocol::AdminRequest{.id = 1, .verb = "dlq_list", .address = "q"});
+    auto results = heard_of<protocol::AdminResult>(admin);
+    ASSERT_THAT(results, SizeIs(1));
+    EXPECT_THAT(results[0].rows, SizeIs(2));
+    say(admin, protocol::AdminRequest{.id = 2, .verb = "dlq_redrive", .address = "q", .max = 1});
+    EXPECT_THAT(heard_of<protocol::AdminResult>(admin), IsEmpty()) << "there is no room for it yet";
+    say(admin, protocol::AdminRequest{.id = 3, .verb = "dlq_purge", .address = "q"});
+    results = heard_of<protocol::AdminResult>(admin);
+    ASSERT_THAT(results, SizeIs(1));
+    EXPECT_EQ(results[0].id, 3U);
+    tight.takes = TightStore::Takes::all;
+    pass(1s);
+    results = heard_of<protocol::AdminResult>(admin);
+    ASSERT_THAT(results, SizeIs(1));
+    EXPECT_EQ(results[0].id, 2U);
+    EXPECT_EQ(host->unsettled(), 2U);
 }
 
 }  // namespace

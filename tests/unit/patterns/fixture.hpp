@@ -62,6 +62,13 @@ public:
     [[nodiscard]] bool wait(Event::Kind kind) {
         return log_.wait_for([kind](const Event& event) { return event.kind == kind; });
     }
+    template <typename Is>
+    [[nodiscard]] bool wait_for(Is is) {
+        return log_.wait_for(is);
+    }
+    [[nodiscard]] bool wait(Event::Kind kind, const std::string& subject) {
+        return log_.wait_for([&](const Event& event) { return event.kind == kind && event.subject == subject; });
+    }
     [[nodiscard]] std::size_t count(Event::Kind kind) {
         const auto all = log_.now();
         return static_cast<std::size_t>(
@@ -86,6 +93,21 @@ public:
 
 private:
     std::filesystem::path path_;
+};
+
+struct Job {
+    std::string path;
+    int number = 0;
+    MSGPACK_DEFINE_MAP(path, number)
+};
+
+class WorkQueue : public ::testing::Test {
+protected:
+    Events producer_events_;
+    Events worker_events_;
+    Context producers_{producer_events_.hook()};
+    Context workers_{worker_events_.hook()};
+    TempFolder folder_;
 };
 
 // A worker that runs on a thread of its own until it is stopped.

@@ -1,5 +1,9 @@
 #include "../../../patterns/host_on_loop.hpp"
 
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
 #include "fixture.hpp"
 #include "store/memory_store.hpp"
 
@@ -12,7 +16,17 @@ host::Options host_options(std::uint8_t life) {
     return options;
 }
 
-class HostOnLoopTest : public testing::Test {
+// Connects and leaves without a word.
+void knock(const std::string& endpoint) {
+    const int stranger = ::socket(AF_UNIX, SOCK_STREAM, 0);
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    endpoint.substr(std::string_view("ipc://").size()).copy(address.sun_path, sizeof address.sun_path - 1);
+    ASSERT_EQ(::connect(stranger, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+    ::close(stranger);
+}
+
+class HostOnLoopTest : public ::testing::Test {
 protected:
     std::unique_ptr<HostOnLoop> host(std::uint8_t life, const std::string& endpoint) {
         auto made = std::make_unique<HostOnLoop>(hosts_, host_options(life), store::make_memory_store());
@@ -57,6 +71,16 @@ TEST_F(HostOnLoopTest, AProducerGoesOnWithTheNextEndpoint) {
     Producer producer{ends_, "q", at({folder_.ipc("first"), endpoint})};
     Running running{ends_, at(endpoint), {}, [](Delivery&) {}};
     EXPECT_EQ(producer.send("x").wait(patience), Status::ok);
+}
+
+TEST_F(HostOnLoopTest, StrangersAreNamedWhereverOneBinds) {
+    HostOnLoop host{ends_, host_options(1), store::make_memory_store()};
+    host.bind(folder_.ipc("host"));
+    const Worker worker{ends_, "q", Home{}, {.bind = {folder_.ipc("worker")}}};
+    for (const auto* name : {"host", "worker"}) {
+        knock(folder_.ipc(name));
+        EXPECT_TRUE(events_.wait(Event::Kind::dropped, folder_.ipc(name)));
+    }
 }
 
 TEST_F(HostOnLoopTest, DrainSaysGoodbyeToEveryone) {

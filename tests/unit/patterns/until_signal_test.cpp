@@ -5,13 +5,13 @@
 namespace posthorn::work_queue {
 namespace {
 
-using testing::ExitedWithCode;
-using testing::KilledBySignal;
+using ::testing::ExitedWithCode;
+using ::testing::KilledBySignal;
 
 // Signals are the process's: each test has one of its own.
-class UntilSignal : public testing::Test {
+class UntilSignal : public ::testing::Test {
 protected:
-    UntilSignal() { testing::FLAGS_gtest_death_test_style = "threadsafe"; }
+    UntilSignal() { ::testing::FLAGS_gtest_death_test_style = "threadsafe"; }
 };
 
 bool stops(const std::stop_token& token) {

@@ -9,18 +9,12 @@
 namespace posthorn::work_queue {
 namespace {
 
-using testing::Contains;
-using testing::ElementsAre;
-using testing::HasSubstr;
-using testing::SizeIs;
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::SizeIs;
 
-struct Job {
-    std::string path;
-    int number = 0;
-    MSGPACK_DEFINE_MAP(path, number)
-};
-
-class Over : public testing::TestWithParam<const char*> {
+class Over : public ::testing::TestWithParam<const char*> {
 protected:
     [[nodiscard]] std::string endpoint() const {
         const std::string scheme = GetParam();
@@ -54,17 +48,8 @@ TEST_P(Over, EveryMessageIsHandledAndTheTicketsSay) {
     EXPECT_TRUE(running.worker.idle());
 }
 
-INSTANTIATE_TEST_SUITE_P(WorkQueue, Over, testing::Values("inproc", "ipc", "tcp"),
+INSTANTIATE_TEST_SUITE_P(WorkQueue, Over, ::testing::Values("inproc", "ipc", "tcp"),
                          [](const auto& instance) { return std::string{instance.param}; });
-
-class WorkQueue : public testing::Test {
-protected:
-    Events producer_events_;
-    Events worker_events_;
-    Context producers_{producer_events_.hook()};
-    Context workers_{worker_events_.hook()};
-    TempFolder folder_;
-};
 
 TEST_F(WorkQueue, FieldsAndIdentityArriveAsTheyWereSent) {
     Producer producer{producers_, "q", here(here_at("tcp://127.0.0.1:*"))};
@@ -156,10 +141,10 @@ TEST_F(WorkQueue, EveryVerdictDoesWhatItSays) {
     EXPECT_EQ(producer.flush(patience), Status::ok);
     using Seen = std::pair<std::string, std::uint32_t>;
     const auto all = seen.now();
-    EXPECT_THAT(all, testing::UnorderedElementsAre(Seen("ack", 1), Seen("nack", 1), Seen("nack", 2), Seen("nack", 3),
-                                                   Seen("delayed", 1), Seen("delayed", 2), Seen("release", 1),
-                                                   Seen("release", 1), Seen("reject", 1), Seen("throw", 1),
-                                                   Seen("throw", 2), Seen("throw", 3)));
+    EXPECT_THAT(all, ::testing::UnorderedElementsAre(Seen("ack", 1), Seen("nack", 1), Seen("nack", 2), Seen("nack", 3),
+                                                     Seen("delayed", 1), Seen("delayed", 2), Seen("release", 1),
+                                                     Seen("release", 1), Seen("reject", 1), Seen("throw", 1),
+                                                     Seen("throw", 2), Seen("throw", 3)));
     EXPECT_TRUE(producer_events_.wait(Event::Kind::dead_lettered));
 }
 
@@ -245,7 +230,7 @@ TEST_F(WorkQueue, ProducersThatComeAndGoConnectToWorkersThatBind) {
         EXPECT_EQ(producer.send(endpoint).wait(patience), Status::ok);
         EXPECT_EQ(producer.close(patience), 0U);
     }
-    EXPECT_THAT(handled.now(), testing::ElementsAreArray(worker.endpoints()));
+    EXPECT_THAT(handled.now(), ::testing::ElementsAreArray(worker.endpoints()));
     stop.request_stop();
     runs.join();
 }
@@ -406,7 +391,7 @@ TEST_F(WorkQueue, WhatIsLeftBehindIsCounted) {
     EXPECT_EQ(ticket.wait(patience), Status::closed) << "it outlives the producer";
 }
 
-TEST_F(WorkQueue, SettlingAfterTheWorkerIsGoneDoesNothing) {
+TEST_F(WorkQueue, SettlingAfterTheWorkerIsGoneSaysSo) {
     auto home = here_at("tcp://127.0.0.1:*");
     Producer producer{producers_, "q", here(home), {.close_timeout = 0ms}};
     std::optional<Delivery> kept;
@@ -420,7 +405,7 @@ TEST_F(WorkQueue, SettlingAfterTheWorkerIsGoneDoesNothing) {
         (void)begun.wait(1);
     }
     EXPECT_TRUE(kept->stop_token().stop_requested());
-    kept->ack();
+    EXPECT_EQ(kept->ack(), Status::closed);
 }
 
 TEST_F(WorkQueue, WhatCannotWorkIsRefusedByName) {

@@ -52,6 +52,7 @@ protected:
         for (ScriptedHost& host : hosts_) host.hear(frames);
         for (Event& event : session_->take_events()) events_.push_back(std::move(event));
         for (const auto handle : session_->take_lost()) lost_.push_back(handle);
+        for (const auto& one : session_->take_synced()) synced_.emplace_back(one.number, one.safe);
     }
     void answer(Duration time) {
         for (ScriptedHost& host : hosts_) {
@@ -91,6 +92,7 @@ protected:
     Now now_ = at(0ms);
     std::vector<Event> events_;
     std::vector<ConsumerSession::Handle> lost_;
+    std::vector<std::pair<std::uint64_t, bool>> synced_;
 };
 
 TEST_F(ConsumerSessionTest, SaysWhoItIsAndWhatItTakes) {
@@ -233,6 +235,67 @@ TEST_F(ConsumerSessionTest, AStaleAnswerIsTold) {
     host().say(Settled{.count = 1, .stale = {{1, 1, false}}});
     answer(3ms);
     EXPECT_THAT(texts(events_, Event::Kind::stale_delivery), SizeIs(1));
+}
+
+using Synced = std::pair<std::uint64_t, bool>;
+
+TEST_F(ConsumerSessionTest, WhoWaitsForASettleIsToldOfThatOne) {
+    start(4, 10);
+    deliver(host(), 1, 4);
+    answer(1ms);
+    const std::vector<Begun> begun{begin(), begin(), begin(), begin()};
+    settle(begun[0]);
+    settle(begun[1], {.verdict = Verdict::nack, .sync = 2});
+    settle(begun[2], {.sync = 3});
+    settle(begun[3]);
+    turn(2ms);
+    const auto settles = host().take<Settle>();
+    ASSERT_THAT(settles, SizeIs(1));
+    EXPECT_TRUE(settles[0].sync);
+    host().say(Settled{.count = 1});
+    answer(3ms);
+    EXPECT_THAT(synced_, IsEmpty());
+    host().say(Settled{.count = 3});  // the acks
+    answer(4ms);
+    EXPECT_THAT(synced_, ElementsAre(Synced{3, true}));
+    host().say(Settled{.count = 4, .stale = {{2, 1, false}}});
+    answer(5ms);
+    EXPECT_THAT(synced_, ElementsAre(Synced{3, true}, Synced{2, false}));
+    deliver(host(), 5, 5);
+    answer(6ms);
+    settle(begin());
+    turn(7ms);
+    EXPECT_FALSE(host().take<Settle>().at(0).sync) << "nobody waits any more";
+}
+
+TEST_F(ConsumerSessionTest, WhoWaitsForASettleWaitsOverAResume) {
+    start(3, 10);
+    deliver(host(), 1, 3);
+    answer(1ms);
+    settle(begin(), {.sync = 1});
+    settle(begin(), {.sync = 2});
+    settle(begin());
+    turn(2ms);
+    (void)host().take<Settle>();
+    host().say_outside(Identify{});
+    answer(3ms);
+    welcome(host(), {{1, 1, false}});
+    answer(4ms);
+    EXPECT_THAT(synced_, ElementsAre(Synced{1, false}));
+    EXPECT_TRUE(host().take<Settle>().at(0).sync);
+    host().say(Settled{.count = 2});
+    answer(5ms);
+    EXPECT_THAT(synced_, ElementsAre(Synced{1, false}, Synced{2, true}));
+}
+
+TEST_F(ConsumerSessionTest, WhoWaitsForASettleIsToldThatTheHostIsGone) {
+    start(1, 10);
+    deliver(host(), 1, 1);
+    answer(1ms);
+    settle(begin(), {.sync = 1});
+    session_->remove_host(1, now_);
+    turn(2ms);
+    EXPECT_THAT(synced_, ElementsAre(Synced{1, false}));
 }
 
 TEST_F(ConsumerSessionTest, GivesTheLatestBackWhenRecalled) {
@@ -382,6 +445,34 @@ TEST_F(ConsumerSessionTest, TheWindowGrowsWithQuickHandlersAndShrinksWithSlowOne
     EXPECT_LE(session_->next_deadline(), at(time + 10ms).mono);
     for (int round = 0; round < 3; ++round) turn(time += 10ms);
     EXPECT_EQ(session_->window(), 3U);
+}
+
+TEST_F(ConsumerSessionTest, WhatIsHandedOverLeavesTheWindowToTheNext) {
+    start(1, 0);
+    EXPECT_THAT(windows(), ElementsAre(2));
+    deliver(host(), 1, 2);
+    answer(1ms);
+    const Begun first = begin();
+    const Begun second = begin();
+    session_->hand_over(first.handle, now_.mono);
+    session_->hand_over(second.handle, now_.mono);
+    turn(2ms);
+    EXPECT_THAT(windows(), ElementsAre(4));
+    settle(first);
+    host().say(Lost{{{2, 1, false}}});
+    answer(3ms);
+    EXPECT_THAT(windows(), ElementsAre(2));
+    EXPECT_FALSE(session_->settle(second.handle, {}, now_.mono));
+    EXPECT_EQ(session_->held(), 0U);
+}
+
+TEST_F(ConsumerSessionTest, AWindowThatWasSetStaysWhatItIs) {
+    start(1, 2);
+    deliver(host(), 1, 2);
+    answer(1ms);
+    session_->hand_over(begin().handle, now_.mono);
+    turn(2ms);
+    EXPECT_THAT(windows(), ElementsAre(2));
 }
 
 TEST_F(ConsumerSessionTest, DrainsInOrder) {

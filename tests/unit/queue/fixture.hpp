@@ -76,8 +76,8 @@ protected:
         now.wall += std::chrono::duration_cast<WallClock::duration>(time);
     }
     // The store, as far as a queue can see it: commits what has gathered, reads what is wanted.
-    void commit() {
-        last = queue->gather(now);
+    void commit(bool room = true) {
+        last = queue->gather(now, room);
         for (const auto& one : last.appends) stored[one.offset] = one.envelope;
         for (const auto& range : last.settled) {
             for (Offset offset = range.first; offset <= range.last; ++offset) {

@@ -45,6 +45,21 @@ TEST_F(QueueFixture, ADuplicateIsNotTakenAgainAndAGapIsRefused) {
     EXPECT_EQ(queue->messages(), 4U);
 }
 
+TEST_F(QueueFixture, AProducerThatIsForgottenAndComesBackIsRemembered) {
+    make();
+    publish_many(1);
+    commit();
+    queue->detach_producer(*producer, now);
+    pass(defaults::producer_memory + 1h);
+    turn();
+    EXPECT_TRUE(queue->has_changes());
+    producer = &queue->attach_producer(identity(1), now);
+    publish_many(1);
+    commit();
+    EXPECT_THAT(last.watermarks, SizeIs(1));
+    EXPECT_THAT(last.forgotten, IsEmpty()) << "the watermark would go with it";
+}
+
 TEST_F(QueueFixture, AResendFromAnUnknownProducerIsMarked) {
     make();
     Producer& other = queue->attach_producer(identity(9), now);
@@ -66,6 +81,31 @@ TEST_F(QueueFixture, FullQueueRejectsAndRemembersTheRefusal) {
     commit();
     ASSERT_EQ(last.watermarks.size(), 1U);
     EXPECT_EQ(last.watermarks[0].refusals.size(), 1U);
+}
+
+TEST_F(QueueFixture, BytesAreRejectedExactlyUnlessTheQueueIsEmpty) {
+    const std::size_t size = envelope_bytes(identity(1), 1, std::string(100, 'x')).size();
+    make({.max_bytes = 2 * size, .when_full = WhenFull::reject});
+    EXPECT_EQ(publish(std::string(1000, 'x')), Accepted::yes) << "one is always allowed";
+    EXPECT_EQ(publish(), Accepted::refused);
+    consumer(7);
+    settle(turn().at(0), Verdict::ack);
+    EXPECT_EQ(publish(std::string(100, 'x')), Accepted::yes);
+    EXPECT_EQ(publish(std::string(101, 'x')), Accepted::refused) << "a byte too much";
+    EXPECT_EQ(publish(std::string(100, 'x')), Accepted::yes);
+    EXPECT_EQ(queue->depth().bytes, 2 * size);
+    EXPECT_EQ(publish(""), Accepted::refused);
+    for (const Delivered& one : turn()) settle(one, Verdict::ack);
+    EXPECT_EQ(queue->depth().bytes, 0U);
+}
+
+TEST_F(QueueFixture, InMemoryDeadLettersAreRejectedFor) {
+    make({.max_messages = 3, .max_bytes = 1000, .when_full = WhenFull::reject}, false);
+    EXPECT_EQ(publish(std::string(600, 'x')), Accepted::yes);
+    consumer(7);
+    settle(turn().at(0), Verdict::reject);
+    EXPECT_EQ(publish(std::string(600, 'x')), Accepted::refused) << "they would have no end";
+    EXPECT_EQ(publish(), Accepted::yes);
 }
 
 TEST_F(QueueFixture, NackWaitsForItsBackoffAndCountsAnAttempt) {
@@ -207,11 +247,8 @@ TEST_F(QueueFixture, ResumeKeepsWhatIsHeldAndGivesBackTheRestUncharged) {
     EXPECT_EQ(again, id);
     EXPECT_THAT(lost, IsEmpty());
     EXPECT_EQ(queue->depth().in_flight, 1U);
-    commit();
-    turn();
-    commit();
     const auto back = turn();
-    EXPECT_THAT(offsets(back), ElementsAre(1, 3));
+    ASSERT_THAT(offsets(back), ElementsAre(1, 3));
     EXPECT_EQ(back[0].attempt, 1U);
     EXPECT_TRUE(settle(given[1], Verdict::ack));
 }
@@ -321,6 +358,27 @@ TEST_F(QueueFixture, AMessageThatDiedUnstoredIsNotTakenForAnother) {
     EXPECT_GT(again[0].offset, 2U);
 }
 
+TEST_F(QueueFixture, ASettlementOfTheLastLifeIsConfirmedAndOneOfALifeBeforeIsNot) {
+    make();
+    publish_many(1);
+    consumer(7, 2, 2);
+    const auto first = turn();
+    settle(first.at(0), Verdict::ack);
+    commit();
+    publish_many(1);
+    const auto second = turn();  // dies unstored
+    restart();
+    publish_many(1);
+    consumer(8, 2, 2);
+    settle(turn().at(0), Verdict::ack);
+    commit();
+    restart();
+    consumer(8, 2, 2, {{last.next_offset - 1, 1}});
+    EXPECT_THAT(lost, IsEmpty());
+    consumer(7, 2, 2, {{second.at(0).offset, second[0].token}});
+    EXPECT_THAT(lost, SizeIs(1)) << "it is sent again, and was acked for nobody";
+}
+
 TEST_F(QueueFixture, ABacklogBeyondTheWindowIsReadOn) {
     make();
     const int many = static_cast<int>(defaults::window_messages) + 5000;
@@ -342,6 +400,171 @@ TEST_F(QueueFixture, ABacklogBeyondTheWindowIsReadOn) {
     EXPECT_EQ(queue->messages(), 0U);
     EXPECT_TRUE(stored.empty());
     static_cast<void>(id);
+}
+
+TEST_F(QueueFixture, AFullWindowIsNotInTheWayOfTheBodyThatIsNext) {
+    make();
+    for (std::size_t bytes = 0; bytes < 2 * defaults::window_bytes; bytes += 64 * 1024) {
+        publish(std::string(64 * 1024, 'x'));
+    }
+    commit();
+    consumer(7, 1, 1);
+    const auto first = turn();
+    ASSERT_THAT(offsets(first), ElementsAre(1));
+    commit();  // its place in the window goes to another
+    settle(first[0], Verdict::release);
+    EXPECT_THAT(turn(), IsEmpty());
+    commit();
+    EXPECT_THAT(offsets(turn()), ElementsAre(1));
+}
+
+TEST_F(QueueFixture, WithoutRoomWhatIsStoredIsSettledAndTheRestWaits) {
+    make();
+    publish_many(3);
+    commit();
+    publish_many(3);
+    consumer(7, 10);
+    const auto given = turn();
+    ASSERT_THAT(given, SizeIs(6));
+    settle(given[0], Verdict::ack);
+    settle(given[1], Verdict::reject);
+    EXPECT_TRUE(queue->has_changes(false));
+    settle(given[3], Verdict::ack);
+    settle(given[4], Verdict::reject);
+    commit(false);
+    EXPECT_THAT(last.appends, IsEmpty());
+    EXPECT_THAT(last.watermarks, IsEmpty());
+    EXPECT_THAT(last.settled, ElementsAre(store::OffsetRange{1, 1}));
+    ASSERT_THAT(last.dead, SizeIs(1));
+    EXPECT_EQ(last.dead[0].offset, 2U);
+    ASSERT_THAT(last.marks, SizeIs(1));
+    EXPECT_EQ(last.marks[0].offset, 3U);
+    EXPECT_EQ(producer->stored, 3U);
+    EXPECT_EQ(queue->pending_first(), 4U);
+    EXPECT_EQ(last.next_offset, 4U) << "else the next life would take the rest for settled";
+    EXPECT_FALSE(queue->has_changes(false));
+    EXPECT_TRUE(queue->has_changes());
+
+    commit();
+    EXPECT_THAT(last.settled, IsEmpty());
+    ASSERT_THAT(last.appends, SizeIs(2));
+    EXPECT_EQ(last.appends[0].offset, 5U) << "the fourth was acked before it was stored";
+    EXPECT_EQ(last.appends[1].offset, 6U);
+    ASSERT_THAT(last.dead, SizeIs(1));
+    EXPECT_EQ(last.dead[0].offset, 5U);
+    ASSERT_THAT(last.marks, SizeIs(1));
+    EXPECT_EQ(last.marks[0].offset, 6U);
+    EXPECT_EQ(producer->stored, 6U);
+}
+
+TEST_F(QueueFixture, WhatIsTakenBackIsGatheredAgainWithWhatHasHappenedSince) {
+    make();
+    publish_many(1);
+    commit();
+    publish_many(4);
+    consumer(7, 10);
+    const auto given = turn();
+    ASSERT_THAT(given, SizeIs(5));
+    settle(given[0], Verdict::ack);
+    settle(given[1], Verdict::ack);  // a hole in front
+    const std::uint64_t size = given[1].envelope.size();
+    EXPECT_EQ(queue->uncommitted_bytes(), 3 * size);
+    const store::TopicBatch batch = queue->gather(now);
+    EXPECT_EQ(batch.appends.size(), 3U);
+    settle(given[2], Verdict::ack);
+    settle(given[3], Verdict::release);
+    settle(given[4], Verdict::reject);
+    publish_many(1);
+    queue->take_back(batch, now);
+    EXPECT_EQ(queue->pending_first(), 2U);
+    EXPECT_EQ(queue->uncommitted_bytes(), 3 * size) << "4 and 5, and the new one";
+    EXPECT_EQ(producer->stored, 1U);
+    EXPECT_THAT(offsets(turn()), ElementsAre(4, 6)) << "the store need not, and cannot, be asked for it";
+
+    commit(false);
+    EXPECT_THAT(last.settled, ElementsAre(store::OffsetRange{1, 1}));
+    EXPECT_THAT(last.appends, IsEmpty());
+    EXPECT_THAT(last.dead, IsEmpty());
+    EXPECT_THAT(last.marks, IsEmpty());
+    EXPECT_THAT(last.watermarks, IsEmpty());
+    EXPECT_EQ(producer->stored, 1U);
+    EXPECT_EQ(queue->uncommitted_bytes(), 3 * size);
+
+    commit();
+    EXPECT_THAT(last.settled, IsEmpty());
+    ASSERT_THAT(last.appends, SizeIs(3));
+    EXPECT_EQ(last.appends[0].offset, 4U);
+    EXPECT_EQ(last.appends[1].offset, 5U);
+    EXPECT_EQ(last.appends[2].offset, 6U);
+    ASSERT_THAT(last.dead, SizeIs(1));
+    EXPECT_EQ(last.dead[0].offset, 5U);
+    ASSERT_THAT(last.marks, SizeIs(2));
+    EXPECT_EQ(last.marks[0].token, 2U);
+    EXPECT_EQ(producer->stored, 6U);
+    EXPECT_EQ(queue->uncommitted_bytes(), 0U);
+    EXPECT_FALSE(queue->has_changes());
+}
+
+TEST_F(QueueFixture, ABatchOfSettlementsThatIsTakenBackIsGatheredAgain) {
+    make();
+    publish_many(5);
+    consumer(7, 10);
+    const auto given = turn();
+    commit();
+    for (int i = 0; i < 3; ++i) settle(given[static_cast<std::size_t>(i)], Verdict::ack);
+    settle(given[3], Verdict::reject);
+    const store::TopicBatch batch = queue->gather(now, false);
+    settle(given[4], Verdict::ack);
+    publish_many(1);
+    queue->take_back(batch, now);
+    commit(false);
+    EXPECT_THAT(last.settled, ElementsAre(store::OffsetRange{1, 3}, store::OffsetRange{5, 5}));
+    EXPECT_THAT(last.dead, SizeIs(1));
+    EXPECT_TRUE(stored.empty());
+    EXPECT_EQ(queue->pending_first(), 6U);
+}
+
+TEST_F(QueueFixture, WithoutRoomDeadLettersArePurgedAndNotSentBack) {
+    make();
+    publish_many(2);
+    consumer(7, 10);
+    for (const Delivered& one : turn()) settle(one, Verdict::reject);
+    commit();
+    const auto letters = dead;
+    EXPECT_TRUE(queue->redrive(letters.at(1), now));
+    EXPECT_TRUE(queue->purge(letters.at(2), now));
+    commit(false);
+    EXPECT_THAT(last.redrives, IsEmpty());
+    EXPECT_THAT(last.purged, ElementsAre(2));
+    EXPECT_FALSE(queue->redrive(letters.at(1), now)) << "it is still on its way";
+    queue->take_back(queue->gather(now), now);
+    EXPECT_FALSE(queue->redrive(letters.at(1), now));
+    commit();
+    EXPECT_TRUE(dead.empty());
+    EXPECT_THAT(offsets(turn()), ElementsAre(3));
+}
+
+TEST_F(QueueFixture, WithoutRoomABacklogBeyondTheWindowIsDeliveredFromMemory) {
+    make();
+    Offset many = 0;
+    for (std::size_t bytes = 0; bytes < 2 * defaults::window_bytes; bytes += 64 * 1024, ++many) {
+        ASSERT_EQ(publish(std::string(64 * 1024, 'x')), Accepted::yes);
+        if (many % 100 == 0) queue->take_back(queue->gather(now), now);
+    }
+    consumer(7, 1, 10);
+    for (Offset expected = 1; expected <= many;) {
+        const auto given = turn();
+        ASSERT_FALSE(given.empty());
+        for (const Delivered& one : given) {
+            ASSERT_EQ(one.offset, expected++);
+            ASSERT_FALSE(one.envelope.empty());
+            settle(one, Verdict::ack);
+        }
+    }
+    commit();
+    EXPECT_THAT(last.appends, IsEmpty());
+    EXPECT_EQ(producer->stored, many);
+    EXPECT_EQ(queue->uncommitted_bytes(), 0U);
 }
 
 TEST_F(QueueFixture, RedriveReturnsItUnderANewOffsetAndOnlyOnce) {
@@ -380,16 +603,11 @@ TEST_F(QueueFixture, AReleaseThatIsListedDoesNotKeepTheLeaseThatCameAfterIt) {
     publish_many(1);
     consumer(7);
     const Delivered first = turn().at(0);
-    const auto next = [&] {  // its body is read again first
-        turn();
-        commit();
-        return turn();
-    };
     settle(first, Verdict::release);
-    const Delivered second = next().at(0);  // never reaches the consumer: its link was cut
+    const Delivered second = turn().at(0);  // never reaches the consumer: its link was cut
     consumer(7, 1, 100, {{first.offset, first.token}});
     EXPECT_THAT(lost, IsEmpty());
-    const auto again = next();
+    const auto again = turn();
     ASSERT_THAT(again, SizeIs(1));
     EXPECT_GT(again[0].token, second.token);
 }

@@ -150,6 +150,28 @@ TEST_F(DamageTest, a_damaged_dead_letter_is_reported_and_not_sent_back) {
     EXPECT_TRUE(outcome.reads.at(0).messages.empty());
 }
 
+TEST_F(DamageTest, a_damaged_dead_letter_is_passed_over_while_there_is_no_room_to_set_it_aside) {
+    TopicBatch bury = batch_of(301, 1);
+    bury.appends[0].envelope = Slice(std::string("a dead letter"));
+    bury.dead = {{301, Reason::rejected, "", 1, some_time, some_time, ""},
+                 {1, Reason::rejected, "", 1, some_time, some_time, ""}};
+    bury.next_offset = 302;
+    ASSERT_EQ(store->run(job_of(bury)).failure, Failure::none);
+    damage("a dead letter");
+    open();
+    disk->set_capacity(disk->used());
+    Job job;
+    job.dead_reads.push_back({"q", 0, 10, 0});
+    Outcome outcome = store->run(job);
+    ASSERT_EQ(outcome.failure, Failure::none) << outcome.text;
+    EXPECT_TRUE(outcome.damage.empty());
+    EXPECT_EQ(outcome.dead_reads.at(0).letters.size(), 1U);
+    disk->set_capacity(sim::SimDisk::unlimited);
+    outcome = store->run(job);
+    EXPECT_EQ(outcome.damage.size(), 1U);
+    EXPECT_EQ(outcome.dead_reads.at(0).letters.size(), 1U);
+}
+
 TEST_F(DamageTest, a_file_that_is_no_store_names_the_way_out) {
     store.reset();
     for (std::uint64_t at = 0; at < 100; ++at) disk->flip_byte(file, at);

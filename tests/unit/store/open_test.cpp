@@ -47,6 +47,26 @@ protected:
         return "opened";
     }
 
+    [[nodiscard]] std::string bytes_of(const std::string& name) const {
+        std::ifstream file(folder / name, std::ios::binary);
+        return {std::istreambuf_iterator<char>(file), {}};
+    }
+    // Makes the store's file by the statements and leaves its log as a killed process would.
+    void make_file(const char* sql) const {
+        Database file((folder / "posthorn.db").string(), "");
+        file.leave_log_alone(true);
+        file.execute(sql);
+    }
+    // Refused in these words, and the file and its log are what they were.
+    void expect_refused_untouched(const std::string& words) {
+        const std::string file = bytes_of("posthorn.db");
+        const std::string log = bytes_of("posthorn.db-wal");
+        EXPECT_THAT(refusal(), HasSubstr(words));
+        EXPECT_TRUE(bytes_of("posthorn.db") == file);
+        EXPECT_TRUE(bytes_of("posthorn.db-wal") == log);
+        EXPECT_FALSE(std::filesystem::exists(folder / "posthorn.db-journal"));
+    }
+
     std::filesystem::path folder;
 };
 
@@ -106,22 +126,40 @@ TEST_F(OpenTest, a_folder_is_free_again_after_its_store) {
     EXPECT_EQ(refusal(), "opened");
 }
 
-TEST_F(OpenTest, a_newer_format_is_refused_by_name) {
+TEST_F(OpenTest, a_new_file_has_the_pages_the_store_is_made_for) {
+    static_cast<void>(open(folder));
+    Database file((folder / "posthorn.db").string(), "");
+    EXPECT_EQ(file.integer("PRAGMA page_size"), 16384);
+    EXPECT_EQ(file.integer("PRAGMA auto_vacuum"), 2);
+    EXPECT_EQ(file.text("PRAGMA journal_mode"), "wal");
+}
+
+TEST_F(OpenTest, a_newer_format_is_refused_by_name_and_left_as_it_was) {
     static_cast<void>(open(folder));
     {
         Database file((folder / "posthorn.db").string(), "");
-        file.execute("UPDATE meta SET value=2 WHERE key='format'");
+        file.execute("UPDATE meta SET value=99 WHERE key='format'");
     }
-    EXPECT_THAT(refusal(), HasSubstr("format 2"));
-    EXPECT_THAT(refusal(), HasSubstr("newer Posthorn"));
+    expect_refused_untouched("format 99");
+    expect_refused_untouched("newer Posthorn");
 }
 
-TEST_F(OpenTest, a_file_of_something_else_is_refused) {
-    {
-        Database file((folder / "posthorn.db").string(), "");
-        file.execute("CREATE TABLE contacts(name TEXT)");
-    }
-    EXPECT_THAT(refusal(), HasSubstr("not a Posthorn store"));
+TEST_F(OpenTest, a_newer_format_that_only_the_log_has_is_left_there) {
+    static_cast<void>(open(folder));
+    make_file("UPDATE meta SET value=99 WHERE key='format'");
+    ASSERT_GT(bytes_of("posthorn.db-wal").size(), 0U);
+    expect_refused_untouched("format 99");
+}
+
+TEST_F(OpenTest, a_file_of_something_else_is_refused_and_left_as_it_was) {
+    make_file("CREATE TABLE contacts(name TEXT)");
+    expect_refused_untouched("not a Posthorn store");
+}
+
+TEST_F(OpenTest, a_log_of_something_else_is_left_as_it_was) {
+    make_file("PRAGMA journal_mode=WAL; CREATE TABLE contacts(name TEXT); INSERT INTO contacts VALUES('Ada')");
+    ASSERT_GT(bytes_of("posthorn.db-wal").size(), 0U);
+    expect_refused_untouched("not a Posthorn store");
 }
 
 TEST_F(OpenTest, a_file_that_is_not_sqlite_names_the_way_out) {

@@ -1,6 +1,7 @@
 // Participants for these tests, and the patience to wait for what they see.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
@@ -12,6 +13,7 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -22,6 +24,37 @@
 namespace posthorn::transport::test {
 
 constexpr auto patience = std::chrono::seconds(20);  // a test that waits so long has failed
+
+// What a participant was told of strangers.
+class Strangers {
+public:
+    void add(const Event& event) {
+        const std::lock_guard lock(mutex_);
+        events_.push_back(event);
+        changed_.notify_all();
+    }
+    bool wait_for(std::string_view words, std::uint64_t count = 1) {
+        std::unique_lock lock(mutex_);
+        return changed_.wait_for(lock, patience, [&] {
+            return std::any_of(events_.begin(), events_.end(), [&](const Event& event) {
+                return event.count == count && event.text.find(words) != std::string::npos;
+            });
+        });
+    }
+    bool wait_for_events(std::size_t count) {
+        std::unique_lock lock(mutex_);
+        return changed_.wait_for(lock, patience, [&] { return events_.size() >= count; });
+    }
+    std::vector<Event> events() {
+        const std::lock_guard lock(mutex_);
+        return events_;
+    }
+
+private:
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::vector<Event> events_;
+};
 
 // Sends every frame back whence it came and remembers who sent what.
 class Echo : public Participant {
@@ -42,6 +75,8 @@ public:
         if (!frame.empty()) loop_.send(peer, std::string(frame.view()));
     }
     Mono turn(Now /*now*/) override { return never; }
+    void on_stranger(const Event& event) override { strangers.add(event); }
+    Strangers strangers;
 
     bool wait_for_frames(std::uint64_t count) {
         std::unique_lock lock(mutex_);
@@ -112,6 +147,8 @@ public:
     }
 
     void on_link(PeerId peer, const std::string& /*endpoint*/) override { link_ = peer; }
+    void on_stranger(const Event& event) override { strangers.add(event); }
+    Strangers strangers;
     void on_frame(PeerId /*peer*/, Slice frame, Now /*now*/) override {
         const std::lock_guard lock(mutex_);
         answers_.emplace_back(frame.view());

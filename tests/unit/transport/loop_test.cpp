@@ -9,6 +9,7 @@
 #include <stdexcept>
 
 #include "ends.hpp"
+#include "transport/clock.hpp"
 
 namespace posthorn::transport {
 namespace {
@@ -134,10 +135,10 @@ TEST(Loop, NoWakeIsLost) {
 TEST(Loop, KeepsDeadlines) {
     Loop loop;
     Turner turner(loop);
-    const auto begin = Loop::now().mono;
+    const auto begin = loop.mono();
     turner.every(5ms);
     ASSERT_TRUE(turner.wait_for_turns(10));
-    EXPECT_GE(Loop::now().mono - begin, 8 * 5ms);  // the first two turns may have come at once
+    EXPECT_GE(loop.mono() - begin, 8 * 5ms);  // the first two turns may have come at once
 }
 
 TEST(Loop, RunsPostedWorkInOrder) {
@@ -150,11 +151,27 @@ TEST(Loop, RunsPostedWorkInOrder) {
 }
 
 TEST(Loop, TellsTimeOnBothClocks) {
+    const Loop loop;
     const auto before = std::chrono::system_clock::now().time_since_epoch();
-    const auto first = Loop::now();
-    const auto second = Loop::now();
+    const auto first = loop.now();
+    const auto second = loop.now();
     EXPECT_LE(first.mono, second.mono);
     EXPECT_LT(std::chrono::abs(first.wall.time_since_epoch() - before), 5s);
+}
+
+TEST(Loop, ALeapOfItsClockMakesDeadlinesDue) {
+    const auto clock = std::make_shared<Clock>();
+    Loop loop{clock};
+    Turner turner(loop);
+    turner.every(std::chrono::hours{1});
+    ASSERT_TRUE(turner.wait_for_turns(1));
+    const auto before = loop.now();
+    for (std::uint64_t leaps = 1; leaps <= 100; ++leaps) {  // some of them while it sleeps
+        clock->advance(std::chrono::hours{2});
+        ASSERT_TRUE(turner.wait_for_turns(1 + leaps));
+    }
+    EXPECT_GE(loop.mono() - before.mono, std::chrono::hours{2});
+    EXPECT_GE(loop.now().wall - before.wall, std::chrono::hours{2});
 }
 
 TEST(Loop, LeavesSignalsToTheApplication) {

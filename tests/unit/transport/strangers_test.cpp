@@ -1,5 +1,6 @@
-// Whoever may come to a port: none of them may end the process, disturb the others or stay undetected.
+// Whoever may come to a port, or answer at one: none of them may end the process, disturb the others or stay unnamed.
 #include <arpa/inet.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -21,6 +22,10 @@ namespace {
 
 using test::Caller;
 using test::Echo;
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::SizeIs;
 
 std::uint16_t port_of(const std::string& endpoint) {
     const auto text = std::string_view(endpoint).substr(endpoint.rfind(':') + 1);
@@ -42,6 +47,8 @@ class RawTcp {
 public:
     explicit RawTcp(const std::string& endpoint) : fd_(::socket(AF_INET, SOCK_STREAM, 0)) {
         const auto address = loopback(port_of(endpoint));
+        const timeval longest{std::chrono::seconds(test::patience).count(), 0};
+        ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &longest, sizeof longest);
         if (::connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
             throw std::runtime_error("cannot connect to " + endpoint);
     }
@@ -89,13 +96,13 @@ private:
 
 constexpr std::size_t greeting_size = 64;
 
-std::string zmtp_greeting() {
+std::string zmtp_greeting(const std::string& mechanism = "NULL") {
     std::string greeting(greeting_size, '\0');
     greeting[0] = '\xff';
     greeting[9] = '\x7f';
     greeting[10] = 3;
     greeting[11] = 1;
-    greeting.replace(12, 4, "NULL");
+    greeting.replace(12, mechanism.size(), mechanism);
     return greeting;
 }
 
@@ -154,6 +161,15 @@ protected:
         EXPECT_TRUE(newcomer.call("the new one"));
     }
 
+    // Bytes for which the handshake fails at our side.
+    void expect_cut_off(const std::string& bytes, std::string_view words) {
+        ASSERT_TRUE(caller_.call("before"));  // a handshake at the same time would leave open which one failed
+        const RawTcp stranger(endpoint_);
+        stranger.send(bytes);
+        EXPECT_TRUE(stranger.wait_for_close());
+        EXPECT_TRUE(echo_.strangers.wait_for(words)) << words;
+    }
+
     Loop host_;
     Loop clients_;
     Echo echo_{host_};
@@ -181,6 +197,63 @@ TEST_F(Strangers, HttpAndSilence) {
     browser.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     const RawTcp silent(endpoint_);
     EXPECT_TRUE(silent.wait_for_close());  // cut off when it does not shake hands
+    EXPECT_TRUE(echo_.strangers.wait_for("before the handshake was over"));
+    expect_undisturbed();
+    ASSERT_THAT(echo_.strangers.events(), SizeIs(1)) << "the other one is folded";
+    const auto event = echo_.strangers.events().front();
+    EXPECT_EQ(event.kind, Event::Kind::dropped);
+    EXPECT_EQ(event.subject, endpoint_);
+}
+
+TEST_F(Strangers, WhomOurSideCutsOffIsNamedByCause) {
+    expect_cut_off(zmtp_greeting() + zmtp_ready("PUB"), "socket of another type");
+    expect_cut_off(zmtp_greeting("CURVE"), "wants keys");
+    expect_undisturbed();
+    EXPECT_THAT(echo_.strangers.events(), SizeIs(2));
+}
+
+// The start of a TLS hello, which is read as a routing id, and then a message of an impossible length. libzmq alone
+// says nothing of it.
+TEST_F(Strangers, TlsIsNamed) {
+    expect_cut_off("\x16\x03\x01\x02" + std::string(100, '\0'), "does not speak ZeroMQ");
+    expect_undisturbed();
+}
+
+TEST_F(Strangers, PeersThatLeaveAreNone) {
+    ASSERT_TRUE(caller_.call("hello"));
+    for (int i = 0; i < 20; ++i) {
+        std::vector<std::unique_ptr<Caller>> callers;
+        for (int n = 0; n < 5; ++n) {
+            callers.push_back(std::make_unique<Caller>(clients_));
+            clients_.connect(*callers.back(), endpoint_);
+        }
+        for (const auto& caller : callers) {
+            ASSERT_TRUE(caller->call("hello"));
+            EXPECT_THAT(caller->strangers.events(), IsEmpty());
+        }
+    }
+    // What happens is told in order: if one of them had been taken for a stranger, that would have come before.
+    expect_cut_off(zmtp_greeting("CURVE"), "wants keys");
+    EXPECT_THAT(echo_.strangers.events(), SizeIs(1));
+}
+
+// Told by libzmq's thread, on which all links depend: it must not wait for a loop that is busy for a while.
+TEST_F(Strangers, AFloodIsCountedFoldedAndHoldsNobodyUp) {
+    ASSERT_TRUE(caller_.call("before"));
+    constexpr int flood = 1000;
+    std::promise<void> go;
+    auto released = go.get_future();
+    host_.post([&] { released.wait(); });
+    for (int i = 0; i < flood; ++i) {
+        const RawTcp stranger(endpoint_);
+        stranger.send("junk");
+        if (i % 2 == 0) stranger.reset();
+    }
+    const RawTcp peer(endpoint_);
+    EXPECT_TRUE(peer.shake_hands());
+    go.set_value();
+    EXPECT_TRUE(echo_.strangers.wait_for("before the handshake was over", flood));
+    EXPECT_THAT(echo_.strangers.events(), SizeIs(4)) << "the 1st, 10th, 100th and 1000th";
     expect_undisturbed();
 }
 
@@ -261,32 +334,97 @@ TEST_F(Strangers, WithARoutingIdThatIsTaken) {
     zmq_ctx_term(context);
 }
 
+// Listens at a port of its own until it goes, or at the one it is given.
+class RawListener {
+public:
+    explicit RawListener(std::uint16_t port = 0) : fd_(::socket(AF_INET, SOCK_STREAM, 0)) {
+        const int yes = 1;
+        ::setsockopt(fd_, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+        auto address = loopback(port);
+        socklen_t size = sizeof address;
+        if (::bind(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 || ::listen(fd_, 5) != 0 ||
+            ::getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &size) != 0)
+            throw std::runtime_error("cannot listen at port " + std::to_string(port));
+        endpoint_ = "tcp://127.0.0.1:" + std::to_string(ntohs(address.sin_port));
+    }
+    ~RawListener() { ::close(fd_); }
+    RawListener(const RawListener&) = delete;
+    RawListener& operator=(const RawListener&) = delete;
+
+    [[nodiscard]] const std::string& endpoint() const { return endpoint_; }
+    // Says this to the next one who comes, waits until that one has read it if he is to close, and closes.
+    void answer(std::string_view bytes, bool wait_for_close) const {
+        const int connection = ::accept(fd_, nullptr, nullptr);
+        ASSERT_GE(connection, 0);
+        EXPECT_EQ(::send(connection, bytes.data(), bytes.size(), MSG_NOSIGNAL), static_cast<ssize_t>(bytes.size()));
+        std::string rest(4096, '\0');
+        while (wait_for_close && ::recv(connection, rest.data(), rest.size(), 0) > 0) {
+        }
+        ::close(connection);
+    }
+
+private:
+    int fd_;
+    std::string endpoint_;
+};
+
 // Somebody else was at our host's port when we came; libzmq alone would never try again.
 TEST(Link, FindsItsHostWhereJunkAnsweredBefore) {
-    const int listener = ::socket(AF_INET, SOCK_STREAM, 0);
-    auto address = loopback(0);
-    socklen_t size = sizeof address;
-    ASSERT_EQ(::bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-    ASSERT_EQ(::listen(listener, 5), 0);
-    ASSERT_EQ(::getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size), 0);
-    const std::string endpoint = "tcp://127.0.0.1:" + std::to_string(ntohs(address.sin_port));
-
     Loop loop;
     Caller caller(loop);
-    loop.connect(caller, endpoint);
-    const int connection = ::accept(listener, nullptr, nullptr);
-    ASSERT_GE(connection, 0);
-    const std::string wrong = zmtp_greeting() + zmtp_ready("PUB");
-    ASSERT_EQ(::send(connection, wrong.data(), wrong.size(), MSG_NOSIGNAL), static_cast<ssize_t>(wrong.size()));
-    std::string bytes(4096, '\0');
-    while (::recv(connection, bytes.data(), bytes.size(), 0) > 0) {
+    std::string endpoint;
+    {
+        const RawListener listener;
+        endpoint = listener.endpoint();
+        loop.connect(caller, endpoint);
+        listener.answer(zmtp_greeting() + zmtp_ready("PUB"), true);
     }
-    ::close(connection);
-    ::close(listener);
-
     Echo echo(loop);
     loop.bind(echo, endpoint);
     EXPECT_TRUE(caller.call("hello"));
+    ASSERT_THAT(caller.strangers.events(), SizeIs(1));
+    const auto event = caller.strangers.events().front();
+    EXPECT_EQ(event.subject, endpoint);
+    EXPECT_THAT(event.text, AllOf(HasSubstr("not a Posthorn process"), HasSubstr("socket of another type")));
+}
+
+TEST(Link, NamesWhatAnswersInsteadOfItsHostOnceUntilTheHostDoes) {
+    constexpr std::string_view http = "HTTP/1.1 400 Bad Request\r\n\r\n";
+    Loop loop;
+    Caller caller(loop);
+    std::string endpoint;
+    {
+        const RawListener listener;
+        endpoint = listener.endpoint();
+        loop.connect(caller, endpoint);
+        for (int i = 0; i < 3; ++i) listener.answer(http, false);
+    }
+    {
+        Echo echo(loop);
+        loop.bind(echo, endpoint);
+        ASSERT_TRUE(caller.call("hello"));
+    }
+    EXPECT_THAT(caller.strangers.events(), SizeIs(1));
+    const RawListener again(port_of(endpoint));
+    again.answer("", false);       // so the link is down
+    caller.say("anybody there?");  // and this is how one notices
+    EXPECT_TRUE(caller.strangers.wait_for_events(2));
+    loop.remove(caller);
+    EXPECT_THAT(caller.strangers.events(), SizeIs(2));
+}
+
+TEST(Link, WhereNobodyListensThereIsNoStranger) {
+    Loop loop;
+    Caller caller(loop);
+    const std::string endpoint = RawListener().endpoint();
+    loop.connect(caller, endpoint);
+    caller.say("hello?");
+    ASSERT_TRUE(caller.wait_for_refused_sends(20));
+    Echo echo(loop);
+    loop.bind(echo, endpoint);
+    ASSERT_TRUE(caller.wait_for_answers(1));
+    EXPECT_THAT(caller.strangers.events(), IsEmpty());
+    EXPECT_THAT(echo.strangers.events(), IsEmpty());
 }
 
 }  // namespace
