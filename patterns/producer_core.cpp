@@ -136,15 +136,11 @@ Status ProducerCore::buffer(envelope::Envelope& envelope) {
 }
 
 Ticket ProducerCore::send(std::span<Message> messages) {
+    for (const Message& message : messages) {
+        if (const auto fault = envelope::invalid(message)) throw Error("send: " + *fault);
+    }
     envelope::Envelope envelope;
     envelope.producer = producer_;
-    envelope.sequence = 1;
-    for (Message& message : messages) {
-        std::swap(envelope.message, message);
-        const auto fault = envelope::invalid(envelope);
-        std::swap(envelope.message, message);
-        if (fault) throw Error("send: " + *fault);
-    }
     envelope.timestamp_ms = timestamp_ms();
 
     Ticket ticket;

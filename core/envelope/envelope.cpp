@@ -36,16 +36,27 @@ std::size_t size_of(const Headers& headers) noexcept {
 
 // Calls visit(key, text) for the str fields.
 template <class Visit>
-void each_text(const Envelope& envelope, Visit&& visit) {
-    const Message& message = envelope.message;
+void each_text(const Message& message, Visit&& visit) {
     visit("subject", message.subject);
     visit("type", message.type);
-    visit("ordering key", envelope.ordering_key);
     visit("correlation id", message.correlation_id);
-    visit("reply-to", envelope.reply_to);
     visit("content type", message.content_type);
     visit("traceparent", message.traceparent);
+}
+template <class Visit>
+void each_text(const Envelope& envelope, Visit&& visit) {
+    visit("ordering key", envelope.ordering_key);
+    visit("reply-to", envelope.reply_to);
     visit("dedup key", envelope.dedup_key);
+}
+
+template <class Fields>
+std::optional<std::string> long_text(const Fields& fields) {
+    std::optional<std::string> fault;
+    each_text(fields, [&](const char* field, const std::string& text) {
+        if (text.size() > text_limit && !fault) fault = std::string{field} + " is longer than 1 KiB";
+    });
+    return fault;
 }
 
 // Calls visit(key, value) for the fields that are there, in ascending order.
@@ -197,21 +208,21 @@ void read_field(wire::Reader& reader, std::uint64_t key, Envelope& into) {
 
 }  // namespace
 
+std::optional<std::string> invalid(const Message& message) {
+    if (auto fault = long_text(message)) return fault;
+    for (const auto& [key, value] : message.headers)
+        if (key.size() > text_limit) return "header key is longer than 1 KiB";
+    if (size_of(message.headers) > headers_limit) return "headers are longer than 64 KiB together";
+    return std::nullopt;
+}
+
 std::optional<std::string> invalid(const Envelope& envelope) {
-    std::optional<std::string> fault;
-    const auto say = [&](std::string text) {
-        if (!fault) fault = std::move(text);
-    };
-    each_text(envelope, [&](const char* field, const std::string& text) {
-        if (text.size() > text_limit) say(std::string{field} + " is longer than 1 KiB");
-    });
-    for (const auto& [key, value] : envelope.message.headers)
-        if (key.size() > text_limit) say("header key is longer than 1 KiB");
-    if (size_of(envelope.message.headers) > headers_limit) say("headers are longer than 64 KiB together");
-    if (envelope.priority > priority_limit) say("priority is not between 0 and 9");
-    if (envelope.sequence == 0) say("sequence is 0; it counts from 1");
-    if (envelope.sequence != 0 && envelope.previous >= envelope.sequence) say("previous is not below sequence");
-    return fault;
+    if (auto fault = invalid(envelope.message)) return fault;
+    if (auto fault = long_text(envelope)) return fault;
+    if (envelope.priority > priority_limit) return "priority is not between 0 and 9";
+    if (envelope.sequence == 0) return "sequence is 0; it counts from 1";
+    if (envelope.previous >= envelope.sequence) return "previous is not below sequence";
+    return std::nullopt;
 }
 
 void encode(const Envelope& envelope, std::string& out) {

@@ -64,6 +64,7 @@ inline constexpr std::uint8_t priority_limit = 9;
 
 // The sender's check: names the field that breaks its limit, and the limit; empty: encode() makes what decode() reads.
 [[nodiscard]] std::optional<std::string> invalid(const Envelope& envelope);
+[[nodiscard]] std::optional<std::string> invalid(const Message& message);  // as a part of any envelope
 void encode(const Envelope& envelope, std::string& out);
 
 // Neither throws on the content nor allocates beyond the size of `bytes`. Empty: not an envelope of a version we read,
