@@ -172,7 +172,7 @@ void Host::Impl::receive(PeerId peer, const Slice& frame, Now now) {
             break;
     }
     open->heard = now.mono;
-    if (open->consumer != 0) open->box->queue.heard(open->consumer, now);
+    if (open->consumer != 0 && open->box->queue.heard(open->consumer, now)) touch(*open->box);
     if (verdict == protocol::FrameReader::Verdict::nothing) return;
     if (!decoded->unknown.empty()) {
         refuse(peer, "unknown_command", "this host does not know the command " + decoded->unknown.front().name, now);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "queue/backoff.hpp"
 
@@ -257,11 +258,11 @@ void Queue::set_window(ConsumerId id, std::uint32_t messages, std::uint64_t byte
     it->second.window_bytes = bytes;
 }
 
-void Queue::heard(ConsumerId id, Now now) {
+bool Queue::heard(ConsumerId id, Now now) {
     const auto it = consumers_.find(id);
-    if (it == consumers_.end()) return;
+    if (it == consumers_.end()) return false;
     it->second.lease_end = now.mono + policy_.lease;
-    it->second.silent = false;
+    return std::exchange(it->second.silent, false);
 }
 
 void Queue::detach(ConsumerId id, Now now) {

@@ -131,7 +131,7 @@ public:
     ConsumerId attach(const Identity& incarnation, const std::string& name, std::uint32_t concurrency,
                       const std::vector<Held>& held, std::vector<Held>& lost, Now now);
     void set_window(ConsumerId id, std::uint32_t messages, std::uint64_t bytes);
-    void heard(ConsumerId id, Now now);   // renews its leases
+    bool heard(ConsumerId id, Now now);   // renews its leases; true: it was silent and may be given work again
     void detach(ConsumerId id, Now now);  // its session is lost; leases wait out their term
     void leave(ConsumerId id, Now now);   // said bye: what it still holds is released
     void fence(ConsumerId id, Now now);   // replaced by a later one under its name: as if it had died

@@ -385,6 +385,24 @@ TEST_F(HostFixture, SettlementsWaitForCompanyUnlessSomebodyWaitsForThem) {
     EXPECT_THAT(heard_of<protocol::Settled>(consumer), SizeIs(1));
 }
 
+TEST_F(HostFixture, AConsumerThatWasSilentGetsWorkAgainAtItsFirstSignOfLife) {
+    Options options;
+    options.defaults.lease = 2s;
+    make(std::move(options));
+    Peer producer = hello(1, protocol::Role::producer, 1);
+    Peer consumer = hello(2, protocol::Role::consumer, 2);
+    (void)heard(producer);
+    (void)heard(consumer);
+    say(producer, protocol::Publish{{envelope_of(identity(1), 1)}});
+    ASSERT_THAT(heard_of<protocol::Deliver>(consumer), SizeIs(1));
+    pass(3s);
+    EXPECT_THAT(heard_of<protocol::Deliver>(consumer), IsEmpty()) << "its lease is over, and so may it be";
+    consumer.out.heartbeat();
+    for (std::string& bytes : consumer.out.flush()) host->receive(consumer.id, Slice{std::move(bytes)}, now);
+    work();
+    EXPECT_THAT(heard_of<protocol::Deliver>(consumer), SizeIs(1));
+}
+
 // The budget is one for all queues: granted, or received and not yet stored.
 TEST_F(HostFixture, CreditEndsWhenTheBudgetIsUsedUpInWhateverQueues) {
     constexpr std::size_t budget = 100'000;
