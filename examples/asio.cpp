@@ -9,9 +9,6 @@
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <cstdlib>
-#include <exception>
-#include <iostream>
 #include <memory>
 
 #include "text.hpp"
@@ -21,8 +18,6 @@ namespace wq = posthorn::work_queue;
 using namespace std::chrono_literals;
 
 namespace {
-
-constexpr std::size_t own_texts = 100;
 
 class Counter {
 public:
@@ -73,29 +68,8 @@ std::size_t count(wq::Worker& worker, std::size_t enough) {
     return counter.words();
 }
 
-int run(const char* endpoint) {
-    posthorn::Context context;
-    const wq::WorkerOptions options{.concurrency = 8};
-    if (endpoint != nullptr) {
-        wq::Worker worker{context, "texts", posthorn::at(endpoint), options};
-        std::cout << count(worker, SIZE_MAX) << " words\n";
-        return worker.drain(5s) == posthorn::Status::ok ? EXIT_SUCCESS : EXIT_FAILURE;
-    }
-    wq::Producer texts{context, "texts", posthorn::here({.bind = "inproc://texts"})};
-    for (std::size_t i = 0; i < own_texts; ++i) texts.send(Text{"to be or not to be"});
-    wq::Worker worker{context, "texts", posthorn::at("inproc://texts"), options};
-    const std::size_t words = count(worker, own_texts);
-    std::cout << words << " words\n";
-    return words == own_texts * 6 && texts.flush(5s) == posthorn::Status::ok ? EXIT_SUCCESS : EXIT_FAILURE;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-    try {
-        return run(argc > 1 ? argv[1] : nullptr);
-    } catch (const std::exception& error) {
-        std::cerr << "asio: " << error.what() << '\n';
-        return EXIT_FAILURE;
-    }
+    return count_texts(argc, argv, {.concurrency = 8}, count);
 }

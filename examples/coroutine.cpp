@@ -14,9 +14,7 @@
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <cstdlib>
 #include <exception>
-#include <iostream>
 
 #include "text.hpp"
 
@@ -27,7 +25,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-constexpr std::size_t own_texts = 100;
 constexpr unsigned at_a_time = 8;
 
 // The next delivery; empty once the worker has ended.
@@ -63,7 +60,7 @@ asio::awaitable<void> count(wq::Worker& worker, Total& total, std::size_t enough
     }
 }
 
-Total count_all(wq::Worker& worker, std::size_t enough) {
+std::size_t count_all(wq::Worker& worker, std::size_t enough) {
     Total total;
     asio::io_context io;
     asio::signal_set signals{io, SIGINT, SIGTERM};
@@ -76,32 +73,11 @@ Total count_all(wq::Worker& worker, std::size_t enough) {
         });
     }
     io.run();
-    return total;
-}
-
-int run(const char* endpoint) {
-    posthorn::Context context;
-    const wq::WorkerOptions options{.concurrency = at_a_time};
-    if (endpoint != nullptr) {
-        wq::Worker worker{context, "texts", posthorn::at(endpoint), options};
-        std::cout << count_all(worker, SIZE_MAX).words << " words\n";
-        return worker.drain(5s) == posthorn::Status::ok ? EXIT_SUCCESS : EXIT_FAILURE;
-    }
-    wq::Producer texts{context, "texts", posthorn::here({.bind = "inproc://texts"})};
-    for (std::size_t i = 0; i < own_texts; ++i) texts.send(Text{"to be or not to be"});
-    wq::Worker worker{context, "texts", posthorn::at("inproc://texts"), options};
-    const Total total = count_all(worker, own_texts);
-    std::cout << total.words << " words\n";
-    return total.words == own_texts * 6 && texts.flush(5s) == posthorn::Status::ok ? EXIT_SUCCESS : EXIT_FAILURE;
+    return total.words;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-    try {
-        return run(argc > 1 ? argv[1] : nullptr);
-    } catch (const std::exception& error) {
-        std::cerr << "coroutine: " << error.what() << '\n';
-        return EXIT_FAILURE;
-    }
+    return count_texts(argc, argv, {.concurrency = at_a_time}, count_all);
 }

@@ -6,9 +6,6 @@
 #include <sys/signalfd.h>
 
 #include <csignal>
-#include <cstdlib>
-#include <exception>
-#include <iostream>
 #include <optional>
 #include <system_error>
 
@@ -18,8 +15,6 @@ namespace wq = posthorn::work_queue;
 using namespace std::chrono_literals;
 
 namespace {
-
-constexpr std::size_t own_texts = 100;
 
 int checked(int result, const char* what) {
     if (result < 0) throw std::system_error(errno, std::generic_category(), what);
@@ -60,28 +55,8 @@ std::size_t count(wq::Worker& worker, std::size_t enough) {
     return words;
 }
 
-int run(const char* endpoint) {
-    posthorn::Context context;
-    if (endpoint != nullptr) {
-        wq::Worker worker{context, "texts", posthorn::at(endpoint)};
-        std::cout << count(worker, SIZE_MAX) << " words\n";
-        return worker.drain(5s) == posthorn::Status::ok ? EXIT_SUCCESS : EXIT_FAILURE;
-    }
-    wq::Producer texts{context, "texts", posthorn::here({.bind = "inproc://texts"})};
-    for (std::size_t i = 0; i < own_texts; ++i) texts.send(Text{"to be or not to be"});
-    wq::Worker worker{context, "texts", posthorn::at("inproc://texts")};
-    const std::size_t words = count(worker, own_texts);
-    std::cout << words << " words\n";
-    return words == own_texts * 6 && texts.flush(5s) == posthorn::Status::ok ? EXIT_SUCCESS : EXIT_FAILURE;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-    try {
-        return run(argc > 1 ? argv[1] : nullptr);
-    } catch (const std::exception& error) {
-        std::cerr << "epoll: " << error.what() << '\n';
-        return EXIT_FAILURE;
-    }
+    return count_texts(argc, argv, {}, count);
 }

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <chrono>
 #include <iostream>
 #include <limits>
 
@@ -9,6 +8,7 @@
 #include "store/chunk_format.hpp"
 #include "store/store_view.hpp"
 #include "table.hpp"
+#include "transport/clock.hpp"
 #include "units.hpp"
 #include "verbs.hpp"
 
@@ -37,8 +37,7 @@ std::uint64_t ms(Wall at) {
 }
 
 Wall now() {
-    const auto since_epoch = std::chrono::system_clock::now().time_since_epoch();
-    return Wall{std::chrono::duration_cast<Wall::duration>(since_epoch)};
+    return transport::Clock{}.now().wall;
 }
 
 std::string age_of(const store::RecoveredTopic& topic) {

@@ -14,6 +14,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "unit/temp_folder.hpp"
+
 namespace posthorn::nodes {
 namespace {
 
@@ -101,13 +103,7 @@ TEST(Judge, TellsEveryEndApart) {
 
 class RunCommand : public testing::Test {
 protected:
-    void SetUp() override {
-        std::signal(SIGPIPE, SIG_IGN);
-        std::string name = testing::TempDir() + "posthorn_exec_XXXXXX";
-        ASSERT_NE(::mkdtemp(name.data()), nullptr);
-        folder_ = name;
-    }
-    void TearDown() override { std::filesystem::remove_all(folder_); }
+    void SetUp() override { std::signal(SIGPIPE, SIG_IGN); }
 
     std::string file(const std::string& name) const { return (folder_ / name).string(); }
     std::string content(const std::string& name) const {
@@ -121,7 +117,8 @@ protected:
         while (!exists(name)) std::this_thread::sleep_for(std::chrono::milliseconds{5});
     }
 
-    std::filesystem::path folder_;
+    TempFolder temporary_;
+    std::filesystem::path folder_ = temporary_.path();
 };
 
 TEST_F(RunCommand, GivesItThePayloadByteForByte) {

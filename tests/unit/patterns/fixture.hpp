@@ -17,6 +17,8 @@
 
 #include <posthorn/work_queue.hpp>
 
+#include "unit/temp_folder.hpp"
+
 namespace posthorn::work_queue {
 
 constexpr Duration patience = 20s;  // for what happens at once; only a broken build waits so long
@@ -77,22 +79,6 @@ public:
 
 private:
     Log<Event> log_;
-};
-
-class TempFolder {
-public:
-    TempFolder() {
-        std::string name = (std::filesystem::temp_directory_path() / "posthorn-XXXXXX").string();
-        if (::mkdtemp(name.data()) == nullptr) throw Error("cannot make a folder for the test");
-        path_ = name;
-    }
-    ~TempFolder() { std::filesystem::remove_all(path_); }
-    TempFolder(const TempFolder&) = delete;
-    TempFolder& operator=(const TempFolder&) = delete;
-    [[nodiscard]] std::string ipc(const std::string& name) const { return "ipc://" + (path_ / name).string(); }
-
-private:
-    std::filesystem::path path_;
 };
 
 struct Job {

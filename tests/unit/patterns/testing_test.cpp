@@ -15,6 +15,7 @@
 
 #include "../../../examples/demo/work_on.hpp"
 #include "../../../examples/text.hpp"
+#include "unit/temp_folder.hpp"
 
 namespace {
 
@@ -119,13 +120,7 @@ TEST(MadeUpDelivery, WaitsForRealTickets) {
 
 class DemoWorker : public ::testing::Test {
 protected:
-    DemoWorker() {
-        std::string name = (std::filesystem::temp_directory_path() / "posthorn-XXXXXX").string();
-        if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("cannot make a folder for the test");
-        folder_ = name;
-        std::ofstream(folder_ / "file") << "123456789";
-    }
-    ~DemoWorker() override { std::filesystem::remove_all(folder_); }
+    DemoWorker() { std::ofstream(folder_ / "file") << "123456789"; }
 
     Verdict work(const BlockJob& job, std::uint32_t attempt = 1) {
         const Record record{(folder_ / "record").string()};
@@ -139,7 +134,8 @@ protected:
         return all.str();
     }
 
-    std::filesystem::path folder_;
+    posthorn::TempFolder temporary_;
+    std::filesystem::path folder_ = temporary_.path();
 };
 
 TEST_F(DemoWorker, RecordsTheChecksumBeforeItAcks) {

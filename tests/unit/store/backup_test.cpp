@@ -1,13 +1,13 @@
 // A copy made in slices while the store goes on working.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 
 #include "store/sqlite_store.hpp"
 #include "unit/store/model.hpp"
+#include "unit/temp_folder.hpp"
 
 namespace posthorn::store {
 
@@ -19,25 +19,12 @@ namespace {
 class BackupTest : public ::testing::Test {
 protected:
     void SetUp() override {
-        std::string name = (std::filesystem::temp_directory_path() / "posthorn-backup-XXXXXX").string();
-        ASSERT_NE(::mkdtemp(name.data()), nullptr);
-        folder = name;
         store = open(folder / "data");
         for (Offset first = 1; first < 30'000; first += 1000) {
             const Job job = job_of(batch_of(first, 1000, 500));
             ASSERT_EQ(store->run(job).failure, Failure::none);
             play(model, job);
         }
-    }
-    void TearDown() override {
-        store.reset();
-        std::filesystem::remove_all(folder);
-    }
-
-    static std::unique_ptr<Store> open(const std::filesystem::path& at) {
-        auto store = open_sqlite_store({.folder = at, .min_free = 0, .vfs = {}});
-        static_cast<void>(store->recover());
-        return store;
     }
     BackupResult step(BackupStep::What what, Job job = {}) {
         job.backup = {.what = what, .folder = (folder / "copy").string(), .ticket = 5};
@@ -52,7 +39,8 @@ protected:
         return recovered(*opened);
     }
 
-    std::filesystem::path folder;
+    TempFolder temporary;
+    std::filesystem::path folder = temporary.path();
     std::unique_ptr<Store> store;
     Model model;
 };

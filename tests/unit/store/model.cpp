@@ -6,6 +6,8 @@
 #include <limits>
 #include <set>
 
+#include "store/sqlite_store.hpp"
+
 namespace posthorn::store::testing {
 
 namespace {
@@ -119,6 +121,12 @@ Model contents(Store& store, const std::vector<std::string>& topics) {
         }
     }
     return model;
+}
+
+std::unique_ptr<Store> open(const std::filesystem::path& folder) {
+    auto store = open_sqlite_store({.folder = folder, .min_free = 0, .vfs = {}});
+    static_cast<void>(store->recover());
+    return store;
 }
 
 Model recovered(Store& store) {

@@ -1,7 +1,9 @@
 // A store that is too simple to be wrong, and random work for it and for the real ones.
 #pragma once
 
+#include <filesystem>
 #include <map>
+#include <memory>
 #include <optional>
 #include <random>
 #include <string>
@@ -57,6 +59,8 @@ void play(Model& model, const Job& job);
 [[nodiscard]] Model without_memory_of_lives(Model model);
 
 [[nodiscard]] Identity identity(std::uint8_t number);
+// The store on disk in this folder, recovered.
+[[nodiscard]] std::unique_ptr<Store> open(const std::filesystem::path& folder);
 [[nodiscard]] Append message(Offset offset, std::string envelope);
 // One batch with `count` messages of `size` bytes, the first at `first`.
 [[nodiscard]] TopicBatch batch_of(Offset first, std::size_t count, std::size_t size = 20);

@@ -16,6 +16,7 @@
 #include "store/memory_store.hpp"
 #include "store/sqlite_store.hpp"
 #include "unit/store/model.hpp"
+#include "unit/temp_folder.hpp"
 
 namespace posthorn::store {
 
@@ -26,18 +27,6 @@ namespace {
 
 class OpenTest : public ::testing::Test {
 protected:
-    void SetUp() override {
-        std::string name = (std::filesystem::temp_directory_path() / "posthorn-store-XXXXXX").string();
-        ASSERT_NE(::mkdtemp(name.data()), nullptr);
-        folder = name;
-    }
-    void TearDown() override { std::filesystem::remove_all(folder); }
-
-    std::unique_ptr<Store> open(const std::filesystem::path& at) {
-        auto store = open_sqlite_store({.folder = at, .min_free = 0, .vfs = {}});
-        static_cast<void>(store->recover());
-        return store;
-    }
     std::string refusal() {
         try {
             static_cast<void>(open(folder));
@@ -67,7 +56,8 @@ protected:
         EXPECT_FALSE(std::filesystem::exists(folder / "posthorn.db-journal"));
     }
 
-    std::filesystem::path folder;
+    TempFolder temporary;
+    std::filesystem::path folder = temporary.path();
 };
 
 TEST_F(OpenTest, what_was_stored_is_there_again) {

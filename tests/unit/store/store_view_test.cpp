@@ -16,6 +16,7 @@
 
 #include "store/sqlite_store.hpp"
 #include "unit/store/model.hpp"
+#include "unit/temp_folder.hpp"
 
 namespace posthorn::store {
 
@@ -27,18 +28,6 @@ namespace {
 
 class StoreViewTest : public ::testing::Test {
 protected:
-    void SetUp() override {
-        std::string name = (std::filesystem::temp_directory_path() / "posthorn %3f?view#XXXXXX").string();
-        ASSERT_NE(::mkdtemp(name.data()), nullptr);
-        folder = name;
-    }
-    void TearDown() override { std::filesystem::remove_all(folder); }
-
-    std::unique_ptr<Store> open(const std::filesystem::path& at) {
-        auto store = open_sqlite_store({.folder = at, .min_free = 0, .vfs = {}});
-        static_cast<void>(store->recover());
-        return store;
-    }
     std::string refusal() {
         try {
             StoreView view(folder);
@@ -103,7 +92,8 @@ protected:
         }
     }
 
-    std::filesystem::path folder;
+    TempFolder temporary{"posthorn %3f?view#"};
+    std::filesystem::path folder = temporary.path();
 };
 
 TEST_F(StoreViewTest, sees_what_a_clean_stop_left_and_changes_nothing) {

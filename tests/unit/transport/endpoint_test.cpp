@@ -58,7 +58,7 @@ TEST(Endpoint, ErrorsNameTheEndpointAndTheWayOut) {
 }
 
 TEST(Endpoint, PathsThatAreFreeAreFree) {
-    const test::Folder folder;
+    const TempFolder folder;
     EXPECT_THAT(error_of([&] { check_path_free(folder.ipc("nothing-there")); }), IsEmpty());
     EXPECT_THAT(error_of([] { check_path_free("ipc://*"); }), IsEmpty());
     EXPECT_THAT(error_of([] { check_path_free("ipc://@abstract"); }), IsEmpty());

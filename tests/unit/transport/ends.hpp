@@ -20,6 +20,7 @@
 #include <posthorn/status.hpp>
 
 #include "transport/loop.hpp"
+#include "unit/temp_folder.hpp"
 
 namespace posthorn::transport::test {
 
@@ -175,24 +176,6 @@ private:
     std::deque<std::string> to_say_;
     std::vector<std::string> answers_;
     std::uint64_t refused_sends_ = 0;
-};
-
-// A folder for ipc paths, gone with the test.
-class Folder {
-public:
-    Folder() {
-        std::string name = (std::filesystem::temp_directory_path() / "posthorn-XXXXXX").string();
-        if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("no temporary folder");
-        path_ = name;
-    }
-    ~Folder() { std::filesystem::remove_all(path_); }
-    Folder(const Folder&) = delete;
-    Folder& operator=(const Folder&) = delete;
-    [[nodiscard]] std::filesystem::path path() const { return path_; }
-    [[nodiscard]] std::string ipc(const std::string& name) const { return "ipc://" + (path_ / name).string(); }
-
-private:
-    std::filesystem::path path_;
 };
 
 // Returns when the loop has done all that was asked of it so far.

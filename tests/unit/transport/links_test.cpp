@@ -21,7 +21,6 @@ namespace {
 using test::Caller;
 using test::Echo;
 using test::error_of;
-using test::Folder;
 using testing::AllOf;
 using testing::HasSubstr;
 
@@ -39,7 +38,7 @@ protected:
         return GetParam() == "ipc" ? folder_.ipc("socket") : "inproc://somewhere";
     }
 
-    Folder folder_;
+    TempFolder folder_;
 };
 
 TEST_P(Links, CarryFramesBothWays) {
@@ -232,7 +231,7 @@ TEST(Link, BeyondTheDescriptorsIsRefusedAndDisturbsNobody) {
 TEST(Bind, NamesWhatIsWrong) {
     Loop loop;
     Echo echo(loop);
-    const Folder folder;
+    const TempFolder folder;
     const auto error = [&](const std::string& endpoint) { return error_of([&] { loop.bind(echo, endpoint); }); };
     EXPECT_THAT(error("tcp://no-such-interface:*"), AllOf(HasSubstr("no-such-interface"), HasSubstr("no interface")));
     EXPECT_THAT(error("tcp://192.0.2.1:*"), AllOf(HasSubstr("192.0.2.1"), HasSubstr("no interface")));
@@ -255,7 +254,7 @@ TEST(Bind, TakesOverTheSocketOfADeadProcess) {
     Loop loop;
     Echo echo(loop);
     Caller caller(loop);
-    const Folder folder;
+    const TempFolder folder;
     const auto path = (folder.path() / "socket").string();
     const int dead = ::socket(AF_UNIX, SOCK_STREAM, 0);
     sockaddr_un address{};
@@ -274,7 +273,7 @@ TEST(Bind, LeavesAPathToTheProcessThatListensThere) {
     Echo owner(theirs);
     Echo second(ours);
     Caller caller(ours);
-    const Folder folder;
+    const TempFolder folder;
     theirs.bind(owner, folder.ipc("socket"));
     EXPECT_THAT(error_of([&] { ours.bind(second, folder.ipc("socket")); }), HasSubstr("in use"));
     ours.connect(caller, folder.ipc("socket"));
@@ -285,7 +284,7 @@ TEST(Bind, LeavesAPathToTheProcessThatListensThere) {
 TEST(Bind, LeavesAFileThatIsNoSocketAlone) {
     Loop loop;
     Echo echo(loop);
-    const Folder folder;
+    const TempFolder folder;
     std::ofstream(folder.path() / "notes") << "keep me";
     EXPECT_THAT(error_of([&] { loop.bind(echo, folder.ipc("notes")); }), HasSubstr("not a socket"));
     std::string kept;
