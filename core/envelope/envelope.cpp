@@ -1,5 +1,6 @@
 #include "envelope/envelope.hpp"
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
@@ -32,6 +33,10 @@ std::size_t size_of(const Headers& headers) noexcept {
     std::size_t size = 0;
     for (const auto& [key, value] : headers) size += key.size() + value.size();
     return size;
+}
+
+std::uint64_t in_ms(Duration duration) {
+    return static_cast<std::uint64_t>(std::chrono::ceil<std::chrono::milliseconds>(duration).count());
 }
 
 // Calls visit(key, text) for the str fields.
@@ -68,7 +73,7 @@ void each_field(const Envelope& envelope, Visit&& visit) {
     text(Key::ordering_key, envelope.ordering_key);
     number(Key::priority, envelope.priority);
     number(Key::delay, envelope.delay_ms);
-    number(Key::ttl, envelope.ttl_ms);
+    number(Key::ttl, in_ms(message.ttl));
     text(Key::correlation_id, message.correlation_id);
     text(Key::reply_to, envelope.reply_to);
     text(Key::content_type, message.content_type);
@@ -112,6 +117,11 @@ void read(wire::Reader& reader, Headers& headers) {
 
 void read(wire::Reader& reader, Identity& identity) {
     if (!Identity::from_bytes(reader.binary(), identity)) reader.fail();
+}
+
+Duration read_duration(wire::Reader& reader) {
+    constexpr std::uint64_t limit = duration_limit / 1ms;
+    return std::chrono::milliseconds{std::min(reader.unsigned_integer(), limit)};
 }
 
 void read_priority(wire::Reader& reader, std::uint8_t& priority) {
@@ -173,7 +183,7 @@ void read_field(wire::Reader& reader, std::uint64_t key, Envelope& into) {
             into.delay_ms = reader.unsigned_integer();
             return;
         case Key::ttl:
-            into.ttl_ms = reader.unsigned_integer();
+            message.ttl = read_duration(reader);
             return;
         case Key::correlation_id:
             return read(reader, message.correlation_id);
@@ -209,6 +219,8 @@ std::optional<std::string> invalid(const Envelope& envelope) {
         if (key.size() > text_limit) say("header key is longer than 1 KiB");
     if (size_of(envelope.message.headers) > headers_limit) say("headers are longer than 64 KiB together");
     if (envelope.priority > priority_limit) say("priority is not between 0 and 9");
+    if (envelope.message.ttl < Duration::zero()) say("ttl is negative");
+    if (envelope.message.ttl > duration_limit) say("ttl is longer than 100 years");
     if (envelope.sequence == 0) say("sequence is 0; it counts from 1");
     if (envelope.sequence != 0 && envelope.previous >= envelope.sequence) say("previous is not below sequence");
     return fault;
@@ -239,7 +251,12 @@ std::optional<Envelope> decode(std::string_view bytes) {
 std::optional<Routing> read_routing(std::string_view bytes) noexcept {
     wire::Reader reader(bytes);
     Routing routing;
-    if (!read_map(reader, routing, [&](std::uint64_t) { reader.skip(); })) return std::nullopt;
+    if (!read_map(reader, routing, [&](std::uint64_t key) {
+            if (key != static_cast<std::uint64_t>(Key::ttl)) return reader.skip();
+            routing.ttl = read_duration(reader);
+        })) {
+        return std::nullopt;
+    }
     return routing;
 }
 
