@@ -22,9 +22,20 @@ what has happened to messages since the node started, by cause.
             ""};
 }
 
-constexpr std::array counters = {
-    "acked",         "nacked",     "released", "rejected",      "redelivered",       "expired_leases",  "refused_full",
-    "refused_other", "duplicates", "stale",    "dead_rejected", "dead_max_attempts", "dead_undecodable"};
+constexpr std::array counters = {"acked",
+                                 "nacked",
+                                 "released",
+                                 "rejected",
+                                 "redelivered",
+                                 "expired_leases",
+                                 "refused_full",
+                                 "refused_other",
+                                 "duplicates",
+                                 "stale",
+                                 "dead_rejected",
+                                 "dead_max_attempts",
+                                 "dead_undecodable",
+                                 "dead_expired"};
 
 std::string counters_of(const Row& row) {
     std::string text;

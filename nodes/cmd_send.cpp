@@ -222,6 +222,7 @@ SendOptions options_of(const Verb& verb, const Arguments& given) {
     options.queue = queue_name(verb, given.words.front());
     options.endpoint = node_endpoint(verb, given);
     if (given.options.count("type") > 0) options.message.type = given.options["type"].as<std::string>();
+    if (given.options.count("ttl") > 0) options.message.ttl = parsed(verb, given, "ttl", parse_seconds_or_duration);
     options.message.headers = headers_of(verb, given);
     options.count = parsed(verb, given, "count", parse_count);
     options.timeout = parsed(verb, given, "timeout", parse_seconds_or_duration);
@@ -252,6 +253,9 @@ Command send_command() {
     options.add_options()("type", po::value<std::string>()->value_name("NAME"), "what the payload is, for the workers");
     options.add_options()("header", po::value<std::vector<std::string>>()->value_name("K=V"),
                           "a header; may be given more than once");
+    options.add_options()("ttl", po::value<std::string>()->value_name("TIME"),
+                          "time to live: dead-lettered as expired when no worker has it by then; seconds, or with a "
+                          "unit (500ms, 10min); default: none");
     options.add_options()("count", po::value<std::string>()->value_name("N")->default_value("1"),
                           "each message N times");
     options.add_options()(

@@ -1,5 +1,6 @@
 #include "envelope/envelope.hpp"
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
@@ -32,6 +33,10 @@ std::size_t size_of(const Headers& headers) noexcept {
     std::size_t size = 0;
     for (const auto& [key, value] : headers) size += key.size() + value.size();
     return size;
+}
+
+std::uint64_t in_ms(Duration duration) {
+    return static_cast<std::uint64_t>(std::chrono::ceil<std::chrono::milliseconds>(duration).count());
 }
 
 // Calls visit(key, text) for the str fields.
@@ -79,7 +84,7 @@ void each_field(const Envelope& envelope, Visit&& visit) {
     text(Key::ordering_key, envelope.ordering_key);
     number(Key::priority, envelope.priority);
     number(Key::delay, envelope.delay_ms);
-    number(Key::ttl, envelope.ttl_ms);
+    number(Key::ttl, in_ms(message.ttl));
     text(Key::correlation_id, message.correlation_id);
     text(Key::reply_to, envelope.reply_to);
     text(Key::content_type, message.content_type);
@@ -123,6 +128,11 @@ void read(wire::Reader& reader, Headers& headers) {
 
 void read(wire::Reader& reader, Identity& identity) {
     if (!Identity::from_bytes(reader.binary(), identity)) reader.fail();
+}
+
+Duration read_duration(wire::Reader& reader) {
+    constexpr std::uint64_t limit = duration_limit / 1ms;
+    return std::chrono::milliseconds{std::min(reader.unsigned_integer(), limit)};
 }
 
 void read_priority(wire::Reader& reader, std::uint8_t& priority) {
@@ -184,7 +194,7 @@ void read_field(wire::Reader& reader, std::uint64_t key, Envelope& into) {
             into.delay_ms = reader.unsigned_integer();
             return;
         case Key::ttl:
-            into.ttl_ms = reader.unsigned_integer();
+            message.ttl = read_duration(reader);
             return;
         case Key::correlation_id:
             return read(reader, message.correlation_id);
@@ -213,6 +223,8 @@ std::optional<std::string> invalid(const Message& message) {
     for (const auto& [key, value] : message.headers)
         if (key.size() > text_limit) return "header key is longer than 1 KiB";
     if (size_of(message.headers) > headers_limit) return "headers are longer than 64 KiB together";
+    if (message.ttl < Duration::zero()) return "ttl is negative";
+    if (message.ttl > duration_limit) return "ttl is longer than 100 years";
     return std::nullopt;
 }
 
@@ -250,7 +262,12 @@ std::optional<Envelope> decode(std::string_view bytes) {
 std::optional<Routing> read_routing(std::string_view bytes) noexcept {
     wire::Reader reader(bytes);
     Routing routing;
-    if (!read_map(reader, routing, [&](std::uint64_t) { reader.skip(); })) return std::nullopt;
+    if (!read_map(reader, routing, [&](std::uint64_t key) {
+            if (key != static_cast<std::uint64_t>(Key::ttl)) return reader.skip();
+            routing.ttl = read_duration(reader);
+        })) {
+        return std::nullopt;
+    }
     return routing;
 }
 

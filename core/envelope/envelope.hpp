@@ -26,7 +26,7 @@ enum class Key : std::uint8_t {
     ordering_key = 7,     // str   reserved: carried, not yet acted on
     priority = 8,         // uint 0-9, reserved
     delay = 9,            // uint ms, reserved
-    ttl = 10,             // uint ms, reserved
+    ttl = 10,             // uint ms, from when the host accepts it
     correlation_id = 11,  // str
     reply_to = 12,        // str
     content_type = 13,    // str
@@ -44,10 +44,9 @@ struct Envelope {
     std::string ordering_key;
     std::uint8_t priority = 0;
     std::uint64_t delay_ms = 0;
-    std::uint64_t ttl_ms = 0;
     std::string reply_to;
     std::string dedup_key;
-    Message message;  // subject, type, content type, correlation id, traceparent, headers, payload
+    Message message;  // subject, type, content type, correlation id, traceparent, headers, ttl, payload
 };
 
 // The few fields a host looks at.
@@ -55,12 +54,14 @@ struct Routing {
     Identity producer;
     std::uint64_t sequence = 0;
     std::uint64_t previous = 0;
+    Duration ttl{};  // 0: none
 };
 
 inline constexpr std::uint8_t version = 1;
 inline constexpr std::size_t text_limit = 1024;          // bytes of each str field and of each header key
 inline constexpr std::size_t headers_limit = 64 * 1024;  // bytes of all header keys and values together
 inline constexpr std::uint8_t priority_limit = 9;
+inline constexpr Duration duration_limit = std::chrono::hours{24 * 365 * 100};  // what is longer is read as so long
 
 // The sender's check: names the field that breaks its limit, and the limit; empty: encode() makes what decode() reads.
 [[nodiscard]] std::optional<std::string> invalid(const Envelope& envelope);
@@ -71,7 +72,7 @@ void encode(const Envelope& envelope, std::string& out);
 // or a field breaks its limit. Producer and sequence must be there, keys ascend, nothing follows the map.
 // Unknown keys are skipped. Reserved fields are read like any other.
 [[nodiscard]] std::optional<Envelope> decode(std::string_view bytes);
-// Walks the whole map, so what passes is well-formed to its end; looks into no field beyond the three it gives back.
+// Walks the whole map, so what passes is well-formed to its end; looks into no field beyond those it gives back.
 [[nodiscard]] std::optional<Routing> read_routing(std::string_view bytes) noexcept;
 
 // "<producer hex>-<sequence>", with "-r<n>" behind it for the n-th redrive.

@@ -127,7 +127,7 @@ void Host::Impl::on_admin(Session& session, const protocol::AdminRequest& reques
 }
 
 void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& request, Now now) {
-    constexpr std::uint32_t fields = 24;
+    constexpr std::uint32_t fields = 25;
     protocol::AdminResult result{.id = request.id, .rows = {}, .next = 0, .error = {}};
     std::uint64_t index = 0;
     std::uint64_t bytes = 0;
@@ -167,6 +167,7 @@ void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& req
                                   .add("dead_rejected", counters.dead_rejected)
                                   .add("dead_max_attempts", counters.dead_max_attempts)
                                   .add("dead_undecodable", counters.dead_undecodable)
+                                  .add("dead_expired", counters.dead_expired)
                                   .add("state", state)
                                   .add("store", store.durable() ? "disk" : "memory")
                                   .take());

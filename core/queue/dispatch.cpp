@@ -48,7 +48,7 @@ void Queue::deliver(ConsumerId id, Consumer& consumer, Offset offset, Entry& ent
         consumer.lease_end = now.mono + policy_.lease;
         consumer.progress = now.mono;
     }
-    lease(id, consumer, entry, now);
+    lease(id, consumer, offset, entry, now);
     touch(offset, entry, now);
 }
 

@@ -119,7 +119,9 @@ Accepted Queue::publish(Producer& producer, const envelope::Routing& routing, Sl
     bytes_ += size;
     pending_bytes_ += size;
     changed(now);
-    pending_.push_back({.envelope = std::move(envelope), .maybe_duplicate = maybe_duplicate});
+    pending_.push_back({.envelope = std::move(envelope),
+                        .maybe_duplicate = maybe_duplicate,
+                        .expires_at = routing.ttl == Duration::zero() ? Wall{} : later(now.wall, routing.ttl)});
     if (loaded_to_ == offset && has_track_room()) {
         Entry& entry = track(offset);
         entry.size = static_cast<std::uint32_t>(size);
@@ -130,6 +132,10 @@ Accepted Queue::publish(Producer& producer, const envelope::Routing& routing, Sl
             entry.producer = &producer;
             entry.sequence = routing.sequence;
             ++producer.unsettled;
+        }
+        if (routing.ttl != Duration::zero()) {
+            entry.expires = now.mono + routing.ttl;
+            watch_expiry(offset, entry);
         }
         fresh_.push_back(offset);
         ++ready_;
@@ -235,12 +241,13 @@ bool Queue::adopt_held(ConsumerId id, Consumer& consumer, const Held& held, bool
     entry.token = held.token;
     entry.suspect = entry.isolate = false;
     entry.deaths = 0;
-    lease(id, consumer, entry, now);
+    lease(id, consumer, held.offset, entry, now);
     touch(held.offset, entry, now);
     return true;
 }
 
-void Queue::lease(ConsumerId id, Consumer& consumer, Entry& entry, Now now) {
+void Queue::lease(ConsumerId id, Consumer& consumer, Offset offset, Entry& entry, Now now) {
+    unwatch_expiry(offset, entry);
     entry.where = Where::leased;
     entry.holder = id;
     entry.since = now.mono;
@@ -431,6 +438,7 @@ void Queue::make_ready(Offset offset, Entry& entry) {
 
 void Queue::give_back(Offset offset, Entry& entry, Now now) {
     end_lease(entry);
+    watch_expiry(offset, entry);
     make_ready(offset, entry);
     touch(offset, entry, now);
 }
@@ -449,6 +457,7 @@ void Queue::fail(Entries::iterator it, std::optional<Duration> delay, const std:
     const Duration wait = std::clamp(delay.value_or(backoff_delay(policy_.backoff, entry.attempts, random_)),
                                      Duration::zero(), Duration{std::chrono::hours{24 * 365}});
     end_lease(entry);
+    watch_expiry(offset, entry);
     if (wait == Duration::zero()) {
         make_ready(offset, entry);
     } else {
@@ -471,24 +480,75 @@ void Queue::dead_letter(Entries::iterator it, store::Reason reason, std::string 
                              .last_failure = now.wall,
                              .consumer = holder == consumers_.end() ? std::string{} : label(holder->second)};
     if (reason != store::Reason::max_attempts) ++letter.attempts;  // the one that ended here
-    switch (reason) {
+    emit(Event::Kind::dead_lettered, std::string{store::to_string(reason)} + ": " + letter.text);
+    end_lease(entry);
+    bury(it, std::move(letter), now);
+}
+
+// Gives up what no consumer holds any more.
+void Queue::bury(Entries::iterator it, store::DeadLetter letter, Now now) {
+    switch (letter.reason) {
         case store::Reason::max_attempts:
             ++counters_.dead_max_attempts;
             break;
         case store::Reason::undecodable:
             ++counters_.dead_undecodable;
             break;
+        case store::Reason::expired:
+            ++counters_.dead_expired;
+            break;
         default:
             ++counters_.dead_rejected;
             break;
     }
-    emit(Event::Kind::dead_lettered, std::string{store::to_string(reason)} + ": " + letter.text);
-    end_lease(entry);
     ++dead_count_;
-    dead_bytes_ += entry.size;
+    dead_bytes_ += it->second.size;
     write_dead(std::move(letter));
     erase(it);
     changed(now);
+}
+
+void Queue::watch_expiry(Offset offset, const Entry& entry) {
+    if (entry.expires != never) expiring_.emplace(entry.expires, offset);
+}
+
+void Queue::unwatch_expiry(Offset offset, const Entry& entry) {
+    if (entry.expires != never) expiring_.erase({entry.expires, offset});
+}
+
+// Of a ready or waiting message that is to leave entries_; fresh_ is looked through when its turn comes.
+void Queue::leave_line(Offset offset, const Entry& entry) {
+    unwatch_expiry(offset, entry);
+    if (entry.where == Where::waiting) {
+        waiting_.erase({entry.since, offset});
+        return;
+    }
+    --ready_;
+    returned_.erase(offset);
+    suspects_.erase(offset);
+}
+
+// Fires before anything is handed out, so nothing is delivered past its time.
+void Queue::expire_due(Now now) {
+    std::uint64_t count = 0;
+    for (; !expiring_.empty() && expiring_.begin()->first <= now.mono; ++count) {
+        const auto it = entries_.find(expiring_.begin()->second);
+        Entry& entry = it->second;
+        leave_line(it->first, entry);
+        store::DeadLetter letter{.offset = it->first,
+                                 .reason = store::Reason::expired,
+                                 .text = "not done within its time to live",
+                                 .attempts = entry.attempts,
+                                 .first_failure = entry.first_failure == Wall{} ? now.wall : entry.first_failure,
+                                 .last_failure = now.wall,
+                                 .consumer = {}};
+        bury(it, std::move(letter), now);
+    }
+    if (count == 0) return;
+    emit(Event::Kind::dead_lettered, "expired: not done within their time to live", count);
+    if (fresh_.size() > 2 * (ready_ + defaults::window_messages)) {  // nobody may ever look through it
+        std::erase_if(fresh_, [this](Offset offset) { return !entries_.contains(offset); });
+    }
 }
 
 // The consumer's leases are over: its link and its process may be gone. What it held becomes suspect; what it held as a
@@ -576,6 +636,7 @@ void Queue::turn(Now now, std::vector<Delivered>& deliveries, std::vector<Recall
     if (forget_at_ <= now.mono) forget_producers(now);
     recall_at_ = never;
     adopt_pending(now);
+    expire_due(now);
     if (paused_) return;
     dispatch(now, deliveries);
     want_recalls(now, recalls);
@@ -584,6 +645,7 @@ void Queue::turn(Now now, std::vector<Delivered>& deliveries, std::vector<Recall
 Mono Queue::next_deadline() const {
     Mono next = std::min({sweep_at_, forget_at_, recall_at_});
     if (!waiting_.empty()) next = std::min(next, waiting_.begin()->first);
+    if (!expiring_.empty()) next = std::min(next, expiring_.begin()->first);
     for (const auto& [id, consumer] : consumers_) {
         if (consumer.in_flight > 0 || !consumer.connected) next = std::min(next, consumer.lease_end);
     }

@@ -89,7 +89,7 @@ enum class Accepted { yes, duplicate, refused, gap };
 struct Counters {
     std::uint64_t acked = 0, nacked = 0, released = 0, rejected = 0, redelivered = 0, expired_leases = 0;
     std::uint64_t refused_full = 0, refused_other = 0, duplicates = 0, stale = 0;
-    std::uint64_t dead_rejected = 0, dead_max_attempts = 0, dead_undecodable = 0;
+    std::uint64_t dead_rejected = 0, dead_max_attempts = 0, dead_undecodable = 0, dead_expired = 0;
 };
 
 struct Depth {
@@ -193,7 +193,8 @@ private:
         std::uint64_t sequence = 0;
         Mono since{};     // leased: delivered at; waiting: due at
         Mono extended{};  // the lease lasts at least so long
-        Wall due{};       // waiting
+        Mono expires = never;
+        Wall due{};  // waiting
         Wall accepted{};
         Wall first_failure{};
         std::uint32_t size = 0;
@@ -233,6 +234,7 @@ private:
         Offset redrive_of = 0;
         std::uint16_t redrives = 0;
         bool maybe_duplicate = false;
+        Wall expires_at{};  // zero: never
         bool done = false;  // acked before it was stored: leaves a hole
     };
 
@@ -263,9 +265,14 @@ private:
     void finish(Entries::iterator it, Now now);  // settled for good: leaves entries_
     void fail(Entries::iterator it, std::optional<Duration> delay, const std::string& text, Now now);
     void dead_letter(Entries::iterator it, store::Reason reason, std::string text, Now now);
+    void bury(Entries::iterator it, store::DeadLetter letter, Now now);
+    void watch_expiry(Offset offset, const Entry& entry);
+    void unwatch_expiry(Offset offset, const Entry& entry);
+    void expire_due(Now now);
+    void leave_line(Offset offset, const Entry& entry);
     void give_back(Offset offset, Entry& entry, Now now);
     void forget(std::map<ConsumerId, Consumer>::iterator it);
-    void lease(ConsumerId id, Consumer& consumer, Entry& entry, Now now);
+    void lease(ConsumerId id, Consumer& consumer, Offset offset, Entry& entry, Now now);
     void died(ConsumerId id, bool at_once, Now now);
     void sweep(Now now);
     void forget_producers(Now now);
@@ -299,6 +306,7 @@ private:
     std::set<Offset> returned_;  // ready again
     std::set<Offset> suspects_;  // ready, to be delivered apart
     std::set<std::pair<Mono, Offset>> waiting_;
+    std::set<std::pair<Mono, Offset>> expiring_;  // ready or waiting, and not for ever
     std::uint64_t ready_ = 0;
     std::uint64_t in_flight_ = 0;
     std::uint64_t window_used_ = 0;  // bytes of bodies in entries_

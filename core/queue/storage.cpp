@@ -82,7 +82,8 @@ void Queue::gather_pending(store::TopicBatch& batch, Now now) {
         if (pending.redrive_of != 0) {
             batch.redrives.push_back({pending.redrive_of, offset});
         } else if (!pending.done) {
-            batch.appends.push_back({offset, std::move(pending.envelope), pending.redrives, pending.maybe_duplicate});
+            batch.appends.push_back(
+                {offset, std::move(pending.envelope), pending.redrives, pending.maybe_duplicate, pending.expires_at});
         }
         ++offset;
     }
@@ -180,8 +181,10 @@ void Queue::take_back_pending(const store::TopicBatch& batch) {
     std::vector<Pending> pending(batch.next_offset - gathered_from_, Pending{.done = true});
     for (const store::Redrive& one : batch.redrives) pending[one.offset - gathered_from_] = {.redrive_of = one.dead};
     for (const store::Append& one : batch.appends) {
-        pending[one.offset - gathered_from_] = {
-            .envelope = one.envelope, .redrives = one.redrives, .maybe_duplicate = one.maybe_duplicate};
+        pending[one.offset - gathered_from_] = {.envelope = one.envelope,
+                                                .redrives = one.redrives,
+                                                .maybe_duplicate = one.maybe_duplicate,
+                                                .expires_at = one.expires_at};
         const auto it = entries_.find(one.offset);
         if (it == entries_.end() || it->second.where != Where::ready || !it->second.body.empty()) continue;
         keep_body(it->second, one.envelope);  // the store cannot be asked for it
@@ -239,7 +242,7 @@ void Queue::load_mark(Offset offset, Entry& entry, const store::Mark& mark, Now 
     if (!mark.holder.is_zero()) {
         const ConsumerId id = consumer_of(mark.holder, now);
         Consumer& consumer = consumers_[id];
-        lease(id, consumer, entry, now);
+        lease(id, consumer, offset, entry, now);
         if (entry.suspect) consumer.holds_suspects = true;
     } else if (mark.due > now.wall) {
         // Clamped: a wall clock that was set back must not make a retry wait longer than any backoff could.
@@ -267,7 +270,13 @@ void Queue::load_one(store::StoredMessage& message, Now now) {
             }
         }
     }
+    if (message.expires_at != Wall{}) {
+        // Clamped: a wall clock that was set back must not make a life longer than it was at its start.
+        const auto left = std::min(message.expires_at - now.wall, message.expires_at - message.accepted_at);
+        entry.expires = now.mono + std::max<Duration>(left, Duration::zero());
+    }
     if (message.mark) load_mark(message.offset, entry, *message.mark, now);
+    if (entry.where != Where::leased) watch_expiry(message.offset, entry);
     if (entry.where != Where::ready) return;
     ++ready_;
     if (!message.envelope.empty()) keep_body(entry, std::move(message.envelope));
@@ -325,6 +334,7 @@ void Queue::adopt_pending(Now now) {
                                      .redrives = pending.redrives,
                                      .maybe_duplicate = pending.maybe_duplicate,
                                      .accepted_at = now.wall,
+                                     .expires_at = pending.expires_at,
                                      .mark = {}};
         load_one(message, now);
     }
@@ -341,13 +351,7 @@ void Queue::lost_damaged(const store::Damage& damage) {
     }
     for (const Offset offset : gone) {
         const auto it = entries_.find(offset);
-        if (it->second.where == Where::waiting) {
-            waiting_.erase({it->second.since, offset});
-        } else {
-            --ready_;
-            returned_.erase(offset);
-            suspects_.erase(offset);
-        }
+        leave_line(offset, it->second);
         erase(it);
     }
     if (damage.messages > tracked) messages_ -= std::min(messages_, damage.messages - tracked);

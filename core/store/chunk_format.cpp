@@ -60,33 +60,47 @@ void write_index(wire::Writer& out, const Chunk& chunk) {
     write_run(out, run, length);
 }
 
-void write_stamps(wire::Writer& out, const Chunk& chunk) {
-    std::vector<std::pair<std::size_t, Wall>> stamps;
+// Times that many messages in a row share: from message `first` on, `second`.
+using Times = std::vector<std::pair<std::size_t, Wall>>;
+
+void write_times(wire::Writer& out, const Chunk& chunk, Wall Chunk::Message::*field) {
+    Times times;
     for (std::size_t i = 0; i < chunk.size(); ++i) {
-        const Wall at = chunk.message(i).accepted_at;
-        if (stamps.empty() || stamps.back().second != at) stamps.emplace_back(i, at);
+        const Wall at = chunk.message(i).*field;
+        if (times.empty() || times.back().second != at) times.emplace_back(i, at);
     }
-    out.array(static_cast<std::uint32_t>(stamps.size()));
-    for (const auto& [index, at] : stamps) out.unsigned_integer(index).integer(ticks(at));
+    out.array(static_cast<std::uint32_t>(times.size()));
+    for (const auto& [index, at] : times) out.unsigned_integer(index).integer(ticks(at));
 }
 
-std::optional<std::vector<std::pair<std::size_t, Wall>>> read_stamps(wire::Reader& in) {
+Wall least_expires_at(const Chunk& chunk) {
+    Wall least{};
+    for (std::size_t i = 0; i < chunk.size(); ++i) {
+        const Wall at = chunk.message(i).expires_at;
+        if (at != Wall{} && (least == Wall{} || at < least)) least = at;
+    }
+    return least;
+}
+
+std::optional<Times> read_times(wire::Reader& in) {
     const std::uint32_t count = in.array();
     if (!in.ok() || count == 0 || count > Chunk::max_messages) return std::nullopt;
-    std::vector<std::pair<std::size_t, Wall>> stamps;
+    Times times;
     for (std::uint32_t i = 0; i < count; ++i) {
         const std::uint64_t index = in.unsigned_integer();
         const Wall at = wall(in.integer());
-        if (!in.ok() || (i == 0 ? index != 0 : index <= stamps.back().first)) return std::nullopt;
-        stamps.emplace_back(index, at);
+        if (!in.ok() || (i == 0 ? index != 0 : index <= times.back().first)) return std::nullopt;
+        times.emplace_back(index, at);
     }
-    return stamps;
+    return times;
 }
 
 bool read_index(wire::Reader& in, const HeaderSummary& summary, Chunk& chunk) {
-    const auto stamps = read_stamps(in);
-    if (!stamps) return false;
+    const auto stamps = read_times(in);
+    const auto expiries = summary.least_expires_at == Wall{} ? Times{{0, Wall{}}} : read_times(in);
+    if (!stamps || !expiries) return false;
     auto stamp = stamps->begin();
+    auto expiry = expiries->begin();
     Offset offset = summary.first;
     while (in.ok() && chunk.size() < summary.messages) {
         const std::uint64_t token = in.unsigned_integer();
@@ -104,9 +118,10 @@ bool read_index(wire::Reader& in, const HeaderSummary& summary, Chunk& chunk) {
         }
         for (; length != 0; --length) {
             if (std::next(stamp) != stamps->end() && std::next(stamp)->first == chunk.size()) ++stamp;
+            if (std::next(expiry) != expiries->end() && std::next(expiry)->first == chunk.size()) ++expiry;
             offset += run.gap;
             if (!chunk.add({offset, static_cast<std::uint32_t>(run.size), static_cast<std::uint16_t>(run.flags >> 1),
-                            (run.flags & 1) != 0, stamp->second})) {
+                            (run.flags & 1) != 0, stamp->second, expiry->second})) {
                 return false;
             }
             ++offset;
@@ -121,7 +136,7 @@ std::optional<HeaderSummary> read_front(wire::Reader& in) noexcept {
     if (in.unsigned_integer() != chunk_version) return std::nullopt;
     in.skip();  // priority
     in.skip();  // least not-before
-    in.skip();  // least expires-at
+    summary.least_expires_at = wall(in.integer());
     summary.topic = in.unsigned_integer();
     summary.body = in.unsigned_integer();
     summary.first = in.unsigned_integer();
@@ -290,12 +305,14 @@ std::string encode_header(const Chunk& chunk, std::uint64_t topic, std::uint64_t
     out.unsigned_integer(chunk_version);
     out.unsigned_integer(0);  // priority, reserved
     out.integer(0);           // least not-before, reserved
-    out.integer(0);           // least expires-at, reserved
+    const Wall least = least_expires_at(chunk);
+    out.integer(ticks(least));
     out.unsigned_integer(topic).unsigned_integer(body);
     out.unsigned_integer(chunk.first()).unsigned_integer(chunk.last()).unsigned_integer(chunk.size());
     out.unsigned_integer(chunk.body_size()).unsigned_integer(body_crc);
     out.integer(ticks(chunk.message(0).accepted_at));
-    write_stamps(out, chunk);
+    write_times(out, chunk, &Chunk::Message::accepted_at);
+    if (least != Wall{}) write_times(out, chunk, &Chunk::Message::expires_at);
     write_index(out, chunk);
     seal(bytes);
     return bytes;

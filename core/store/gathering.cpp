@@ -44,6 +44,7 @@ bool Gathering::take(const Chunk& chunk, const Slice& body) {
         stored.redrives = message.redrives;
         stored.maybe_duplicate = message.maybe_duplicate;
         stored.accepted_at = message.accepted_at;
+        stored.expires_at = message.expires_at;
         stored.mark = chunk.mark(i);
         result_.next = message.offset + 1;
     }
@@ -70,8 +71,12 @@ bool DeadGathering::fits(std::size_t envelope_bytes) {
 }
 
 Chunk::Message redriven(const Redrive& redrive, const StoredDeadLetter& letter, Wall accepted_at) {
-    return {redrive.offset, static_cast<std::uint32_t>(letter.envelope.size()),
-            static_cast<std::uint16_t>(letter.redrives + 1), false, accepted_at};
+    return {redrive.offset,
+            static_cast<std::uint32_t>(letter.envelope.size()),
+            static_cast<std::uint16_t>(letter.redrives + 1),
+            false,
+            accepted_at,
+            Wall{}};
 }
 
 }  // namespace posthorn::store

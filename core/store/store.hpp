@@ -33,6 +33,7 @@ struct Append {
     Slice envelope;
     std::uint16_t redrives = 0;
     bool maybe_duplicate = false;
+    Wall expires_at{};  // zero: never
 };
 
 // What is remembered of a message that is neither untouched nor settled. Stored beside its chunk.
@@ -86,7 +87,7 @@ struct Watermark {
     Wall seen{};
 };
 
-// A dead letter goes back: stored again at `offset` with one more redrive, and its record goes.
+// A dead letter goes back: stored again at `offset` with one more redrive and no end to its life, and its record goes.
 struct Redrive {
     Offset dead = 0;
     Offset offset = 0;
@@ -128,6 +129,7 @@ struct StoredMessage {
     std::uint16_t redrives = 0;
     bool maybe_duplicate = false;
     Wall accepted_at{};
+    Wall expires_at{};  // zero: never
     std::optional<Mark> mark;
 };
 

@@ -21,20 +21,26 @@ void Totals::add(const Totals& other) {
     drained_full += other.drained_full;
     refused += other.refused;
     stale += other.stale;
+    expired += other.expired;
 }
 
 void Model::violation(std::string what) {
     violations_.push_back(std::move(what));
 }
 
-std::uint64_t Model::publish(Kind kind, int producer, std::uint64_t sequence) {
+std::uint64_t Model::publish(Kind kind, int producer, std::uint64_t sequence, Duration ttl, Now now) {
     const std::uint64_t message = ++totals.messages;
-    records_[message] = {.kind = kind, .producer = producer, .sequence = sequence, .deaths_before = deaths};
+    records_[message] = {.kind = kind,
+                         .producer = producer,
+                         .sequence = sequence,
+                         .deaths_before = deaths,
+                         .ttl = ttl,
+                         .published = now.wall};
     by_sequence_[{producer, sequence}] = message;
     return message;
 }
 
-void Model::confirmed(int producer, std::uint64_t first, std::uint64_t last) {
+void Model::confirmed(int producer, std::uint64_t first, std::uint64_t last, Now now) {
     for (std::uint64_t sequence = first; sequence <= last; ++sequence) {
         const auto it = by_sequence_.find({producer, sequence});
         if (it == by_sequence_.end()) {
@@ -42,7 +48,9 @@ void Model::confirmed(int producer, std::uint64_t first, std::uint64_t last) {
             return;
         }
         Record& record = records_[it->second];
-        if (!record.refused) record.confirmed = true;  // a range runs over what was refused within it
+        if (record.refused) continue;  // a range runs over what was refused within it
+        record.confirmed = true;
+        if (!record.confirmed_at) record.confirmed_at = now.mono;
     }
 }
 
@@ -95,13 +103,21 @@ void Model::begun(std::uint64_t message, std::uint64_t offset, std::uint32_t att
     if (std::next(here) != offsets.end()) compare(*std::next(here));
 }
 
+void Model::handed_out(std::uint64_t message, Now now) {
+    const Record& record = records_.at(message);
+    if (record.ttl == Duration::zero() || !record.confirmed_at) return;  // accepted at the latest when it was confirmed
+    if (now.mono >= *record.confirmed_at + record.ttl) {
+        violation("message " + std::to_string(message) + " was delivered after its time to live");
+    }
+}
+
 void Model::ack_confirmed(std::uint64_t message) {
     ++totals.settled;
     records_.at(message).ack_confirmed = true;
 }
 
 void Model::dead_letter(std::uint64_t message, const std::string& reason, std::uint32_t attempts,
-                        std::uint32_t max_attempts) {
+                        std::uint32_t max_attempts, Wall at) {
     const auto it = records_.find(message);
     if (it == records_.end()) {
         violation("a dead letter that was never sent");
@@ -121,6 +137,10 @@ void Model::dead_letter(std::uint64_t message, const std::string& reason, std::u
                       std::to_string(record.nacked) + " times and had " +
                       std::to_string(deaths - record.deaths_before) + " deaths");
         }
+    } else if (reason == "expired") {
+        ++totals.expired;
+        if (record.ttl == Duration::zero()) violation(name + " has no time to live");
+        if (at < record.published + record.ttl) violation(name + " expired before its time");
     } else {
         violation(name + " has the reason " + reason);
     }

@@ -4,9 +4,12 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
+
+#include <posthorn/time.hpp>
 
 namespace posthorn::sim {
 
@@ -24,7 +27,7 @@ struct Totals {
     std::uint64_t steps = 0, messages = 0, deliveries = 0, settled = 0;
     std::uint64_t crashes = 0, power_cuts = 0, consumer_deaths = 0, cuts = 0, lost_frames = 0, repeated_frames = 0;
     std::uint64_t resends = 0, redeliveries = 0, dead_letters = 0, redriven = 0, disk_full = 0, drained_full = 0;
-    std::uint64_t refused = 0, stale = 0;
+    std::uint64_t refused = 0, stale = 0, expired = 0;
     void add(const Totals& other);
 };
 
@@ -41,22 +44,26 @@ struct Record {
     std::uint32_t nacked = 0;
     std::uint64_t deaths_before = 0;  // consumers that had died, or were taken for dead, when it was sent
     bool dead_lettered = false;
+    Duration ttl{};  // 0: lives for ever
+    Wall published{};
+    std::optional<Mono> confirmed_at;
 };
 
 // Collects what is wrong; the first violation is what the seed is about.
 class Model {
 public:
-    std::uint64_t publish(Kind kind, int producer, std::uint64_t sequence);
+    std::uint64_t publish(Kind kind, int producer, std::uint64_t sequence, Duration ttl, Now now);
     [[nodiscard]] Record& at(std::uint64_t message) { return records_.at(message); }
     [[nodiscard]] std::map<std::uint64_t, Record>& records() { return records_; }
 
-    void confirmed(int producer, std::uint64_t first, std::uint64_t last);
+    void confirmed(int producer, std::uint64_t first, std::uint64_t last, Now now);
     void refused(int producer, std::uint64_t sequence);
     void producer_died(int producer);
     void begun(std::uint64_t message, std::uint64_t offset, std::uint32_t attempt, bool redriven);
     void ack_confirmed(std::uint64_t message);
+    void handed_out(std::uint64_t message, Now now);  // by the host, not a redriven one
     void dead_letter(std::uint64_t message, const std::string& reason, std::uint32_t attempts,
-                     std::uint32_t max_attempts);
+                     std::uint32_t max_attempts, Wall at);
     // Everything has been given time to drain.
     void at_the_end();
 

@@ -210,8 +210,23 @@ void World::collect_host() {
             operator_hears(frame.bytes);
             continue;
         }
+        hand_out(frame.bytes);
         const auto link = links.find(frame.peer);
         if (link != links.end()) link->second->to_client.push_back({now_.mono, std::move(frame.bytes)});
+    }
+}
+
+// What the host gives to a consumer is looked at as it leaves: it may be on its way for long.
+void World::hand_out(const std::string& bytes) {
+    const auto frame = protocol::decode_frame(Slice{bytes});
+    if (!frame) return;
+    for (const protocol::Command& command : frame->commands) {
+        const auto* deliver = std::get_if<protocol::Deliver>(&command);
+        if (deliver == nullptr) continue;
+        for (const auto& item : deliver->items) {
+            const auto envelope = envelope::decode(item.envelope.view());
+            if (envelope && item.redrives == 0) model_.handed_out(std::stoull(envelope->message.payload), now_);
+        }
     }
 }
 
@@ -260,7 +275,9 @@ void World::publish(Producer& producer) {
         envelope.producer = producer.id;
         envelope.sequence = sequence;
         envelope.previous = sequence - 1;
-        envelope.message.payload = std::to_string(model_.publish(kind, producer.number, sequence));
+        if (chance(0.1)) envelope.message.ttl = std::chrono::milliseconds{1 + pick(chance(0.5) ? 20'000 : 200)};
+        envelope.message.payload =
+            std::to_string(model_.publish(kind, producer.number, sequence, envelope.message.ttl, now_));
         if (chance(0.05)) envelope.message.headers["filler"] = std::string(pick(20'000), 'x');
         std::string bytes;
         envelope::encode(envelope, bytes);
@@ -271,7 +288,7 @@ void World::publish(Producer& producer) {
 void World::listen(Producer& producer) {
     const auto news = producer.session->take_news();
     for (const auto& one : news.refused) model_.refused(producer.number, one.sequence);
-    for (const auto& range : news.safe) model_.confirmed(producer.number, range.first, range.last);
+    for (const auto& range : news.safe) model_.confirmed(producer.number, range.first, range.last, now_);
     for (const Event& event : news.events) {
         if (event.kind == Event::Kind::resumed) model_.totals.resends += producer.session->unsafe_messages();
         if (event.kind == Event::Kind::store_lost_confirmed)
@@ -570,7 +587,7 @@ void World::read_dead_letters() {
             }
             model_.dead_letter(std::stoull(envelope->message.payload),
                                std::string{store::to_string(letter.record.reason)}, letter.record.attempts,
-                               policy_.max_attempts);
+                               policy_.max_attempts, letter.record.last_failure);
         }
         if (!read.more) return;
         job.dead_reads[0].from = read.letters.back().record.offset + 1;

@@ -110,6 +110,7 @@ private:
     void run_job();
     void admin_redrive();
     void operator_hears(const std::string& bytes);
+    void hand_out(const std::string& bytes);
     void read_dead_letters();
     [[nodiscard]] std::size_t stored_messages();
     [[nodiscard]] bool drained();

@@ -5,11 +5,13 @@
 #include <map>
 #include <string>
 
+#include <posthorn/time.hpp>
+
 namespace posthorn {
 
 // What is sent. `payload` is the user's bytes; payload.hpp turns a typed value into them.
 // Limits: subject, type, content type, ids and header keys at most 1 KiB each, headers at most 64 KiB
-// together, the whole message at most the host's message limit (16 MiB unless configured).
+// together, the whole message at most the host's message limit (16 MiB unless configured); ttl 0 to 100 years.
 struct Message {
     std::string payload{};
     std::string type{};          // the user's name for what the payload is
@@ -18,6 +20,9 @@ struct Message {
     std::string subject{};  // the routing key, dotted words
     std::string correlation_id{};
     std::string traceparent{};  // W3C Trace Context, carried, never read
+    // Time to live, counted from when the host accepts it, rounded up to ms; 0: no end. What is not with a worker by
+    // then is never delivered again: it is dead-lettered as `expired`. One that a worker holds may still be settled.
+    Duration ttl{};
 };
 
 }  // namespace posthorn

@@ -30,7 +30,7 @@ Envelope from_json(const json& fields) {
     envelope.ordering_key = text("ordering_key");
     envelope.priority = static_cast<std::uint8_t>(number("priority"));
     envelope.delay_ms = number("delay");
-    envelope.ttl_ms = number("ttl");
+    envelope.message.ttl = std::chrono::milliseconds{number("ttl")};
     envelope.reply_to = text("reply_to");
     envelope.dedup_key = text("dedup_key");
     Message& message = envelope.message;
@@ -52,7 +52,7 @@ void expect_same(const Envelope& got, const Envelope& want) {
     EXPECT_EQ(got.ordering_key, want.ordering_key);
     EXPECT_EQ(got.priority, want.priority);
     EXPECT_EQ(got.delay_ms, want.delay_ms);
-    EXPECT_EQ(got.ttl_ms, want.ttl_ms);
+    EXPECT_EQ(got.message.ttl, want.message.ttl);
     EXPECT_EQ(got.reply_to, want.reply_to);
     EXPECT_EQ(got.dedup_key, want.dedup_key);
     EXPECT_EQ(got.message.subject, want.message.subject);
@@ -213,6 +213,28 @@ TEST(MessageId, NamesProducerSequenceAndRedrives) {
     EXPECT_EQ(producer.hex(), "ab000000000000000000000000000001");
     EXPECT_EQ(message_id(producer, 17, 0), "ab000000000000000000000000000001-17");
     EXPECT_EQ(message_id(producer, 17, 2), "ab000000000000000000000000000001-17-r2");
+}
+
+TEST(Envelope, TimeToLiveIsRoutedRoundedUpAndBounded) {
+    Envelope envelope;
+    envelope.producer.bytes.fill(1);
+    envelope.sequence = 1;
+    const auto routed = [&] {
+        std::string bytes;
+        encode(envelope, bytes);
+        return read_routing(bytes).value().ttl;
+    };
+    EXPECT_EQ(routed(), 0s);
+    envelope.message.ttl = 1500us;
+    EXPECT_EQ(routed(), 2ms);
+    envelope.message.ttl = duration_limit;
+    EXPECT_EQ(routed(), duration_limit);
+    EXPECT_EQ(invalid(envelope), std::nullopt);
+    envelope.message.ttl += 1ms;
+    EXPECT_EQ(routed(), duration_limit);
+    EXPECT_THAT(invalid(envelope).value_or(""), HasSubstr("ttl"));
+    envelope.message.ttl = -1ns;
+    EXPECT_THAT(invalid(envelope).value_or(""), HasSubstr("ttl"));
 }
 
 }  // namespace

@@ -91,6 +91,16 @@ TEST_F(WorkQueue, TypedHandlersGetTypedValuesAndWhatIsNoneIsDeadLettered) {
     EXPECT_TRUE(producer_events_.wait(Event::Kind::dead_lettered));
 }
 
+TEST_F(WorkQueue, WhatNoWorkerTakesInItsTimeIsDeadLetteredAndSettled) {
+    Producer producer{producers_, "q", here(here_at("tcp://127.0.0.1:*"))};
+    Message message;
+    message.ttl = 1ms;
+    EXPECT_EQ(producer.send(message).wait(patience), Status::ok);
+    EXPECT_TRUE(producer_events_.wait(Event::Kind::dead_lettered));
+    message.ttl = -1ms;
+    EXPECT_THROW(static_cast<void>(producer.send(message)), Error);
+}
+
 int typed_calls = 0;
 void typed_function(const Job& /*job*/, Delivery& /*delivery*/) {
     ++typed_calls;

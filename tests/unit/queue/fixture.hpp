@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "envelope/envelope.hpp"
@@ -38,9 +39,9 @@ protected:
         producer = &queue->attach_producer(identity(1), now);
     }
 
-    Accepted publish(std::string payload = "x") {
+    Accepted publish(std::string payload = "x", Duration ttl = {}) {
         const std::uint64_t sequence = producer->decided + 1;
-        return queue->publish(*producer, {identity(1), sequence, sequence - 1},
+        return queue->publish(*producer, {identity(1), sequence, sequence - 1, ttl},
                               Slice{envelope_bytes(identity(1), sequence, std::move(payload))}, now);
     }
     void publish_many(int count) {
@@ -78,7 +79,10 @@ protected:
     // The store, as far as a queue can see it: commits what has gathered, reads what is wanted.
     void commit(bool room = true) {
         last = queue->gather(now, room);
-        for (const auto& one : last.appends) stored[one.offset] = one.envelope;
+        for (const auto& one : last.appends) {
+            stored[one.offset] = one.envelope;
+            if (one.expires_at != Wall{}) expiries[one.offset] = {now.wall, one.expires_at};
+        }
         for (const auto& range : last.settled) {
             for (Offset offset = range.first; offset <= range.last; ++offset) {
                 stored.erase(offset);
@@ -112,6 +116,9 @@ protected:
             store::StoredMessage message{.offset = it->first,
                                          .envelope = read.bodies ? it->second : Slice{},
                                          .size = static_cast<std::uint32_t>(it->second.size())};
+            if (const auto life = expiries.find(it->first); life != expiries.end()) {
+                std::tie(message.accepted_at, message.expires_at) = life->second;
+            }
             if (marks.contains(it->first)) message.mark = marks[it->first];
             result.messages.push_back(message);
         }
@@ -143,6 +150,7 @@ protected:
     store::TopicBatch last;
     std::map<Offset, Slice> stored;
     std::map<Offset, store::Mark> marks;
+    std::map<Offset, std::pair<Wall, Wall>> expiries;  // accepted, expires
     std::map<Offset, store::StoredDeadLetter> dead;
 };
 

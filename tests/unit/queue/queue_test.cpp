@@ -653,5 +653,166 @@ TEST(SequenceSet, JoinsNeighbours) {
     EXPECT_THAT(set.above(9), IsEmpty());
 }
 
+// Time to live ---------------------------------------------------------------------------------------------------
+
+TEST_F(QueueFixture, WhatIsNotDoneWithinItsTimeToLiveIsDeadLetteredOnTime) {
+    make();
+    publish("short", 5s);
+    publish("for ever");
+    publish("long", 10s);
+    commit();
+    EXPECT_EQ(queue->next_deadline(), now.mono + 5s) << "no consumer is waited for";
+    pass(4999ms);
+    turn();
+    EXPECT_EQ(queue->counters().dead_expired, 0U);
+    pass(1ms);
+    turn();
+    commit();
+    ASSERT_THAT(dead, SizeIs(1));
+    EXPECT_EQ(dead.at(1).record.reason, store::Reason::expired);
+    EXPECT_EQ(dead.at(1).record.attempts, 0U);
+    EXPECT_EQ(queue->counters().dead_expired, 1U);
+    EXPECT_EQ(queue->depth().ready, 2U);
+    consumer(7);
+    pass(5s);
+    EXPECT_THAT(offsets(turn()), ElementsAre(2)) << "never delivered at its deadline or later";
+}
+
+TEST_F(QueueFixture, AMessageExpiresWhileItWaitsForItsNextAttempt) {
+    make();
+    publish("x", 5s);
+    consumer(7);
+    settle(turn()[0], Verdict::nack, 1min);
+    pass(5s);
+    EXPECT_THAT(turn(), IsEmpty());
+    commit();
+    ASSERT_THAT(dead, SizeIs(1));
+    EXPECT_EQ(dead.at(1).record.reason, store::Reason::expired);
+    EXPECT_EQ(dead.at(1).record.attempts, 1U);
+    EXPECT_EQ(queue->depth().waiting, 0U);
+    pass(1min);
+    EXPECT_THAT(turn(), IsEmpty());
+}
+
+TEST_F(QueueFixture, AMessageThatIsWorkedOnExpiresOnlyWhenItComesBack) {
+    make();
+    publish("done late", 5s);
+    publish("comes back", 5s);
+    publish("its worker dies", 5s);
+    const auto id = consumer(7, 3);
+    const auto given = turn();
+    ASSERT_THAT(given, SizeIs(3));
+    pass(6s);
+    turn();
+    EXPECT_EQ(queue->counters().dead_expired, 0U);
+    EXPECT_TRUE(settle(given[0], Verdict::ack));
+    EXPECT_TRUE(settle(given[1], Verdict::release));
+    EXPECT_THAT(turn(), IsEmpty()) << "not given out again";
+    EXPECT_EQ(queue->counters().dead_expired, 1U);
+    queue->detach(id, now);
+    pass(30s);
+    turn();
+    EXPECT_EQ(queue->counters().dead_expired, 2U);
+    commit();
+    EXPECT_THAT(dead, SizeIs(2));
+    EXPECT_EQ(queue->messages(), 0U);
+}
+
+TEST_F(QueueFixture, TimeToLiveRunsOnOverARestart) {
+    make();
+    publish("over meanwhile", 5s);
+    publish("not yet", 60s);
+    commit();
+    pass(20s);
+    restart();
+    turn();
+    commit();
+    ASSERT_THAT(dead, SizeIs(1));
+    EXPECT_TRUE(dead.contains(1));
+    EXPECT_EQ(queue->next_deadline(), now.mono + 40s);
+    pass(40s);
+    consumer(7);
+    EXPECT_THAT(turn(), IsEmpty());
+    EXPECT_EQ(queue->messages(), 0U);
+}
+
+TEST_F(QueueFixture, AWallClockThatIsSetBackLengthensNoLife) {
+    make();
+    publish("x", 60s);
+    commit();
+    now.wall -= 24h;
+    restart();
+    EXPECT_EQ(queue->next_deadline(), now.mono + 60s);
+}
+
+TEST_F(QueueFixture, ABacklogBeyondTheWindowExpiresWithoutAConsumer) {
+    make();
+    const auto count = static_cast<int>(defaults::window_messages) * 2 + 100;
+    for (int i = 0; i < count; ++i) publish("x", 5s);
+    commit();
+    pass(5s);
+    for (int round = 0; round < 4; ++round) {
+        turn();
+        commit();
+    }
+    EXPECT_EQ(queue->messages(), 0U);
+    EXPECT_THAT(dead, SizeIs(count));
+}
+
+TEST_F(QueueFixture, WhatWasReadOnAfterItsTimeIsNotDelivered) {
+    make();
+    publish_many(static_cast<int>(defaults::window_messages));
+    publish("behind the window", 5s);
+    publish("the last");
+    commit();
+    consumer(7, 1, 1'000'000);
+    pass(5s);
+    std::size_t seen = 0;
+    for (int round = 0; round < 4; ++round) {
+        for (const auto& one : turn()) {
+            ++seen;
+            EXPECT_NE(one.offset, defaults::window_messages + 1);
+        }
+        commit();
+    }
+    EXPECT_EQ(seen, defaults::window_messages + 1);
+    EXPECT_EQ(queue->counters().dead_expired, 1U);
+}
+
+TEST_F(QueueFixture, AnExpiredMessageThatIsSentBackLivesForEver) {
+    make();
+    publish("x", 5s);
+    commit();
+    pass(5s);
+    turn();
+    commit();
+    ASSERT_TRUE(queue->redrive(dead.at(1), now));
+    commit();
+    turn();
+    commit();
+    pass(1h);
+    consumer(7);
+    EXPECT_THAT(offsets(turn()), ElementsAre(2));
+}
+
+TEST_F(QueueFixture, InMemoryAnExpiredMessageCountsAsSettled) {
+    make({}, false);
+    publish("x", 5s);
+    pass(5s);
+    turn();
+    std::vector<SequenceRange> settled;
+    queue->take_settled([&](Producer&, const std::vector<SequenceRange>& news) { settled = news; });
+    EXPECT_THAT(settled, SizeIs(1));
+}
+
+TEST_F(QueueFixture, ABatchThatIsTakenBackKeepsItsTimesToLive) {
+    make();
+    publish("x", 5s);
+    queue->take_back(queue->gather(now), now);
+    commit();
+    ASSERT_THAT(last.appends, SizeIs(1));
+    EXPECT_EQ(last.appends[0].expires_at, now.wall + 5s);
+}
+
 }  // namespace
 }  // namespace posthorn::queue

@@ -20,9 +20,11 @@ PackedChunk some_chunk(std::mt19937_64& random, std::size_t messages) {
     Offset offset = 1 + random() % 1000;
     for (std::size_t i = 0; i < messages; ++i) {
         const std::string body(random() % 3 == 0 ? random() % 100 : 64, static_cast<char>(random() & 0xFF));
-        const bool added = packed.chunk.add({offset, static_cast<std::uint32_t>(body.size()),
-                                             static_cast<std::uint16_t>(random() % 10 == 0 ? random() % 100 : 0),
-                                             random() % 20 == 0, some_time + std::chrono::milliseconds{i / 50}});
+        const bool added =
+            packed.chunk.add({offset, static_cast<std::uint32_t>(body.size()),
+                              static_cast<std::uint16_t>(random() % 10 == 0 ? random() % 100 : 0), random() % 20 == 0,
+                              some_time + std::chrono::milliseconds{i / 50},
+                              random() % 10 == 0 ? some_time + std::chrono::milliseconds{1 + random() % 3} : Wall{}});
         EXPECT_TRUE(added);
         packed.body += body;
         offset += random() % 10 == 0 ? 1 + random() % 5 : 1;
@@ -61,6 +63,7 @@ void expect_same(const Chunk& a, const Chunk& b) {
         ASSERT_EQ(x.redrives, y.redrives);
         ASSERT_EQ(x.maybe_duplicate, y.maybe_duplicate);
         ASSERT_EQ(x.accepted_at, y.accepted_at);
+        ASSERT_EQ(x.expires_at, y.expires_at);
         ASSERT_EQ(a.is_live(i), b.is_live(i));
         if (a.is_live(i)) {
             ASSERT_EQ(a.mark(i), b.mark(i)) << i;

@@ -61,6 +61,7 @@ void expect_same(const ReadResult& got, const ReadResult& wanted, bool marks) {
         ASSERT_EQ(a.redrives, b.redrives);
         ASSERT_EQ(a.maybe_duplicate, b.maybe_duplicate);
         ASSERT_EQ(a.accepted_at, b.accepted_at);
+        ASSERT_EQ(a.expires_at, b.expires_at);
         if (marks) {
             ASSERT_EQ(a.mark, b.mark) << a.offset;
         }

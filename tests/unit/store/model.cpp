@@ -28,8 +28,12 @@ void play(Model& model, const TopicBatch& batch) {
     ModelTopic& topic = model[batch.topic];
     topic.next_offset = std::max(topic.next_offset, batch.next_offset);
     for (const Append& append : batch.appends) {
-        topic.messages[append.offset] = {std::string(append.envelope.view()), append.redrives, append.maybe_duplicate,
-                                         batch.accepted_at, std::nullopt};
+        topic.messages[append.offset] = {std::string(append.envelope.view()),
+                                         append.redrives,
+                                         append.maybe_duplicate,
+                                         batch.accepted_at,
+                                         append.expires_at,
+                                         std::nullopt};
     }
     for (const OffsetRange& range : batch.settled) {
         topic.messages.erase(topic.messages.lower_bound(range.first), topic.messages.upper_bound(range.last));
@@ -49,8 +53,11 @@ void play(Model& model, const TopicBatch& batch) {
         const auto found = topic.dead.find(redrive.dead);
         if (found == topic.dead.end()) continue;
         topic.messages[redrive.offset] = {found->second.envelope,
-                                          static_cast<std::uint16_t>(found->second.redrives + 1), false,
-                                          batch.accepted_at, std::nullopt};
+                                          static_cast<std::uint16_t>(found->second.redrives + 1),
+                                          false,
+                                          batch.accepted_at,
+                                          Wall{},
+                                          std::nullopt};
         topic.dead.erase(found);
     }
     for (const Offset dead : batch.purged) topic.dead.erase(dead);
@@ -78,7 +85,7 @@ ReadResult expected(const Model& model, const Read& read) {
             if (!fits) return result;
             result.messages.push_back({offset, read.bodies ? Slice(message.envelope) : Slice(),
                                        static_cast<std::uint32_t>(message.envelope.size()), message.redrives,
-                                       message.maybe_duplicate, message.accepted_at, message.mark});
+                                       message.maybe_duplicate, message.accepted_at, message.expires_at, message.mark});
             result.next = offset + 1;
         }
     }
@@ -95,8 +102,12 @@ Model contents(Store& store, const std::vector<std::string>& topics) {
         Outcome outcome = store.run(job);
         EXPECT_EQ(outcome.failure, Failure::none) << outcome.text;
         for (const StoredMessage& message : outcome.reads.at(0).messages) {
-            topic.messages[message.offset] = {std::string(message.envelope.view()), message.redrives,
-                                              message.maybe_duplicate, message.accepted_at, message.mark};
+            topic.messages[message.offset] = {std::string(message.envelope.view()),
+                                              message.redrives,
+                                              message.maybe_duplicate,
+                                              message.accepted_at,
+                                              message.expires_at,
+                                              message.mark};
         }
         bool more = true;
         for (Offset from = 0; more;) {
@@ -211,6 +222,7 @@ std::string Work::bytes() {
 
 void Work::add_messages(TopicBatch& batch) {
     const bool uniform = pick(2) == 0;
+    const bool mortal = pick(3) == 0;
     const std::string same = bytes().substr(0, 200);
     const std::uint64_t kind = pick(20);
     for (std::uint64_t left = kind == 0 ? pick(5000) : kind < 5 ? 0 : pick(40); left != 0; --left) {
@@ -218,6 +230,7 @@ void Work::add_messages(TopicBatch& batch) {
         Append append = message(batch.next_offset++, uniform || kind == 0 ? same : bytes());
         append.maybe_duplicate = pick(10) == 0;
         append.redrives = static_cast<std::uint16_t>(pick(10) == 0 ? pick(5) : 0);
+        if (mortal && pick(4) == 0) append.expires_at = some_time + std::chrono::milliseconds{1 + pick(3)};
         batch.appends.push_back(std::move(append));
     }
 }

@@ -21,6 +21,7 @@ struct ModelMessage {
     std::uint16_t redrives = 0;
     bool maybe_duplicate = false;
     Wall accepted_at{};
+    Wall expires_at{};
     std::optional<Mark> mark;
     friend bool operator==(const ModelMessage&, const ModelMessage&) = default;
 };

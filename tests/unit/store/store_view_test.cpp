@@ -68,7 +68,7 @@ protected:
                 EXPECT_TRUE(page.damage.empty());
                 for (const StoredMessage& m : page.messages)
                     to.messages[m.offset] = {std::string(m.envelope.view()), m.redrives, m.maybe_duplicate,
-                                             m.accepted_at, m.mark};
+                                             m.accepted_at, m.expires_at, m.mark};
                 before = page.messages.size();
                 read.from = page.next;
             }
