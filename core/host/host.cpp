@@ -300,8 +300,9 @@ bool Host::Impl::has_changes(const Box& box) const {
 
 // Messages are stored at once, with whatever gathered while the last commit was under way. Settlements alone wait a
 // little for company (defaults::settle_delay), so that an idle queue does not sync for each of them, unless somebody
-// waits for one.
+// waits for one, or asks for dead letters: who has seen them counted finds them.
 bool Host::Impl::job_is_due(Now now) const {
+    if (!dead_reads.empty()) return true;
     if (std::any_of(unstored.begin(), unstored.end(), [this](const Question& one) { return may_be_stored(one); })) {
         return true;
     }
@@ -325,10 +326,10 @@ std::shared_ptr<const store::Job> Host::Impl::take_job(Now now) {
         job_running = true;
         return job;
     }
+    const bool due = job_is_due(now);
     store::Job next;
     next.dead_reads = std::exchange(dead_reads, {});
     next.backup = std::exchange(backup, std::nullopt);
-    const bool due = job_is_due(now);
     std::vector<Box*> still_unsaved;
     for (Box* box : unsaved) {
         if (due || !box->queue.has_changes()) box->sync = false;

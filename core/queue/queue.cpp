@@ -232,12 +232,21 @@ bool Queue::adopt_held(ConsumerId id, Consumer& consumer, const Held& held, bool
         return true;
     }
     Entry& entry = it->second;
-    if (entry.where == Where::leased) return entry.holder == id && entry.token == held.token;
-    if (entry.where == Where::waiting || held.token <= entry.token) return false;
-    suspects_.erase(held.offset);
-    returned_.erase(held.offset);  // fresh_ is looked through when its turn comes
-    --ready_;
-    drop_body(entry);
+    if (held.token <= entry.token) {
+        return entry.where == Where::leased && entry.holder == id && entry.token == held.token;
+    }
+    if (entry.where == Where::leased) {
+        const Held before{held.offset, entry.token};
+        if (entry.holder == id) {
+            remember_applied(consumer, before);
+        } else {
+            tell_lost(entry.holder, before);
+        }
+        end_lease(entry);
+    } else {
+        leave_line(held.offset, entry);
+        drop_body(entry);
+    }
     entry.token = held.token;
     entry.suspect = entry.isolate = false;
     entry.deaths = 0;
@@ -576,7 +585,7 @@ void Queue::died(ConsumerId id, bool at_once, Now now) {
          held.size());
     for (const Offset offset : held) {
         const auto it = entries_.find(offset);
-        if (consumer.connected) lost_.emplace_back(id, Held{offset, it->second.token});
+        tell_lost(id, {offset, it->second.token});
         Entry& entry = it->second;
         ++entry.deaths;
         if (alone) {
@@ -606,10 +615,7 @@ void Queue::sweep(Now now) {
     }
     for (const Offset offset : over) {
         const auto it = entries_.find(offset);
-        const auto holder = consumers_.find(it->second.holder);
-        if (holder != consumers_.end() && holder->second.connected) {
-            lost_.emplace_back(holder->first, Held{offset, it->second.token});
-        }
+        tell_lost(it->second.holder, {offset, it->second.token});
         ++counters_.expired_leases;
         fail(it, std::nullopt, "held for the whole lease_cap without being settled", now);
     }
@@ -650,6 +656,11 @@ Mono Queue::next_deadline() const {
         if (consumer.in_flight > 0 || !consumer.connected) next = std::min(next, consumer.lease_end);
     }
     return next;
+}
+
+void Queue::tell_lost(ConsumerId id, Held held) {
+    const auto it = consumers_.find(id);
+    if (it != consumers_.end() && it->second.connected) lost_.emplace_back(id, held);
 }
 
 std::vector<std::pair<ConsumerId, Held>> Queue::take_lost() {

@@ -277,6 +277,7 @@ private:
     void sweep(Now now);
     void forget_producers(Now now);
     void erase(Entries::iterator it);  // the bookkeeping that every way out of entries_ shares
+    void tell_lost(ConsumerId id, Held held);
     bool adopt_held(ConsumerId id, Consumer& consumer, const Held& held, bool unknown, Now now);
     [[nodiscard]] bool was_applied(const Consumer& consumer, Held held) const;
     void remember_applied(Consumer& consumer, Held held);

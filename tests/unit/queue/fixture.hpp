@@ -101,6 +101,9 @@ protected:
         }
         for (const Offset offset : last.purged) dead.erase(offset);
         queue->committed();
+        read_on();
+    }
+    void read_on() {
         std::vector<store::Read> reads;
         queue->wanted_reads(reads);
         for (const auto& read : reads) queue->loaded(serve(read), now);

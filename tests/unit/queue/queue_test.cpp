@@ -339,6 +339,48 @@ TEST_F(QueueFixture, ADeliveryTheRestartForgotIsAdopted) {
     EXPECT_TRUE(queue->settle(id, {given[0].offset, given[0].token, Verdict::ack, {}, {}}, now));
 }
 
+TEST_F(QueueFixture, ALaterDeliveryThatWasNeverWrittenDownReplacesTheOneThatWas) {
+    make();
+    publish_many(1);
+    consumer(7, 1, 1);
+    const auto first = turn().at(0);
+    commit();  // leased with this token
+    settle(first, Verdict::nack, 0s);
+    turn();
+    read_on();
+    const auto second = turn().at(0);  // and this one is not committed: this life ends before
+    restart();
+    const auto id = consumer(7, 1, 1, {{first.offset, first.token}, {second.offset, second.token}});
+    EXPECT_THAT(lost, IsEmpty());
+    EXPECT_THAT(turn(), IsEmpty());
+    EXPECT_TRUE(queue->settle(id, {first.offset, first.token, Verdict::nack, 0s, {}}, now)) << "repeated";
+    EXPECT_THAT(turn(), IsEmpty()) << "the token would name two deliveries, and its consumer would not take the second";
+    EXPECT_TRUE(queue->settle(id, {second.offset, second.token, Verdict::ack, {}, {}}, now));
+    EXPECT_EQ(queue->messages(), 0U);
+}
+
+TEST_F(QueueFixture, ALaterDeliveryToAnotherThatWasNeverWrittenDownTakesTheLeaseOver) {
+    make();
+    publish_many(1);
+    consumer(7, 1, 1);
+    const auto first = turn().at(0);
+    commit();
+    settle(first, Verdict::release);
+    queue->leave(first.consumer, now);
+    consumer(8, 1, 1);
+    turn();
+    read_on();
+    const auto second = turn().at(0);
+    restart();
+    consumer(7, 1, 1, {{first.offset, first.token}});
+    EXPECT_THAT(lost, IsEmpty()) << "as far as was written down it is still its own";
+    const auto id = consumer(8, 1, 1, {{second.offset, second.token}});
+    EXPECT_THAT(lost, IsEmpty());
+    EXPECT_THAT(queue->take_lost(), SizeIs(1)) << "the first one is told";
+    EXPECT_TRUE(queue->settle(id, {second.offset, second.token, Verdict::ack, {}, {}}, now));
+    EXPECT_EQ(queue->messages(), 0U);
+}
+
 TEST_F(QueueFixture, AMessageThatDiedUnstoredIsNotTakenForAnother) {
     make();
     publish_many(1);
