@@ -44,21 +44,15 @@ template <class Visit>
 void each_text(const Message& message, Visit&& visit) {
     visit("subject", message.subject);
     visit("type", message.type);
+    visit("ordering key", message.ordering_key);
+    visit("dedup key", message.dedup_key);
     visit("correlation id", message.correlation_id);
     visit("content type", message.content_type);
     visit("traceparent", message.traceparent);
 }
-template <class Visit>
-void each_text(const Envelope& envelope, Visit&& visit) {
-    visit("ordering key", envelope.ordering_key);
-    visit("reply-to", envelope.reply_to);
-    visit("dedup key", envelope.dedup_key);
-}
-
-template <class Fields>
-std::optional<std::string> long_text(const Fields& fields) {
+std::optional<std::string> long_text(const Message& message) {
     std::optional<std::string> fault;
-    each_text(fields, [&](const char* field, const std::string& text) {
+    each_text(message, [&](const char* field, const std::string& text) {
         if (text.size() > text_limit && !fault) fault = std::string{field} + " is longer than 1 KiB";
     });
     return fault;
@@ -81,15 +75,15 @@ void each_field(const Envelope& envelope, Visit&& visit) {
     text(Key::subject, message.subject);
     text(Key::type, message.type);
     number(Key::timestamp, envelope.timestamp_ms);
-    text(Key::ordering_key, envelope.ordering_key);
-    number(Key::priority, envelope.priority);
-    number(Key::delay, envelope.delay_ms);
+    text(Key::ordering_key, message.ordering_key);
+    number(Key::priority, message.priority);
+    number(Key::delay, in_ms(message.delay));
     number(Key::ttl, in_ms(message.ttl));
     text(Key::correlation_id, message.correlation_id);
     text(Key::reply_to, envelope.reply_to);
     text(Key::content_type, message.content_type);
     text(Key::traceparent, message.traceparent);
-    text(Key::dedup_key, envelope.dedup_key);
+    text(Key::dedup_key, message.dedup_key);
     if (!message.headers.empty()) visit(Key::headers, message.headers);
     if (!message.payload.empty()) visit(Key::payload, Binary{message.payload});
 }
@@ -108,7 +102,8 @@ void write(wire::Writer& writer, const Headers& headers) {
     for (const auto& [key, value] : headers) writer.string(key).string(value);
 }
 
-void read(wire::Reader& reader, std::string& text) {
+template <class Text>
+void read(wire::Reader& reader, Text& text) {
     const std::string_view value = reader.string();
     if (value.size() > text_limit) reader.fail();
     if (reader.ok()) text = value;
@@ -187,11 +182,11 @@ void read_field(wire::Reader& reader, std::uint64_t key, Envelope& into) {
             into.timestamp_ms = reader.unsigned_integer();
             return;
         case Key::ordering_key:
-            return read(reader, into.ordering_key);
+            return read(reader, message.ordering_key);
         case Key::priority:
-            return read_priority(reader, into.priority);
+            return read_priority(reader, message.priority);
         case Key::delay:
-            into.delay_ms = reader.unsigned_integer();
+            message.delay = read_duration(reader);
             return;
         case Key::ttl:
             message.ttl = read_duration(reader);
@@ -205,7 +200,7 @@ void read_field(wire::Reader& reader, std::uint64_t key, Envelope& into) {
         case Key::traceparent:
             return read(reader, message.traceparent);
         case Key::dedup_key:
-            return read(reader, into.dedup_key);
+            return read(reader, message.dedup_key);
         case Key::headers:
             return read(reader, message.headers);
         case Key::payload:
@@ -223,15 +218,17 @@ std::optional<std::string> invalid(const Message& message) {
     for (const auto& [key, value] : message.headers)
         if (key.size() > text_limit) return "header key is longer than 1 KiB";
     if (size_of(message.headers) > headers_limit) return "headers are longer than 64 KiB together";
-    if (message.ttl < Duration::zero()) return "ttl is negative";
-    if (message.ttl > duration_limit) return "ttl is longer than 100 years";
+    if (message.priority > priority_limit) return "priority is not between 0 and 9";
+    for (const auto& [name, time] : {std::pair{"delay", message.delay}, std::pair{"ttl", message.ttl}}) {
+        if (time < Duration::zero()) return std::string{name} + " is negative";
+        if (time > duration_limit) return std::string{name} + " is longer than 100 years";
+    }
     return std::nullopt;
 }
 
 std::optional<std::string> invalid(const Envelope& envelope) {
     if (auto fault = invalid(envelope.message)) return fault;
-    if (auto fault = long_text(envelope)) return fault;
-    if (envelope.priority > priority_limit) return "priority is not between 0 and 9";
+    if (envelope.reply_to.size() > text_limit) return "reply-to is longer than 1 KiB";
     if (envelope.sequence == 0) return "sequence is 0; it counts from 1";
     if (envelope.previous >= envelope.sequence) return "previous is not below sequence";
     return std::nullopt;
@@ -262,12 +259,25 @@ std::optional<Envelope> decode(std::string_view bytes) {
 std::optional<Routing> read_routing(std::string_view bytes) noexcept {
     wire::Reader reader(bytes);
     Routing routing;
-    if (!read_map(reader, routing, [&](std::uint64_t key) {
-            if (key != static_cast<std::uint64_t>(Key::ttl)) return reader.skip();
-            routing.ttl = read_duration(reader);
-        })) {
-        return std::nullopt;
-    }
+    const auto field = [&](std::uint64_t key) {
+        switch (key) {
+            case static_cast<std::uint64_t>(Key::ordering_key):
+                return read(reader, routing.ordering_key);
+            case static_cast<std::uint64_t>(Key::priority):
+                return read_priority(reader, routing.priority);
+            case static_cast<std::uint64_t>(Key::delay):
+                routing.delay = read_duration(reader);
+                return;
+            case static_cast<std::uint64_t>(Key::ttl):
+                routing.ttl = read_duration(reader);
+                return;
+            case static_cast<std::uint64_t>(Key::dedup_key):
+                return read(reader, routing.dedup_key);
+            default:
+                return reader.skip();
+        }
+    };
+    if (!read_map(reader, routing, field)) return std::nullopt;
     return routing;
 }
 

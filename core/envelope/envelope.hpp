@@ -23,15 +23,15 @@ enum class Key : std::uint8_t {
     subject = 4,          // str
     type = 5,             // str
     timestamp = 6,        // uint, ms since the Unix epoch, by the sender's clock
-    ordering_key = 7,     // str   reserved: carried, not yet acted on
-    priority = 8,         // uint 0-9, reserved
-    delay = 9,            // uint ms, reserved
+    ordering_key = 7,     // str
+    priority = 8,         // uint 0-9
+    delay = 9,            // uint ms, from when the host accepts it
     ttl = 10,             // uint ms, from when the host accepts it
     correlation_id = 11,  // str
     reply_to = 12,        // str
     content_type = 13,    // str
     traceparent = 14,     // str
-    dedup_key = 15,       // str, reserved
+    dedup_key = 15,       // str
     headers = 16,         // map of str to str
     payload = 31,         // bin
 };
@@ -41,12 +41,8 @@ struct Envelope {
     std::uint64_t sequence = 0;
     std::uint64_t previous = 0;
     std::uint64_t timestamp_ms = 0;  // 0: absent
-    std::string ordering_key;
-    std::uint8_t priority = 0;
-    std::uint64_t delay_ms = 0;
     std::string reply_to;
-    std::string dedup_key;
-    Message message;  // subject, type, content type, correlation id, traceparent, headers, ttl, payload
+    Message message;  // all the others
 };
 
 // The few fields a host looks at.
@@ -54,13 +50,16 @@ struct Routing {
     Identity producer;
     std::uint64_t sequence = 0;
     std::uint64_t previous = 0;
+    std::string_view ordering_key;  // parts of the envelope's bytes
+    std::string_view dedup_key;
+    std::uint8_t priority = 0;
+    Duration delay{};
     Duration ttl{};  // 0: none
 };
 
 inline constexpr std::uint8_t version = 1;
 inline constexpr std::size_t text_limit = 1024;          // bytes of each str field and of each header key
 inline constexpr std::size_t headers_limit = 64 * 1024;  // bytes of all header keys and values together
-inline constexpr std::uint8_t priority_limit = 9;
 inline constexpr Duration duration_limit = std::chrono::hours{24 * 365 * 100};  // what is longer is read as so long
 
 // The sender's check: names the field that breaks its limit, and the limit; empty: encode() makes what decode() reads.

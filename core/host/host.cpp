@@ -43,6 +43,7 @@ Host::Impl::Impl(Options given, store::Store& on, Now now)
             store::Outcome outcome = store.run(reading);
             if (outcome.failure != store::Failure::none) throw Error(outcome.text);
             for (store::ReadResult& result : outcome.reads) box.queue.loaded(std::move(result), now);
+            box.queue.reads_done(now);
         }
         opening.batch.push_back({.topic = topic.topic, .next_offset = box.queue.next_offset()});
         touch(box);
@@ -343,7 +344,7 @@ std::shared_ptr<const store::Job> Host::Impl::take_job(Now now) {
                 session->gathered_settles = all ? session->settles : session->safe_settles;
             }
         }
-        box->queue.wanted_reads(next.reads);
+        box->queue.wanted_reads(next.reads, now);
         box->unsaved = box->queue.has_changes();
         if (box->unsaved) still_unsaved.push_back(box);
     }

@@ -16,19 +16,19 @@ bool Queue::has_room(const Consumer& consumer, std::size_t size) const {
     return consumer.in_flight == 0 || consumer.in_flight_bytes + size <= consumer.window_bytes;
 }
 
-// The ready message with the lowest offset that is no suspect; end() if none is tracked.
+// What is next in turn and no suspect; end() if none is in memory.
 Queue::Entries::iterator Queue::next_ready() {
     auto fresh = entries_.end();
     while (!fresh_.empty()) {
         fresh = entries_.find(fresh_.front());
-        if (fresh != entries_.end() && fresh->second.where == Where::ready && !fresh->second.suspect) break;
+        if (fresh != entries_.end() && fresh->second.shown && !fresh->second.suspect) break;
         fresh = entries_.end();
         fresh_.pop_front();
     }
     if (returned_.empty()) return fresh;
-    const Offset returned = *returned_.begin();
-    if (fresh != entries_.end() && fresh->first < returned) return fresh;
-    return entries_.find(returned);
+    const auto [behind_highest, offset] = *returned_.begin();
+    if (fresh != entries_.end() && behind_highest == priority_limit && fresh->first < offset) return fresh;
+    return entries_.find(offset);
 }
 
 void Queue::deliver(ConsumerId id, Consumer& consumer, Offset offset, Entry& entry, Now now,
@@ -42,8 +42,7 @@ void Queue::deliver(ConsumerId id, Consumer& consumer, Offset offset, Entry& ent
                    .redrives = entry.redrives,
                    .maybe_duplicate = entry.maybe_duplicate,
                    .envelope = entry.body});
-    drop_body(entry);
-    --ready_;
+    leave_line(offset, entry);
     if (consumer.in_flight == 0) {
         consumer.lease_end = now.mono + policy_.lease;
         consumer.progress = now.mono;
@@ -62,7 +61,6 @@ Queue::Given Queue::deliver_next(ConsumerId id, Consumer& consumer, Now now, std
     }
     const Offset offset = it->first;
     if (!fresh_.empty() && fresh_.front() == offset) fresh_.pop_front();
-    returned_.erase(offset);
     deliver(id, consumer, offset, it->second, now, out);
     return Given::yes;
 }
@@ -138,7 +136,6 @@ bool Queue::give_suspects(ConsumerId id, Consumer& consumer, Now now, std::vecto
             return false;
         }
         consumer.holds_suspects = true;
-        suspects_.erase(offset);
         const bool alone = entry.isolate;
         deliver(id, consumer, offset, entry, now, out);
         if (alone) return true;

@@ -113,33 +113,17 @@ Accepted Queue::publish(Producer& producer, const envelope::Routing& routing, Sl
     producer.decided = routing.sequence;
     write_watermark(producer);
 
-    const Offset offset = next_offset_++;
-    const std::size_t size = envelope.size();
-    ++messages_;
-    bytes_ += size;
-    pending_bytes_ += size;
-    changed(now);
-    pending_.push_back({.envelope = std::move(envelope),
-                        .maybe_duplicate = maybe_duplicate,
-                        .expires_at = routing.ttl == Duration::zero() ? Wall{} : later(now.wall, routing.ttl)});
-    if (loaded_to_ == offset && has_track_room()) {
-        Entry& entry = track(offset);
-        entry.size = static_cast<std::uint32_t>(size);
-        keep_body(entry, pending_.back().envelope);
-        entry.accepted = now.wall;
-        entry.maybe_duplicate = maybe_duplicate;
-        if (!durable_) {
-            entry.producer = &producer;
-            entry.sequence = routing.sequence;
-            ++producer.unsettled;
-        }
-        if (routing.ttl != Duration::zero()) {
-            entry.expires = now.mono + routing.ttl;
-            watch_expiry(offset, entry);
-        }
-        fresh_.push_back(offset);
-        ++ready_;
-    }
+    const std::uint64_t key = store::key_of(routing.ordering_key);
+    const unsigned priority = priority_in_line(key, routing.priority);
+    count_keyed(key, priority);
+    const auto later_or_zero = [&](Duration time) { return time == Duration::zero() ? Wall{} : later(now.wall, time); };
+    enqueue({.envelope = std::move(envelope),
+             .maybe_duplicate = maybe_duplicate,
+             .terms = {.due = later_or_zero(routing.delay),
+                       .expires_at = later_or_zero(routing.ttl),
+                       .key = key,
+                       .priority = static_cast<std::uint8_t>(priority)}},
+            routing, producer, now);
     return Accepted::yes;
 }
 
@@ -155,6 +139,47 @@ void Queue::refuse(Producer& producer, std::uint64_t sequence, std::string code,
 
 void Queue::forget_refusals(Producer& producer, std::uint64_t up_to) {
     while (!producer.refusals.empty() && producer.refusals.front().sequence <= up_to) producer.refusals.pop_front();
+}
+
+// Into memory where there is room for it and nothing before it in the store.
+void Queue::enqueue(Pending message, const envelope::Routing& routing, Producer& producer, Now now) {
+    const Offset offset = next_offset_++;
+    const std::size_t size = message.envelope.size();
+    ++messages_;
+    bytes_ += size;
+    pending_bytes_ += size;
+    changed(now);
+    pending_.push_back(std::move(message));
+    const store::Terms& terms = pending_.back().terms;
+    const bool waits = routing.delay > Duration::zero();
+    Backlog::Message place{.offset = offset,
+                           .waits_for = waits ? Backlog::For::time : Backlog::For::turn,
+                           .priority = terms.priority,
+                           .key = terms.key,
+                           .due = now.mono + routing.delay,
+                           .expires = routing.ttl == Duration::zero() ? never : now.mono + routing.ttl};
+    if (!has_memory_for(place, now)) {
+        backlog_.add(place);
+        return;
+    }
+    Entry& entry = entries_.try_emplace(offset).first->second;
+    entry.size = static_cast<std::uint32_t>(size);
+    entry.accepted = now.wall;
+    entry.maybe_duplicate = pending_.back().maybe_duplicate;
+    entry.key = place.key;
+    entry.priority = terms.priority;
+    entry.expires = place.expires;
+    if (!durable_) {
+        entry.producer = &producer;
+        entry.sequence = routing.sequence;
+        ++producer.unsettled;
+    }
+    watch_expiry(offset, entry);
+    if (waits) {
+        wait_until(offset, entry, place.due, terms.due);
+    } else {
+        make_ready(offset, entry);
+    }
 }
 
 // Watermarks older than the stated time go; if there are still too many, so do the ones not seen for longest.
@@ -227,7 +252,8 @@ bool Queue::adopt_held(ConsumerId id, Consumer& consumer, const Held& held, bool
     if (was_applied(consumer, held)) return true;
     const auto it = entries_.find(held.offset);
     if (it == entries_.end()) {
-        if (!unknown || held.offset < former_begin_ || held.offset >= std::min(loaded_to_, former_end_)) return false;
+        if (!unknown || held.offset < former_begin_ || held.offset >= former_end_) return false;
+        if (backlog_.may_hold(held.offset)) return false;
         remember_applied(consumer, held);  // settled in the host's last life, as far as can be known by this consumer
         return true;
     }
@@ -245,7 +271,6 @@ bool Queue::adopt_held(ConsumerId id, Consumer& consumer, const Held& held, bool
         end_lease(entry);
     } else {
         leave_line(held.offset, entry);
-        drop_body(entry);
     }
     entry.token = held.token;
     entry.suspect = entry.isolate = false;
@@ -259,6 +284,10 @@ void Queue::lease(ConsumerId id, Consumer& consumer, Offset offset, Entry& entry
     unwatch_expiry(offset, entry);
     entry.where = Where::leased;
     entry.holder = id;
+    if (entry.key != 0) {
+        ++lines_[entry.key].out;
+        refresh_line(entry.key);
+    }
     entry.since = now.mono;
     entry.extended = {};
     ++in_flight_;
@@ -405,8 +434,10 @@ void Queue::recalled(ConsumerId id, Now now) {
 
 // The ways a lease ends --------------------------------------------------------------------------------------------
 
+// What becomes of it refreshes the line of its key.
 void Queue::end_lease(Entry& entry) {
     --in_flight_;
+    if (entry.key != 0) --lines_[entry.key].out;
     const auto it = consumers_.find(entry.holder);
     if (it != consumers_.end()) {
         Consumer& consumer = it->second;
@@ -427,7 +458,10 @@ void Queue::erase(Entries::iterator it) {
         entry.producer->settled.push_back(entry.sequence);
         --entry.producer->unsettled;
     }
+    const std::uint64_t key = entry.key;
+    uncount_keyed(key, entry.priority);
     entries_.erase(it);
+    if (key != 0) refresh_line(key);
 }
 
 void Queue::finish(Entries::iterator it, Now now) {
@@ -436,13 +470,6 @@ void Queue::finish(Entries::iterator it, Now now) {
     write_settled(offset);
     erase(it);
     changed(now);
-}
-
-void Queue::make_ready(Offset offset, Entry& entry) {
-    entry.where = Where::ready;
-    ++ready_;
-    (entry.suspect ? suspects_ : returned_).insert(offset);
-    if (offset >= pending_first()) keep_body(entry, pending_[offset - pending_first()].envelope);
 }
 
 void Queue::give_back(Offset offset, Entry& entry, Now now) {
@@ -470,10 +497,7 @@ void Queue::fail(Entries::iterator it, std::optional<Duration> delay, const std:
     if (wait == Duration::zero()) {
         make_ready(offset, entry);
     } else {
-        entry.where = Where::waiting;
-        entry.since = now.mono + wait;
-        entry.due = later(now.wall, wait);
-        waiting_.emplace(entry.since, offset);
+        wait_until(offset, entry, now.mono + wait, later(now.wall, wait));
     }
     touch(offset, entry, now);
 }
@@ -525,24 +549,13 @@ void Queue::unwatch_expiry(Offset offset, const Entry& entry) {
     if (entry.expires != never) expiring_.erase({entry.expires, offset});
 }
 
-// Of a ready or waiting message that is to leave entries_; fresh_ is looked through when its turn comes.
-void Queue::leave_line(Offset offset, const Entry& entry) {
-    unwatch_expiry(offset, entry);
-    if (entry.where == Where::waiting) {
-        waiting_.erase({entry.since, offset});
-        return;
-    }
-    --ready_;
-    returned_.erase(offset);
-    suspects_.erase(offset);
-}
-
 // Fires before anything is handed out, so nothing is delivered past its time.
 void Queue::expire_due(Now now) {
     std::uint64_t count = 0;
     for (; !expiring_.empty() && expiring_.begin()->first <= now.mono; ++count) {
         const auto it = entries_.find(expiring_.begin()->second);
         Entry& entry = it->second;
+        unwatch_expiry(it->first, entry);
         leave_line(it->first, entry);
         store::DeadLetter letter{.offset = it->first,
                                  .reason = store::Reason::expired,
@@ -627,8 +640,8 @@ void Queue::sweep(Now now) {
 void Queue::turn(Now now, std::vector<Delivered>& deliveries, std::vector<Recall>& recalls) {
     while (!waiting_.empty() && waiting_.begin()->first <= now.mono) {
         const Offset offset = waiting_.begin()->second;
-        waiting_.erase(waiting_.begin());
         Entry& entry = entries_.find(offset)->second;
+        leave_line(offset, entry);
         entry.due = {};
         make_ready(offset, entry);
     }
@@ -641,7 +654,8 @@ void Queue::turn(Now now, std::vector<Delivered>& deliveries, std::vector<Recall
     if (sweep_at_ <= now.mono) sweep(now);
     if (forget_at_ <= now.mono) forget_producers(now);
     recall_at_ = never;
-    adopt_pending(now);
+    if (reading_.why == Why::nothing && fetching_.empty()) (void)begin_reading(false, now);
+    asked_to_read_ = asked_to_read_ || backlog_.next_time() <= now.mono;
     expire_due(now);
     if (paused_) return;
     dispatch(now, deliveries);
@@ -651,6 +665,7 @@ void Queue::turn(Now now, std::vector<Delivered>& deliveries, std::vector<Recall
 Mono Queue::next_deadline() const {
     Mono next = std::min({sweep_at_, forget_at_, recall_at_});
     if (!waiting_.empty()) next = std::min(next, waiting_.begin()->first);
+    if (!asked_to_read_ && reading_.why == Why::nothing) next = std::min(next, backlog_.next_time());
     if (!expiring_.empty()) next = std::min(next, expiring_.begin()->first);
     for (const auto& [id, consumer] : consumers_) {
         if (consumer.in_flight > 0 || !consumer.connected) next = std::min(next, consumer.lease_end);
@@ -686,7 +701,7 @@ Depth Queue::depth() const {
     Depth depth;
     depth.messages = messages_;
     depth.bytes = bytes_;
-    depth.waiting = waiting_.size();
+    depth.waiting = waiting_.size() + backlog_.later();
     depth.in_flight = in_flight_;
     depth.ready = messages_ - depth.waiting - depth.in_flight;
     depth.dead = dead_count_;

@@ -7,10 +7,10 @@
 // Memory: at most defaults::tracked_messages messages are tracked (ready, leased, waiting), at most
 // defaults::window_bytes of bodies are kept, however long the backlog is; the rest is read on from the store.
 //
-// Invariant: a message is untracked and unsettled exactly if its offset is >= loaded_to_. Everything below that is
-// either in entries_ or settled for good.
+// Invariant: every unsettled message is either in entries_ or in backlog_ (or in the block of it that is being read).
 #pragma once
 
+#include <array>
 #include <deque>
 #include <functional>
 #include <limits>
@@ -30,6 +30,7 @@
 #include "envelope/bytes.hpp"
 #include "envelope/envelope.hpp"
 #include "envelope/identity.hpp"
+#include "queue/backlog.hpp"
 #include "queue/sequence_set.hpp"
 #include "store/store.hpp"
 
@@ -104,10 +105,10 @@ public:
     // Before anything else, for a new queue: offsets that a consumer remembers from a host that is gone for good must
     // not name anything here, so a host starts its queues somewhere else.
     void start_somewhere(std::uint64_t random);
-    // Before anything else, when the store knew this queue. Then loaded() with reads of wanted_recovery() until it is
-    // empty.
+    // Before anything else, when the store knew this queue. Then wanted_recovery(), loaded() and reads_done() until
+    // there is none.
     void recover(const store::RecoveredTopic& topic, Now now);
-    [[nodiscard]] std::optional<store::Read> wanted_recovery() const;
+    [[nodiscard]] std::optional<store::Read> wanted_recovery();
 
     [[nodiscard]] const std::string& name() const noexcept { return name_; }
     [[nodiscard]] Offset next_offset() const noexcept { return next_offset_; }
@@ -149,7 +150,7 @@ public:
     void turn(Now now, std::vector<Delivered>& deliveries, std::vector<Recall>& recalls);
     void pause(bool paused) { paused_ = paused; }  // no deliveries: draining, or the store has failed
     [[nodiscard]] Mono next_deadline() const;
-    [[nodiscard]] bool has_ready() const { return ready_ > 0 || loaded_to_ < next_offset_; }
+    [[nodiscard]] bool has_ready() const;
     // Leases that ended while their consumer was connected, since last asked.
     std::vector<std::pair<ConsumerId, Held>> take_lost();
     // Memory homes: calls back for every producer with newly settled sequences.
@@ -168,7 +169,7 @@ public:
     void take_back(const store::TopicBatch& batch, Now now);
     // From here on messages have not been gathered.
     [[nodiscard]] Offset pending_first() const { return next_offset_ - pending_.size(); }
-    void wanted_reads(std::vector<store::Read>& reads);  // to be run after the batch that was gathered last
+    void wanted_reads(std::vector<store::Read>& reads, Now now);  // to be run after the batch that was gathered last
     void loaded(store::ReadResult result, Now now);
     // These messages can no longer be read: reported, and not waited for.
     void lost_damaged(const store::Damage& damage);
@@ -188,8 +189,9 @@ private:
     enum class Where : std::uint8_t { ready, leased, waiting };
 
     struct Entry {
-        Slice body;                    // only while ready, and then only within the window
+        Slice body;                    // only while shown, and then only within the window
         Producer* producer = nullptr;  // memory homes
+        std::uint64_t key = 0;         // of its ordering key; 0: none
         std::uint64_t sequence = 0;
         Mono since{};     // leased: delivered at; waiting: due at
         Mono extended{};  // the lease lasts at least so long
@@ -203,7 +205,9 @@ private:
         std::uint16_t attempts = 0;
         std::uint16_t deaths = 0;
         std::uint16_t redrives = 0;
+        std::uint8_t priority = 0;
         Where where = Where::ready;
+        bool shown = false;  // ready, and no other of its key is before it
         bool suspect = false;
         bool isolate = false;
         bool maybe_duplicate = false;
@@ -234,7 +238,7 @@ private:
         Offset redrive_of = 0;
         std::uint16_t redrives = 0;
         bool maybe_duplicate = false;
-        Wall expires_at{};  // zero: never
+        store::Terms terms{};
         bool done = false;  // acked before it was stored: leaves a hole
     };
 
@@ -242,12 +246,7 @@ private:
     // As far as the bounds go.
     [[nodiscard]] std::uint64_t used_messages() const;
     [[nodiscard]] std::uint64_t used_bytes() const;
-    [[nodiscard]] bool has_track_room() const;
-    Entry& track(Offset offset);
-    void adopt_pending(Now now);
-    void skip_forgotten();
-    void load_one(store::StoredMessage& message, Now now);
-    void load_mark(Offset offset, Entry& entry, const store::Mark& mark, Now now);
+    void enqueue(Pending message, const envelope::Routing& routing, Producer& producer, Now now);
     ConsumerId consumer_of(const Identity& incarnation, Now now);
     // To be written with the next batch, or with the message where that is still to be written itself.
     void write_settled(Offset offset);
@@ -256,7 +255,6 @@ private:
     void write_watermark(Producer& producer);
     void gather_pending(store::TopicBatch& batch, Now now);
     void take_back_pending(const store::TopicBatch& batch);
-    void make_ready(Offset offset, Entry& entry);
     void keep_body(Entry& entry, Slice body);
     void drop_body(Entry& entry);
     void touch(Offset offset, Entry& entry, Now now);
@@ -269,7 +267,6 @@ private:
     void watch_expiry(Offset offset, const Entry& entry);
     void unwatch_expiry(Offset offset, const Entry& entry);
     void expire_due(Now now);
-    void leave_line(Offset offset, const Entry& entry);
     void give_back(Offset offset, Entry& entry, Now now);
     void forget(std::map<ConsumerId, Consumer>::iterator it);
     void lease(ConsumerId id, Consumer& consumer, Offset offset, Entry& entry, Now now);
@@ -283,6 +280,59 @@ private:
     void remember_applied(Consumer& consumer, Held held);
     [[nodiscard]] std::string label(const Consumer& consumer) const;
     void emit(Event::Kind kind, std::string text, std::uint64_t count = 1) const;
+
+    // lines.cpp
+    struct Line {                  // of an ordering key
+        std::set<Offset> members;  // ready
+        Offset shown = 0;          // the one of them that may be delivered; 0: none
+        std::uint32_t out = 0;     // leased, or waiting for the next attempt: none may be delivered
+        bool more = false;         // there are others in the store, behind all members
+    };
+    void make_ready(Offset offset, Entry& entry);
+    void show(Offset offset, Entry& entry);
+    void hide(Offset offset, Entry& entry);
+    void leave_line(Offset offset, Entry& entry);
+    void refresh_line(std::uint64_t key);
+    bool line_has_room(std::uint64_t key, bool reading_on);
+    [[nodiscard]] unsigned priority_in_line(std::uint64_t key, unsigned priority) const;
+    void count_keyed(std::uint64_t key, unsigned priority);
+    void uncount_keyed(std::uint64_t key, unsigned priority);
+
+    // loading.cpp
+    enum class Why {
+        nothing,
+        turn,   // messages of one priority, for their turn
+        due,    // for a time that has come
+        key,    // messages of one key, which has few left in memory
+        learn,  // after a restart
+    };
+    struct Reading {
+        Why why = Why::nothing;
+        unsigned priority = 0;
+        std::uint64_t key = 0;
+        std::vector<std::pair<Offset, Backlog::Block>> taken;  // out of backlog_, by number
+        std::uint16_t priorities = 0;                          // of those
+        Offset to = 0;
+    };
+    [[nodiscard]] std::size_t ready_from(unsigned priority) const;
+    [[nodiscard]] std::size_t tracked_most() const;
+    [[nodiscard]] bool has_track_room(unsigned priority) const;
+    [[nodiscard]] bool has_turns_behind(unsigned priority) const;
+    [[nodiscard]] static Mono due_of(const store::StoredMessage& message, Now now);
+    [[nodiscard]] static Mono expiry_of(const store::StoredMessage& message, Now now);
+    [[nodiscard]] static Backlog::Message untracked(const store::StoredMessage& message, Mono due, Now now);
+    bool has_memory_for(Backlog::Message& place, Now now);
+    bool is_wanted(const store::StoredMessage& message, Backlog::Message& behind, Now now);
+    void place(store::StoredMessage& message, Now now);
+    void track_stored(store::StoredMessage& message, const Backlog::Message& place, Now now);
+    void wait_until(Offset offset, Entry& entry, Mono due, Wall due_wall);
+    void evict_waiting();
+    std::optional<Offset> next_reading(Now now, Reading& next);
+    void take_block(Offset number);
+    bool begin_reading(bool stored, Now now);
+    bool adopt_pending(Offset number, Now now);
+    void fetch_bodies(std::vector<store::Read>& reads);
+    void read_blocks(std::vector<store::Read>& reads, Now now);
 
     // dispatch.cpp
     void dispatch(Now now, std::vector<Delivered>& out);
@@ -303,12 +353,18 @@ private:
 
     std::pmr::unsynchronized_pool_resource pool_;
     Entries entries_{&pool_};
-    std::deque<Offset> fresh_;   // ready for the first time, ascending; may name entries that are ready no more
-    std::set<Offset> returned_;  // ready again
-    std::set<Offset> suspects_;  // ready, to be delivered apart
+    // What is shown stands in one of these:
+    std::deque<Offset> fresh_;  // the most of it: for the first time, of priority 0, without a key; ascending; may name
+                                // entries that are shown no more
+    std::set<std::pair<unsigned, Offset>> returned_;  // by falling priority (priority_limit - it)
+    std::set<Offset> suspects_;                       // to be delivered apart
     std::set<std::pair<Mono, Offset>> waiting_;
     std::set<std::pair<Mono, Offset>> expiring_;  // ready or waiting, and not for ever
-    std::uint64_t ready_ = 0;
+    std::uint64_t ready_ = 0;                     // shown
+    std::array<std::uint64_t, Backlog::priorities> ready_of_{};
+    std::unordered_map<std::uint64_t, Line> lines_;
+    std::set<std::uint64_t> hungry_;  // keys with few in memory and more in the store
+    std::unordered_map<std::uint32_t, std::array<std::uint32_t, Backlog::priorities>> unsettled_keyed_;  // by bucket
     std::uint64_t in_flight_ = 0;
     std::uint64_t window_used_ = 0;  // bytes of bodies in entries_
     bool paused_ = false;
@@ -331,10 +387,8 @@ private:
     std::vector<Identity> forgotten_;
 
     Offset next_offset_ = 1;
-    Offset loaded_to_ = 1;     // see the invariant above
     Offset former_begin_ = 0;  // recovery: from here on it was the last life
     Offset former_end_ = 0;    // recovery: stored by former lives: all below
-    Offset marked_to_ = 0;     // recovery: marks up to here are to be loaded before anybody is served
 
     // What needs room in the store: new messages, and what rests on them.
     std::vector<Pending> pending_;  // offsets next_offset_ - size .. next_offset_ - 1
@@ -353,7 +407,10 @@ private:
     std::set<Offset> leaving_;  // dead letters on their way out, until committed
     std::vector<Offset> leaving_committing_;
     std::optional<Mono> changed_since_;
-    bool reading_ = false;
+    Backlog backlog_;
+    std::deque<store::OffsetRange> learn_;  // recovery: still to be read
+    Reading reading_;
+    bool asked_to_read_ = false;    // what is due in the backlog waits for wanted_reads()
     std::vector<Offset> fetching_;  // bodies asked for in this round
 
     std::uint64_t messages_ = 0;  // unsettled

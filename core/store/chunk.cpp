@@ -48,16 +48,14 @@ bool Chunk::add(const Message& message) {
     if (stamps_.empty() || stamps_.back().accepted_at != message.accepted_at) {
         stamps_.push_back({index, message.accepted_at});
     }
-    if ((expiries_.empty() ? Wall{} : expiries_.back().expires_at) != message.expires_at) {
-        expiries_.push_back({index, message.expires_at});
-    }
+    if ((terms_.empty() ? Terms{} : terms_.back().terms) != message.terms) terms_.push_back({index, message.terms});
     if (!settled_.empty()) settled_.resize((size() + word_bits - 1) / word_bits);
     return true;
 }
 
 std::size_t Chunk::memory() const noexcept {
     return sizeof(Chunk) + entries_.capacity() * sizeof(Entry) + stamps_.capacity() * sizeof(Stamp) +
-           expiries_.capacity() * sizeof(Expiry) + settled_.capacity() * sizeof(std::uint64_t) +
+           terms_.capacity() * sizeof(TermsRun) + settled_.capacity() * sizeof(std::uint64_t) +
            marks_.capacity() * sizeof(MarkRun);
 }
 
@@ -65,14 +63,14 @@ Chunk::Message Chunk::message(std::size_t index) const noexcept {
     const Entry& entry = entries_[index];
     const auto stamp = std::upper_bound(stamps_.begin(), stamps_.end(), index,
                                         [](std::size_t at, const Stamp& s) { return at < s.index; });
-    const auto expiry = std::upper_bound(expiries_.begin(), expiries_.end(), index,
-                                         [](std::size_t at, const Expiry& e) { return at < e.index; });
+    const auto terms = std::upper_bound(terms_.begin(), terms_.end(), index,
+                                        [](std::size_t at, const TermsRun& run) { return at < run.index; });
     return {first_ + entry.delta,
             position(index + 1) - entry.position,
             entry.redrives,
             entry.maybe_duplicate,
             std::prev(stamp)->accepted_at,
-            expiry == expiries_.begin() ? Wall{} : std::prev(expiry)->expires_at};
+            terms == terms_.begin() ? Terms{} : std::prev(terms)->terms};
 }
 
 std::string_view Chunk::bytes(std::size_t index, std::string_view body) const noexcept {
@@ -199,7 +197,7 @@ std::size_t pack(const TopicBatch& batch, std::size_t from, PackedChunk& out) {
     for (; next < batch.appends.size() && batch.appends[next].offset < limit; ++next) {
         const Append& append = batch.appends[next];
         if (!out.chunk.add({append.offset, static_cast<std::uint32_t>(append.envelope.size()), append.redrives,
-                            append.maybe_duplicate, batch.accepted_at, append.expires_at})) {
+                            append.maybe_duplicate, batch.accepted_at, append.terms})) {
             break;
         }
     }

@@ -27,7 +27,7 @@ public:
         std::uint16_t redrives = 0;
         bool maybe_duplicate = false;
         Wall accepted_at{};
-        Wall expires_at{};  // zero: never
+        Terms terms{};
     };
     struct MarkRun {  // the messages begin..end-1, by index, have the values of `mark`, its offset apart
         std::uint32_t begin = 0;
@@ -78,9 +78,9 @@ private:
         std::uint32_t index = 0;
         Wall accepted_at{};
     };
-    struct Expiry {  // from this message on, expires at
+    struct TermsRun {  // from this message on
         std::uint32_t index = 0;
-        Wall expires_at{};
+        Terms terms{};
     };
 
     [[nodiscard]] std::uint32_t position(std::size_t index) const noexcept {
@@ -93,7 +93,7 @@ private:
     std::uint64_t settled_count_ = 0;
     std::vector<Entry> entries_;
     std::vector<Stamp> stamps_;
-    std::vector<Expiry> expiries_;  // none in front of the first one
+    std::vector<TermsRun> terms_;  // none in front of the first one
     std::vector<std::uint64_t> settled_;
     std::vector<MarkRun> marks_;
 };

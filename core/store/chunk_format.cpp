@@ -2,10 +2,13 @@
 
 #include <isa-l/crc.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <limits>
 #include <unordered_map>
+
+#include <posthorn/message.hpp>
 
 #include "envelope/wire.hpp"
 
@@ -60,47 +63,107 @@ void write_index(wire::Writer& out, const Chunk& chunk) {
     write_run(out, run, length);
 }
 
-// Times that many messages in a row share: from message `first` on, `second`.
-using Times = std::vector<std::pair<std::size_t, Wall>>;
+// When messages were accepted: from message `first` on, `second`.
+using Stamps = std::vector<std::pair<std::size_t, Wall>>;
 
-void write_times(wire::Writer& out, const Chunk& chunk, Wall Chunk::Message::*field) {
-    Times times;
+void write_stamps(wire::Writer& out, const Chunk& chunk) {
+    Stamps stamps;
     for (std::size_t i = 0; i < chunk.size(); ++i) {
-        const Wall at = chunk.message(i).*field;
-        if (times.empty() || times.back().second != at) times.emplace_back(i, at);
+        const Wall at = chunk.message(i).accepted_at;
+        if (stamps.empty() || stamps.back().second != at) stamps.emplace_back(i, at);
     }
-    out.array(static_cast<std::uint32_t>(times.size()));
-    for (const auto& [index, at] : times) out.unsigned_integer(index).integer(ticks(at));
+    out.array(static_cast<std::uint32_t>(stamps.size()));
+    for (const auto& [index, at] : stamps) out.unsigned_integer(index).integer(ticks(at));
 }
 
-Wall least_expires_at(const Chunk& chunk) {
-    Wall least{};
-    for (std::size_t i = 0; i < chunk.size(); ++i) {
-        const Wall at = chunk.message(i).expires_at;
-        if (at != Wall{} && (least == Wall{} || at < least)) least = at;
-    }
-    return least;
+// Where a list of runs goes on: it begins with message 0, and indexes ascend.
+bool goes_on(std::uint64_t index, std::size_t runs, std::size_t last) {
+    return runs == 0 ? index == 0 : index > last;
 }
 
-std::optional<Times> read_times(wire::Reader& in) {
+std::optional<Stamps> read_stamps(wire::Reader& in) {
     const std::uint32_t count = in.array();
     if (!in.ok() || count == 0 || count > Chunk::max_messages) return std::nullopt;
-    Times times;
+    Stamps stamps;
     for (std::uint32_t i = 0; i < count; ++i) {
         const std::uint64_t index = in.unsigned_integer();
         const Wall at = wall(in.integer());
-        if (!in.ok() || (i == 0 ? index != 0 : index <= times.back().first)) return std::nullopt;
-        times.emplace_back(index, at);
+        if (!in.ok() || !goes_on(index, stamps.size(), stamps.empty() ? 0 : stamps.back().first)) return std::nullopt;
+        stamps.emplace_back(index, at);
     }
-    return times;
+    return stamps;
+}
+
+// The terms of messages: from message `first` on, `second`.
+using TermsRuns = std::vector<std::pair<std::size_t, Terms>>;
+
+TermsRuns terms_of(const Chunk& chunk) {
+    TermsRuns runs;
+    for (std::size_t i = 0; i < chunk.size(); ++i) {
+        const Terms terms = chunk.message(i).terms;
+        if (runs.empty() || runs.back().second != terms) runs.emplace_back(i, terms);
+    }
+    return runs;
+}
+
+// What is in front of the header: the highest priority and whether there are keys, the least of the times.
+struct Extremes {
+    std::uint64_t priority_and_keys = 0;
+    Wall due{};
+    Wall expires_at{};
+    [[nodiscard]] bool special() const { return priority_and_keys != 0 || due != Wall{} || expires_at != Wall{}; }
+};
+
+constexpr std::uint64_t keys_bit = 16;
+
+void take_least(Wall& least, Wall at) {
+    if (at != Wall{} && (least == Wall{} || at < least)) least = at;
+}
+
+Extremes extremes_of(const TermsRuns& runs) {
+    Extremes extremes;
+    std::uint64_t priority = 0;
+    bool keys = false;
+    for (const auto& [index, terms] : runs) {
+        priority = std::max<std::uint64_t>(priority, terms.priority);
+        keys = keys || terms.key != 0;
+        take_least(extremes.due, terms.due);
+        take_least(extremes.expires_at, terms.expires_at);
+    }
+    extremes.priority_and_keys = priority + (keys ? keys_bit : 0);
+    return extremes;
+}
+
+void write_terms(wire::Writer& out, const TermsRuns& runs) {
+    out.array(static_cast<std::uint32_t>(runs.size()));
+    for (const auto& [index, terms] : runs) {
+        out.unsigned_integer(index).unsigned_integer(terms.priority);
+        out.integer(ticks(terms.due)).integer(ticks(terms.expires_at)).unsigned_integer(terms.key);
+    }
+}
+
+std::optional<TermsRuns> read_terms(wire::Reader& in) {
+    const std::uint32_t count = in.array();
+    if (!in.ok() || count == 0 || count > Chunk::max_messages) return std::nullopt;
+    TermsRuns runs;
+    for (std::uint32_t i = 0; i < count; ++i) {
+        const std::uint64_t index = in.unsigned_integer();
+        const std::uint64_t priority = in.unsigned_integer();
+        Terms terms{.due = wall(in.integer()), .expires_at = wall(in.integer()), .key = in.unsigned_integer()};
+        if (!in.ok() || priority > priority_limit) return std::nullopt;
+        if (!goes_on(index, runs.size(), runs.empty() ? 0 : runs.back().first)) return std::nullopt;
+        terms.priority = static_cast<std::uint8_t>(priority);
+        runs.emplace_back(index, terms);
+    }
+    return runs;
 }
 
 bool read_index(wire::Reader& in, const HeaderSummary& summary, Chunk& chunk) {
-    const auto stamps = read_times(in);
-    const auto expiries = summary.least_expires_at == Wall{} ? Times{{0, Wall{}}} : read_times(in);
-    if (!stamps || !expiries) return false;
+    const auto stamps = read_stamps(in);
+    const auto runs = summary.special ? read_terms(in) : TermsRuns{{0, Terms{}}};
+    if (!stamps || !runs) return false;
     auto stamp = stamps->begin();
-    auto expiry = expiries->begin();
+    auto terms = runs->begin();
     Offset offset = summary.first;
     while (in.ok() && chunk.size() < summary.messages) {
         const std::uint64_t token = in.unsigned_integer();
@@ -118,10 +181,10 @@ bool read_index(wire::Reader& in, const HeaderSummary& summary, Chunk& chunk) {
         }
         for (; length != 0; --length) {
             if (std::next(stamp) != stamps->end() && std::next(stamp)->first == chunk.size()) ++stamp;
-            if (std::next(expiry) != expiries->end() && std::next(expiry)->first == chunk.size()) ++expiry;
+            if (std::next(terms) != runs->end() && std::next(terms)->first == chunk.size()) ++terms;
             offset += run.gap;
             if (!chunk.add({offset, static_cast<std::uint32_t>(run.size), static_cast<std::uint16_t>(run.flags >> 1),
-                            (run.flags & 1) != 0, stamp->second, expiry->second})) {
+                            (run.flags & 1) != 0, stamp->second, terms->second})) {
                 return false;
             }
             ++offset;
@@ -134,9 +197,9 @@ bool read_index(wire::Reader& in, const HeaderSummary& summary, Chunk& chunk) {
 std::optional<HeaderSummary> read_front(wire::Reader& in) noexcept {
     HeaderSummary summary;
     if (in.unsigned_integer() != chunk_version) return std::nullopt;
-    in.skip();  // priority
-    in.skip();  // least not-before
-    summary.least_expires_at = wall(in.integer());
+    const Extremes extremes{
+        .priority_and_keys = in.unsigned_integer(), .due = wall(in.integer()), .expires_at = wall(in.integer())};
+    summary.special = extremes.special();
     summary.topic = in.unsigned_integer();
     summary.body = in.unsigned_integer();
     summary.first = in.unsigned_integer();
@@ -303,16 +366,16 @@ std::string encode_header(const Chunk& chunk, std::uint64_t topic, std::uint64_t
     std::string bytes;
     wire::Writer out(bytes);
     out.unsigned_integer(chunk_version);
-    out.unsigned_integer(0);  // priority, reserved
-    out.integer(0);           // least not-before, reserved
-    const Wall least = least_expires_at(chunk);
-    out.integer(ticks(least));
+    const TermsRuns terms = terms_of(chunk);
+    const Extremes extremes = extremes_of(terms);
+    out.unsigned_integer(extremes.priority_and_keys);
+    out.integer(ticks(extremes.due)).integer(ticks(extremes.expires_at));
     out.unsigned_integer(topic).unsigned_integer(body);
     out.unsigned_integer(chunk.first()).unsigned_integer(chunk.last()).unsigned_integer(chunk.size());
     out.unsigned_integer(chunk.body_size()).unsigned_integer(body_crc);
     out.integer(ticks(chunk.message(0).accepted_at));
-    write_times(out, chunk, &Chunk::Message::accepted_at);
-    if (least != Wall{}) write_times(out, chunk, &Chunk::Message::expires_at);
+    write_stamps(out, chunk);
+    if (extremes.special()) write_terms(out, terms);
     write_index(out, chunk);
     seal(bytes);
     return bytes;

@@ -37,8 +37,8 @@ struct HeaderSummary {
     std::uint64_t messages = 0;
     std::uint32_t body_size = 0;
     std::uint32_t body_crc = 0;
-    Wall accepted_at{};       // of the first message
-    Wall least_expires_at{};  // zero: none of them ever expires
+    Wall accepted_at{};    // of the first message
+    bool special = false;  // some messages have terms
 };
 
 // The same of a state.

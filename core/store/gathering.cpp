@@ -23,30 +23,52 @@ Gathering::Gathering(const Read& read, ReadResult& result) : read_(read), result
     result.next = read.from;
 }
 
+bool Gathering::spent() const noexcept {
+    return given_ >= read_.max_messages || (given_ != 0 && bytes_ >= read_.max_bytes);
+}
+
 bool Gathering::full() const noexcept {
-    return result_.messages.size() >= read_.max_messages || (!result_.messages.empty() && bytes_ >= read_.max_bytes);
+    return !read_.select && spent();
+}
+
+bool Gathering::selected(const Chunk& chunk, std::size_t index) const {
+    if (!read_.select) return true;
+    const Terms terms = chunk.message(index).terms;
+    const auto mark = chunk.mark(index);
+    if ((mark ? mark->due : terms.due) > read_.select->now) return false;
+    if ((read_.select->priorities >> terms.priority & 1U) != 0) return true;
+    return terms.key != 0 && (read_.select->keys >> key_group(terms.key) & 1U) != 0;
+}
+
+bool Gathering::wants_body(const Chunk& chunk) const {
+    if (!read_.bodies || spent()) return false;
+    std::size_t i = chunk.next_live(chunk.lower_bound(read_.from));
+    while (i < chunk.size() && chunk.offset(i) <= read_.to && !selected(chunk, i)) i = chunk.next_live(i + 1);
+    return i < chunk.size() && chunk.offset(i) <= read_.to;
 }
 
 bool Gathering::take(const Chunk& chunk, const Slice& body) {
     for (std::size_t i = chunk.next_live(chunk.lower_bound(read_.from)); i < chunk.size(); i = chunk.next_live(i + 1)) {
         const Chunk::Message message = chunk.message(i);
         if (message.offset > read_.to) return true;
-        const bool fits = result_.messages.empty() || bytes_ + message.size <= read_.max_bytes;
-        if (full() || !fits) {
+        const bool fits = !spent() && (given_ == 0 || bytes_ + message.size <= read_.max_bytes);
+        if (!fits && !read_.select) {
             result_.next = message.offset;
             return false;
         }
-        bytes_ += message.size;
         StoredMessage& stored = result_.messages.emplace_back();
         stored.offset = message.offset;
-        if (read_.bodies) stored.envelope = slice_of(chunk, i, body);
         stored.size = message.size;
         stored.redrives = message.redrives;
         stored.maybe_duplicate = message.maybe_duplicate;
         stored.accepted_at = message.accepted_at;
-        stored.expires_at = message.expires_at;
+        stored.terms = message.terms;
         stored.mark = chunk.mark(i);
         result_.next = message.offset + 1;
+        if (!fits || !selected(chunk, i)) continue;
+        if (read_.bodies) stored.envelope = slice_of(chunk, i, body);
+        bytes_ += message.size;
+        ++given_;
     }
     return true;
 }
@@ -76,7 +98,7 @@ Chunk::Message redriven(const Redrive& redrive, const StoredDeadLetter& letter, 
             static_cast<std::uint16_t>(letter.redrives + 1),
             false,
             accepted_at,
-            Wall{}};
+            redrive.terms};
 }
 
 }  // namespace posthorn::store

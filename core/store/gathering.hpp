@@ -11,14 +11,19 @@ public:
     Gathering(const Read& read, ReadResult& result);
 
     [[nodiscard]] bool full() const noexcept;
-    // Takes what is asked for of a chunk; chunks come in ascending order. `body` may be empty unless bodies are
-    // asked for. False: the limits are reached.
+    [[nodiscard]] bool wants_body(const Chunk& chunk) const;
+    // Takes what is asked for of a chunk; chunks come in ascending order. `body` may be empty unless it is wanted.
+    // False: the limits are reached.
     bool take(const Chunk& chunk, const Slice& body);
     void finish();  // there are no more chunks up to `to`
 
 private:
+    [[nodiscard]] bool spent() const noexcept;
+    [[nodiscard]] bool selected(const Chunk& chunk, std::size_t index) const;
+
     const Read& read_;
     ReadResult& result_;
+    std::size_t given_ = 0;
     std::size_t bytes_ = 0;
 };
 

@@ -65,10 +65,19 @@ private:
         }
         topic.messages += row.messages - state.settled;
         topic.bytes += live_bytes;
-        topic.marked = std::max(topic.marked, state.last_marked);
+        add_span(topic.spans, {{state.first_live, row.last}, !header.special && state.last_marked == 0});
         topic.next_offset = std::max(topic.next_offset, row.last + 1);
         plan_.created({row.topic, row.first}, row.body_size);
         if (UpkeepPlan::is_sparse(row.body_size, live_bytes)) plan_.sparse({row.topic, row.first});
+    }
+
+    // Neighbours that are alike become one: there may be many more chunks than a queue wants to know of.
+    static void add_span(std::vector<Span>& spans, const Span& span) {
+        if (!spans.empty() && spans.back().plain == span.plain) {
+            spans.back().range.last = span.range.last;
+        } else {
+            spans.push_back(span);
+        }
     }
 
     Database& db_;

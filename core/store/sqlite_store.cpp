@@ -239,7 +239,7 @@ void SqliteStore::gather(const TopicRow& topic, const Read& read, Gathering& gat
         if (held == nullptr || held->chunk.first() > read.to) break;
         at = held->chunk.last() + 1;
         Slice body;
-        if (read.bodies) {
+        if (gathering.wants_body(held->chunk)) {
             auto bytes = chunks_.body(*held);
             if (!bytes) continue;  // set aside and reported
             body = std::move(*bytes);

@@ -1,5 +1,8 @@
 #include "store/store.hpp"
 
+#include <isa-l/crc64.h>
+
+#include <algorithm>
 #include <array>
 
 namespace posthorn::store {
@@ -33,6 +36,12 @@ std::optional<Reason> reason_from(std::string_view text) noexcept {
 std::string describe(const Damage& damage) {
     return "messages " + std::to_string(damage.range.first) + " to " + std::to_string(damage.range.last) +
            " cannot be read (" + damage.what + "); they were set aside, the rest is served";
+}
+
+std::uint64_t key_of(std::string_view ordering_key) noexcept {
+    if (ordering_key.empty()) return 0;
+    const auto* bytes = reinterpret_cast<const unsigned char*>(ordering_key.data());
+    return std::max<std::uint64_t>(1, crc64_ecma_refl(0, bytes, ordering_key.size()));
 }
 
 }  // namespace posthorn::store

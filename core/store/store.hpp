@@ -27,13 +27,23 @@ struct OffsetRange {  // first..last, both included
     friend bool operator==(const OffsetRange&, const OffsetRange&) = default;
 };
 
+// When, and before or behind which others, a message may be delivered: as much of it as a host has to know of messages
+// it does not hold in memory.
+struct Terms {
+    Wall due{};             // not before; zero: at once
+    Wall expires_at{};      // zero: never
+    std::uint64_t key = 0;  // a hash of its ordering key; 0: none
+    std::uint8_t priority = 0;
+    friend bool operator==(const Terms&, const Terms&) = default;
+};
+
 // A message as it enters the store.
 struct Append {
     Offset offset = 0;
     Slice envelope;
     std::uint16_t redrives = 0;
     bool maybe_duplicate = false;
-    Wall expires_at{};  // zero: never
+    Terms terms{};
 };
 
 // What is remembered of a message that is neither untouched nor settled. Stored beside its chunk.
@@ -91,6 +101,7 @@ struct Watermark {
 struct Redrive {
     Offset dead = 0;
     Offset offset = 0;
+    Terms terms{};
 };
 
 // All that changes in one topic in one commit. The parts take effect in the order of the members.
@@ -120,7 +131,23 @@ struct Read {
     std::size_t max_messages = 0;
     std::size_t max_bytes = 0;  // of envelopes; one message is always given
     bool bodies = true;         // false: marks and sizes only
+
+    // With it every unsettled message of the range is given, and max_messages and max_bytes bound those that have their
+    // bodies: the first ones that may be delivered.
+    struct Select {
+        std::uint16_t priorities = 0;  // a bit for each: those, and ...
+        std::uint64_t keys = 0;        // ... those with a key for whose key_group() there is a bit
+        Wall now{};                    // of either, those that are due
+    };
+    std::optional<Select> select{};
 };
+
+// What stands for an ordering key in `Terms`. Two keys that share it are taken for one.
+[[nodiscard]] std::uint64_t key_of(std::string_view ordering_key) noexcept;
+// Keys are told apart by groups where a set of them has to be small.
+[[nodiscard]] constexpr unsigned key_group(std::uint64_t key) noexcept {
+    return static_cast<unsigned>(key >> 58U);
+}
 
 struct StoredMessage {
     Offset offset = 0;
@@ -129,7 +156,7 @@ struct StoredMessage {
     std::uint16_t redrives = 0;
     bool maybe_duplicate = false;
     Wall accepted_at{};
-    Wall expires_at{};  // zero: never
+    Terms terms{};
     std::optional<Mark> mark;
 };
 
@@ -207,11 +234,17 @@ struct Outcome {
     std::uint64_t free_bytes = UINT64_MAX;  // left for messages after the job; UINT64_MAX: not bounded by a disk
 };
 
+// Messages that were stored together.
+struct Span {
+    OffsetRange range;
+    bool plain = false;  // all of them are ready, of priority 0, without a key, and for ever
+};
+
 struct RecoveredTopic {
     std::string topic;
     Offset next_offset = 1;
     Offset first = 1;            // nothing unsettled below
-    Offset marked = 0;           // no marks above
+    std::vector<Span> spans;     // ascending; everything unsettled is in one of them
     std::uint64_t messages = 0;  // unsettled
     std::uint64_t bytes = 0;     // of their envelopes
     std::uint64_t dead = 0;

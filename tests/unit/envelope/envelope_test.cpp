@@ -27,12 +27,12 @@ Envelope from_json(const json& fields) {
     envelope.sequence = number("sequence");
     envelope.previous = fields.contains("previous") ? number("previous") : envelope.sequence - 1;
     envelope.timestamp_ms = number("timestamp");
-    envelope.ordering_key = text("ordering_key");
-    envelope.priority = static_cast<std::uint8_t>(number("priority"));
-    envelope.delay_ms = number("delay");
+    envelope.message.ordering_key = text("ordering_key");
+    envelope.message.priority = static_cast<std::uint8_t>(number("priority"));
+    envelope.message.delay = std::chrono::milliseconds{number("delay")};
     envelope.message.ttl = std::chrono::milliseconds{number("ttl")};
     envelope.reply_to = text("reply_to");
-    envelope.dedup_key = text("dedup_key");
+    envelope.message.dedup_key = text("dedup_key");
     Message& message = envelope.message;
     message.subject = text("subject");
     message.type = text("type");
@@ -49,12 +49,12 @@ void expect_same(const Envelope& got, const Envelope& want) {
     EXPECT_EQ(got.sequence, want.sequence);
     EXPECT_EQ(got.previous, want.previous);
     EXPECT_EQ(got.timestamp_ms, want.timestamp_ms);
-    EXPECT_EQ(got.ordering_key, want.ordering_key);
-    EXPECT_EQ(got.priority, want.priority);
-    EXPECT_EQ(got.delay_ms, want.delay_ms);
+    EXPECT_EQ(got.message.ordering_key, want.message.ordering_key);
+    EXPECT_EQ(got.message.priority, want.message.priority);
+    EXPECT_EQ(got.message.delay, want.message.delay);
     EXPECT_EQ(got.message.ttl, want.message.ttl);
     EXPECT_EQ(got.reply_to, want.reply_to);
-    EXPECT_EQ(got.dedup_key, want.dedup_key);
+    EXPECT_EQ(got.message.dedup_key, want.message.dedup_key);
     EXPECT_EQ(got.message.subject, want.message.subject);
     EXPECT_EQ(got.message.type, want.message.type);
     EXPECT_EQ(got.message.correlation_id, want.message.correlation_id);
@@ -136,7 +136,8 @@ std::size_t size_of(const Envelope& envelope) {
     const Message& message = envelope.message;
     std::size_t size = message.payload.size() + message.subject.size() + message.type.size() +
                        message.content_type.size() + message.correlation_id.size() + message.traceparent.size() +
-                       envelope.ordering_key.size() + envelope.reply_to.size() + envelope.dedup_key.size();
+                       envelope.message.ordering_key.size() + envelope.reply_to.size() +
+                       envelope.message.dedup_key.size();
     for (const auto& [key, value] : message.headers) size += key.size() + value.size();
     return size;
 }
@@ -177,13 +178,13 @@ TEST(EnvelopeLimits, AreNamedToTheSenderAndRefusedByTheReader) {
     EXPECT_THAT(with([&](Envelope& e) { e.message.content_type = long_text; }), HasSubstr("content type"));
     EXPECT_THAT(with([&](Envelope& e) { e.message.correlation_id = long_text; }), HasSubstr("correlation id"));
     EXPECT_THAT(with([&](Envelope& e) { e.message.traceparent = long_text; }), HasSubstr("traceparent"));
-    EXPECT_THAT(with([&](Envelope& e) { e.ordering_key = long_text; }), HasSubstr("ordering key"));
+    EXPECT_THAT(with([&](Envelope& e) { e.message.ordering_key = long_text; }), HasSubstr("ordering key"));
     EXPECT_THAT(with([&](Envelope& e) { e.reply_to = long_text; }), HasSubstr("reply-to"));
-    EXPECT_THAT(with([&](Envelope& e) { e.dedup_key = long_text; }), HasSubstr("dedup key"));
+    EXPECT_THAT(with([&](Envelope& e) { e.message.dedup_key = long_text; }), HasSubstr("dedup key"));
     EXPECT_THAT(with([&](Envelope& e) { e.message.headers[long_text] = ""; }), HasSubstr("header key"));
     EXPECT_THAT(with([&](Envelope& e) { e.message.headers["k"] = std::string(headers_limit, 'v'); }),
                 HasSubstr("headers are longer than 64 KiB"));
-    EXPECT_THAT(with([&](Envelope& e) { e.priority = priority_limit + 1; }), HasSubstr("priority"));
+    EXPECT_THAT(with([&](Envelope& e) { e.message.priority = priority_limit + 1; }), HasSubstr("priority"));
     EXPECT_THAT(with([&](Envelope& e) { e.sequence = 0; }), HasSubstr("sequence"));
     EXPECT_THAT(with([&](Envelope& e) { e.previous = e.sequence; }), HasSubstr("previous"));
 }
@@ -192,7 +193,7 @@ TEST(EnvelopeLimits, ThemselvesAreAllowed) {
     Envelope envelope = valid();
     envelope.message.subject = std::string(text_limit, 's');
     envelope.message.headers["k"] = std::string(headers_limit - 1, 'v');
-    envelope.priority = priority_limit;
+    envelope.message.priority = priority_limit;
     envelope.message.payload = std::string(1024 * 1024, 'p');
     EXPECT_EQ(invalid(envelope), std::nullopt);
     const auto read = decode(encoded(envelope));

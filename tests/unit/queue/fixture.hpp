@@ -40,9 +40,18 @@ protected:
     }
 
     Accepted publish(std::string payload = "x", Duration ttl = {}) {
-        const std::uint64_t sequence = producer->decided + 1;
-        return queue->publish(*producer, {identity(1), sequence, sequence - 1, ttl},
-                              Slice{envelope_bytes(identity(1), sequence, std::move(payload))}, now);
+        return publish(Message{.payload = std::move(payload), .ttl = ttl});
+    }
+    Accepted publish(Message message) {
+        envelope::Envelope envelope;
+        envelope.producer = identity(1);
+        envelope.sequence = producer->decided + 1;
+        envelope.previous = producer->decided;
+        envelope.message = std::move(message);
+        std::string bytes;
+        envelope::encode(envelope, bytes);
+        const Slice slice{std::move(bytes)};
+        return queue->publish(*producer, envelope::read_routing(slice.view()).value(), slice, now);
     }
     void publish_many(int count) {
         for (int i = 0; i < count; ++i) ASSERT_EQ(publish(), Accepted::yes);
@@ -81,7 +90,7 @@ protected:
         last = queue->gather(now, room);
         for (const auto& one : last.appends) {
             stored[one.offset] = one.envelope;
-            if (one.expires_at != Wall{}) expiries[one.offset] = {now.wall, one.expires_at};
+            terms[one.offset] = {now.wall, one.terms};
         }
         for (const auto& range : last.settled) {
             for (Offset offset = range.first; offset <= range.last; ++offset) {
@@ -97,6 +106,7 @@ protected:
         }
         for (const auto& redrive : last.redrives) {
             stored[redrive.offset] = dead.at(redrive.dead).envelope;
+            terms[redrive.offset] = {now.wall, redrive.terms};
             dead.erase(redrive.dead);
         }
         for (const Offset offset : last.purged) dead.erase(offset);
@@ -105,24 +115,32 @@ protected:
     }
     void read_on() {
         std::vector<store::Read> reads;
-        queue->wanted_reads(reads);
+        queue->wanted_reads(reads, now);
         for (const auto& read : reads) queue->loaded(serve(read), now);
         if (!reads.empty()) queue->reads_done(now);
     }
+    static bool is_selected(const store::StoredMessage& message, const store::Read& read) {
+        if (!read.select) return true;
+        if ((message.mark ? message.mark->due : message.terms.due) > read.select->now) return false;
+        const std::uint64_t key = message.terms.key;
+        return (read.select->priorities >> message.terms.priority & 1U) != 0 ||
+               (key != 0 && (read.select->keys >> store::key_group(key) & 1U) != 0);
+    }
     store::ReadResult serve(const store::Read& read) {
         store::ReadResult result{.topic = "q", .next = read.to + 1};
+        std::size_t given = 0;
         for (auto it = stored.lower_bound(read.from); it != stored.end() && it->first <= read.to; ++it) {
-            if (result.messages.size() == read.max_messages) {
+            if (given == read.max_messages && !read.select) {
                 result.next = it->first;
                 break;
             }
-            store::StoredMessage message{.offset = it->first,
-                                         .envelope = read.bodies ? it->second : Slice{},
-                                         .size = static_cast<std::uint32_t>(it->second.size())};
-            if (const auto life = expiries.find(it->first); life != expiries.end()) {
-                std::tie(message.accepted_at, message.expires_at) = life->second;
-            }
+            store::StoredMessage message{.offset = it->first, .size = static_cast<std::uint32_t>(it->second.size())};
+            std::tie(message.accepted_at, message.terms) = terms.at(it->first);
             if (marks.contains(it->first)) message.mark = marks[it->first];
+            if (given < read.max_messages && is_selected(message, read)) {
+                ++given;
+                if (read.bodies) message.envelope = it->second;
+            }
             result.messages.push_back(message);
         }
         return result;
@@ -130,8 +148,14 @@ protected:
     // A new life on the same store.
     void restart(const QueuePolicy& policy = {}) {
         store::RecoveredTopic topic{.topic = "q", .next_offset = last.next_offset};
-        topic.first = stored.empty() ? topic.next_offset : stored.begin()->first;
-        topic.marked = marks.empty() ? 0 : marks.rbegin()->first;
+        for (const auto& [offset, envelope] : stored) {
+            const bool plain = terms.at(offset).second == store::Terms{} && !marks.contains(offset);
+            if (!topic.spans.empty() && topic.spans.back().plain == plain) {
+                topic.spans.back().range.last = offset;
+            } else {
+                topic.spans.push_back({{offset, offset}, plain});
+            }
+        }
         topic.messages = stored.size();
         topic.dead = dead.size();
         topic.watermarks.push_back({identity(1), producer->stored, {}, now.wall});
@@ -140,7 +164,10 @@ protected:
     void make_recovered(const QueuePolicy& policy, const store::RecoveredTopic& topic) {
         queue = std::make_unique<Queue>("q", policy, true, 1, [this](const Event& event) { events.push_back(event); });
         queue->recover(topic, now);
-        while (const auto read = queue->wanted_recovery()) queue->loaded(serve(*read), now);
+        while (const auto read = queue->wanted_recovery()) {
+            queue->loaded(serve(*read), now);
+            queue->reads_done(now);
+        }
         producer = &queue->attach_producer(identity(1), now);
     }
 
@@ -153,7 +180,7 @@ protected:
     store::TopicBatch last;
     std::map<Offset, Slice> stored;
     std::map<Offset, store::Mark> marks;
-    std::map<Offset, std::pair<Wall, Wall>> expiries;  // accepted, expires
+    std::map<Offset, std::pair<Wall, store::Terms>> terms;  // and when it was accepted
     std::map<Offset, store::StoredDeadLetter> dead;
 };
 

@@ -14,17 +14,21 @@ using namespace testing;
 
 namespace {
 
+Terms some_terms(std::mt19937_64& random) {
+    const auto time = [&] { return random() % 2 == 0 ? Wall{} : some_time + std::chrono::milliseconds{random() % 3}; };
+    return {time(), time(), random() % 2 == 0 ? 0 : random(), static_cast<std::uint8_t>(random() % 10)};
+}
+
 // With holes, sizes that differ and repeat, redrives, several stamps.
 PackedChunk some_chunk(std::mt19937_64& random, std::size_t messages) {
     PackedChunk packed;
     Offset offset = 1 + random() % 1000;
     for (std::size_t i = 0; i < messages; ++i) {
         const std::string body(random() % 3 == 0 ? random() % 100 : 64, static_cast<char>(random() & 0xFF));
-        const bool added =
-            packed.chunk.add({offset, static_cast<std::uint32_t>(body.size()),
-                              static_cast<std::uint16_t>(random() % 10 == 0 ? random() % 100 : 0), random() % 20 == 0,
-                              some_time + std::chrono::milliseconds{i / 50},
-                              random() % 10 == 0 ? some_time + std::chrono::milliseconds{1 + random() % 3} : Wall{}});
+        const bool added = packed.chunk.add({offset, static_cast<std::uint32_t>(body.size()),
+                                             static_cast<std::uint16_t>(random() % 10 == 0 ? random() % 100 : 0),
+                                             random() % 20 == 0, some_time + std::chrono::milliseconds{i / 50},
+                                             random() % 10 == 0 ? some_terms(random) : Terms{}});
         EXPECT_TRUE(added);
         packed.body += body;
         offset += random() % 10 == 0 ? 1 + random() % 5 : 1;
@@ -63,7 +67,7 @@ void expect_same(const Chunk& a, const Chunk& b) {
         ASSERT_EQ(x.redrives, y.redrives);
         ASSERT_EQ(x.maybe_duplicate, y.maybe_duplicate);
         ASSERT_EQ(x.accepted_at, y.accepted_at);
-        ASSERT_EQ(x.expires_at, y.expires_at);
+        ASSERT_EQ(x.terms, y.terms);
         ASSERT_EQ(a.is_live(i), b.is_live(i));
         if (a.is_live(i)) {
             ASSERT_EQ(a.mark(i), b.mark(i)) << i;

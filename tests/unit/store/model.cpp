@@ -32,7 +32,7 @@ void play(Model& model, const TopicBatch& batch) {
                                          append.redrives,
                                          append.maybe_duplicate,
                                          batch.accepted_at,
-                                         append.expires_at,
+                                         append.terms,
                                          std::nullopt};
     }
     for (const OffsetRange& range : batch.settled) {
@@ -56,7 +56,7 @@ void play(Model& model, const TopicBatch& batch) {
                                           static_cast<std::uint16_t>(found->second.redrives + 1),
                                           false,
                                           batch.accepted_at,
-                                          Wall{},
+                                          redrive.terms,
                                           std::nullopt};
         topic.dead.erase(found);
     }
@@ -69,23 +69,36 @@ void play(Model& model, const Job& job) {
     for (const TopicBatch& batch : job.batch) play(model, batch);
 }
 
-ReadResult expected(const Model& model, const Read& read) {
+bool is_selected(const ModelMessage& message, const Read::Select& select, bool marks) {
+    const Terms& terms = message.terms;
+    if ((marks && message.mark ? message.mark->due : terms.due) > select.now) return false;
+    if ((select.priorities & (1U << terms.priority)) != 0) return true;
+    return terms.key != 0 && (select.keys & (std::uint64_t{1} << key_group(terms.key))) != 0;
+}
+
+ReadResult expected(const Model& model, const Read& read, bool marks) {
     ReadResult result;
     result.topic = read.topic;
     result.next = read.from;
+    std::size_t given = 0;
     std::size_t bytes = 0;
     const auto topic = model.find(read.topic);
     if (topic != model.end()) {
         const auto& messages = topic->second.messages;
         for (auto at = messages.lower_bound(read.from); at != messages.end() && at->first <= read.to; ++at) {
             const auto& [offset, message] = *at;
-            bytes += message.envelope.size();
             const bool fits =
-                result.messages.size() < read.max_messages && (result.messages.empty() || bytes <= read.max_bytes);
-            if (!fits) return result;
-            result.messages.push_back({offset, read.bodies ? Slice(message.envelope) : Slice(),
+                given < read.max_messages &&
+                (given == 0 || (bytes < read.max_bytes && bytes + message.envelope.size() <= read.max_bytes));
+            if (!fits && !read.select) return result;
+            const bool body = fits && (!read.select || is_selected(message, *read.select, marks));
+            if (body) {
+                ++given;
+                bytes += message.envelope.size();
+            }
+            result.messages.push_back({offset, read.bodies && body ? Slice(message.envelope) : Slice(),
                                        static_cast<std::uint32_t>(message.envelope.size()), message.redrives,
-                                       message.maybe_duplicate, message.accepted_at, message.expires_at, message.mark});
+                                       message.maybe_duplicate, message.accepted_at, message.terms, message.mark});
             result.next = offset + 1;
         }
     }
@@ -106,7 +119,7 @@ Model contents(Store& store, const std::vector<std::string>& topics) {
                                               message.redrives,
                                               message.maybe_duplicate,
                                               message.accepted_at,
-                                              message.expires_at,
+                                              message.terms,
                                               message.mark};
         }
         bool more = true;
@@ -153,10 +166,13 @@ Model recovered(Store& store) {
             EXPECT_EQ(mark.seen, some_time);
         }
         std::uint64_t bytes = 0;
-        Offset last_mark = 0;
         for (const auto& [offset, message] : read.messages) {
             bytes += message.envelope.size();
-            if (message.mark) last_mark = offset;
+            const auto span = std::find_if(topic.spans.begin(), topic.spans.end(),
+                                           [at = offset](const Span& one) { return one.range.last >= at; });
+            const bool special = message.mark || message.terms != Terms{};
+            EXPECT_TRUE(span != topic.spans.end() && span->range.first <= offset && !(span->plain && special))
+                << offset;
         }
         std::uint64_t dead_bytes = 0;
         for (const auto& [offset, letter] : read.dead) dead_bytes += letter.envelope.size();
@@ -164,7 +180,6 @@ Model recovered(Store& store) {
         EXPECT_EQ(topic.bytes, bytes);
         EXPECT_EQ(topic.dead, read.dead.size());
         EXPECT_EQ(topic.dead_bytes, dead_bytes);
-        EXPECT_GE(topic.marked, last_mark);
         EXPECT_EQ(topic.first, read.messages.empty() ? topic.next_offset : read.messages.begin()->first);
         EXPECT_EQ(topic.oldest, read.messages.empty() ? Wall{} : read.messages.begin()->second.accepted_at);
     }
@@ -222,7 +237,7 @@ std::string Work::bytes() {
 
 void Work::add_messages(TopicBatch& batch) {
     const bool uniform = pick(2) == 0;
-    const bool mortal = pick(3) == 0;
+    const bool special = pick(3) == 0;
     const std::string same = bytes().substr(0, 200);
     const std::uint64_t kind = pick(20);
     for (std::uint64_t left = kind == 0 ? pick(5000) : kind < 5 ? 0 : pick(40); left != 0; --left) {
@@ -230,9 +245,18 @@ void Work::add_messages(TopicBatch& batch) {
         Append append = message(batch.next_offset++, uniform || kind == 0 ? same : bytes());
         append.maybe_duplicate = pick(10) == 0;
         append.redrives = static_cast<std::uint16_t>(pick(10) == 0 ? pick(5) : 0);
-        if (mortal && pick(4) == 0) append.expires_at = some_time + std::chrono::milliseconds{1 + pick(3)};
+        if (special && pick(4) == 0) append.terms = terms();
         batch.appends.push_back(std::move(append));
     }
+}
+
+Terms Work::terms() {
+    Terms terms;
+    if (pick(3) == 0) terms.due = some_time + std::chrono::milliseconds{1 + pick(100'000)};
+    if (pick(3) == 0) terms.expires_at = some_time + std::chrono::milliseconds{1 + pick(3)};
+    if (pick(3) == 0) terms.key = random_();
+    if (pick(2) == 0) terms.priority = static_cast<std::uint8_t>(pick(10));
+    return terms;
 }
 
 void Work::settle(TopicBatch& batch, const ModelTopic& topic) {
@@ -284,7 +308,7 @@ void Work::look_after_dead(TopicBatch& batch, const ModelTopic& topic) {
         if (pick(3) == 0) {
             batch.purged.push_back(dead);
         } else {
-            batch.redrives.push_back({dead, batch.next_offset++});
+            batch.redrives.push_back({dead, batch.next_offset++, pick(3) == 0 ? terms() : Terms{}});
             if (pick(2) == 0) batch.appends.push_back(message(batch.next_offset++, bytes()));
         }
     }
@@ -338,6 +362,11 @@ Read Work::read(const Model& model) {
     read.max_messages = 1 + pick(500);
     read.max_bytes = pick(100'000);
     read.bodies = pick(3) != 0;
+    if (pick(3) == 0) {
+        read.select = {.priorities = static_cast<std::uint16_t>(pick(1024)),
+                       .keys = pick(2) == 0 ? 0 : random_(),
+                       .now = some_time + std::chrono::milliseconds{pick(100'000)}};
+    }
     return read;
 }
 

@@ -21,7 +21,7 @@ struct ModelMessage {
     std::uint16_t redrives = 0;
     bool maybe_duplicate = false;
     Wall accepted_at{};
-    Wall expires_at{};
+    Terms terms{};
     std::optional<Mark> mark;
     friend bool operator==(const ModelMessage&, const ModelMessage&) = default;
 };
@@ -50,7 +50,7 @@ using Model = std::map<std::string, ModelTopic>;
 
 void play(Model& model, const TopicBatch& batch);
 void play(Model& model, const Job& job);
-[[nodiscard]] ReadResult expected(const Model& model, const Read& read);
+[[nodiscard]] ReadResult expected(const Model& model, const Read& read, bool marks = true);
 
 // What the store says it holds, by reading everything. Marks and watermarks as far as it keeps them.
 [[nodiscard]] Model contents(Store& store, const std::vector<std::string>& topics);
@@ -79,6 +79,7 @@ public:
 
 private:
     TopicBatch batch(const std::string& name, const ModelTopic& topic);
+    Terms terms();
     void add_messages(TopicBatch& batch);
     void settle(TopicBatch& batch, const ModelTopic& topic);
     void mark(TopicBatch& batch, const ModelTopic& topic);

@@ -67,8 +67,8 @@ protected:
                 const ReadResult page = view.read(read);
                 EXPECT_TRUE(page.damage.empty());
                 for (const StoredMessage& m : page.messages)
-                    to.messages[m.offset] = {std::string(m.envelope.view()), m.redrives, m.maybe_duplicate,
-                                             m.accepted_at, m.expires_at, m.mark};
+                    to.messages[m.offset] = {
+                        std::string(m.envelope.view()), m.redrives, m.maybe_duplicate, m.accepted_at, m.terms, m.mark};
                 before = page.messages.size();
                 read.from = page.next;
             }

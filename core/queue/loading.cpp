@@ -1,0 +1,449 @@
+// What is in the store and not in memory: when it is read, and where it goes then. Messages that wait for their turn
+// are read on in order, those of the highest priority first; those that wait for a time when it has come; those of a
+// busy key when it has few left in memory.
+#include <algorithm>
+#include <chrono>
+#include <limits>
+#include <unordered_set>
+
+#include "queue/queue.hpp"
+
+namespace posthorn::queue {
+
+namespace {
+
+constexpr std::size_t fetch_limit = 256;   // bodies asked for at once
+constexpr std::size_t blocks_at_once = 3;  // read for their turn: more than half a window
+constexpr Offset learn_at_once = 4 * Backlog::block_offsets;
+constexpr std::size_t waiting_most = 50'000;  // messages that wait for a time, kept in memory
+constexpr Duration waiting_soon = 10s;        // what is due by then may be kept in memory
+constexpr std::size_t eviction_steps = 10'000;
+// A life that ends may have delivered messages it had not stored yet; their offsets must never name others. There are
+// fewer of them than bytes of publish credit.
+constexpr Offset forgotten_offsets = Offset{1} << 26U;
+// So much of what was stored last was given out by the last life. What is older may be of a life before, and then
+// nobody knows whether it was ever stored.
+constexpr Offset last_life_offsets = forgotten_offsets / 2;
+static_assert(forgotten_offsets - last_life_offsets >= defaults::credit_bytes);
+constexpr Duration longest_retry = std::chrono::hours{24 * 365};
+
+}  // namespace
+
+std::size_t Queue::ready_from(unsigned priority) const {
+    if (priority == 0) return ready_;
+    std::size_t count = 0;
+    for (; priority <= priority_limit; ++priority) count += ready_of_.at(priority);
+    return count;
+}
+
+// Lower priorities take no room from higher ones.
+bool Queue::has_track_room(unsigned priority) const {
+    if (entries_.size() >= tracked_most() || ready_from(priority) >= defaults::window_messages) return false;
+    return window_used_ < defaults::window_bytes || (priority > 0 && ready_from(priority) == ready_);
+}
+
+std::size_t Queue::tracked_most() const {
+    return durable_ ? defaults::tracked_messages : std::numeric_limits<std::size_t>::max();
+}
+
+// Whether messages of this priority or above wait for their turn in the store.
+bool Queue::has_turns_behind(unsigned priority) const {
+    return backlog_.has_turns(priority) || (reading_.why != Why::nothing && (reading_.priorities >> priority) != 0);
+}
+
+bool Queue::has_ready() const {
+    return ready_ > 0 || has_turns_behind(0);
+}
+
+// When it may be delivered. Clamped: a wall clock that was set back must not make anything wait longer than it would
+// have at first.
+Mono Queue::due_of(const store::StoredMessage& message, Now now) {
+    const Wall due = message.mark ? message.mark->due : message.terms.due;
+    if (due <= now.wall) return Mono::min();
+    const Duration most = message.mark ? longest_retry : Duration{due - message.accepted_at};
+    return now.mono + std::min<Duration>(due - now.wall, most);
+}
+
+Mono Queue::expiry_of(const store::StoredMessage& message, Now now) {
+    const Wall at = message.terms.expires_at;
+    if (at == Wall{}) return never;
+    const auto left = std::min(at - now.wall, at - message.accepted_at);
+    return now.mono + std::max<Duration>(left, Duration::zero());
+}
+
+// What a message that is in no memory is, as the backlog sees it; `waits_for` is then decided.
+Backlog::Message Queue::untracked(const store::StoredMessage& message, Mono due, Now now) {
+    return {.offset = message.offset,
+            .waits_for = due > now.mono ? Backlog::For::time : Backlog::For::turn,
+            .priority = message.terms.priority,
+            .key = message.terms.key,
+            .due = due,
+            .expires = expiry_of(message, now)};
+}
+
+// Whether a new message may be kept in memory; if not it stays where it is, in `place`.
+bool Queue::has_memory_for(Backlog::Message& place, Now now) {
+    if (place.waits_for == Backlog::For::time)
+        return place.due - now.mono <= waiting_soon && waiting_.size() < waiting_most;
+    if (!line_has_room(place.key, false)) {
+        place.waits_for = Backlog::For::key;
+        return false;
+    }
+    return !has_turns_behind(place.priority) && has_track_room(place.priority);
+}
+
+// Whether a message that was read is to be kept in memory; if not it stays where it is, in `behind`.
+bool Queue::is_wanted(const store::StoredMessage& message, Backlog::Message& behind, Now now) {
+    const bool delivered = message.mark && message.mark->token > 0;
+    if (message.mark && (!message.mark->holder.is_zero() || message.mark->suspect)) return true;
+    if (behind.expires <= now.mono) return true;
+    if (behind.waits_for == Backlog::For::time) {
+        const bool in_line = delivered && behind.key != 0;  // those behind it have to know
+        return in_line || (behind.due - now.mono <= waiting_soon && waiting_.size() < waiting_most);
+    }
+    const bool reading_on = reading_.why == Why::key && behind.key == reading_.key;
+    const bool was_later = delivered || message.terms.due != Wall{};
+    const bool wanted = (reading_.why == Why::turn && behind.priority == reading_.priority) || reading_on ||
+                        (reading_.why == Why::due && was_later);
+    if (!line_has_room(behind.key, reading_on)) {
+        behind.waits_for = Backlog::For::key;
+        return false;
+    }
+    return wanted && (reading_on || has_track_room(behind.priority));
+}
+
+void Queue::place(store::StoredMessage& message, Now now) {
+    if (reading_.why == Why::learn) count_keyed(message.terms.key, message.terms.priority);
+    Backlog::Message behind = untracked(message, due_of(message, now), now);
+    if (is_wanted(message, behind, now)) {
+        track_stored(message, behind, now);
+    } else {
+        backlog_.add(behind);
+    }
+}
+
+void Queue::track_stored(store::StoredMessage& message, const Backlog::Message& place, Now now) {
+    Entry& entry = entries_.try_emplace(message.offset).first->second;
+    entry.size = message.size;
+    entry.redrives = message.redrives;
+    entry.maybe_duplicate = message.maybe_duplicate;
+    entry.accepted = message.accepted_at;
+    entry.key = place.key;
+    entry.priority = static_cast<std::uint8_t>(place.priority);
+    entry.expires = place.expires;
+    if (!durable_) {
+        if (const auto routing = envelope::read_routing(message.envelope.view())) {
+            const auto producer = producers_.find(routing->producer);
+            if (producer != producers_.end()) {
+                entry.producer = &producer->second;
+                entry.sequence = routing->sequence;
+                ++producer->second.unsettled;
+            }
+        }
+    }
+    if (message.mark) {
+        const store::Mark& mark = *message.mark;
+        entry.token = mark.token;
+        entry.attempts = mark.attempts;
+        entry.deaths = mark.deaths;
+        entry.suspect = mark.suspect;
+        entry.isolate = mark.isolate;
+        entry.first_failure = mark.first_failure;
+        if (!mark.holder.is_zero()) {
+            const ConsumerId id = consumer_of(mark.holder, now);
+            Consumer& consumer = consumers_[id];
+            lease(id, consumer, message.offset, entry, now);
+            if (entry.suspect) consumer.holds_suspects = true;
+            return;
+        }
+    }
+    watch_expiry(message.offset, entry);
+    if (place.waits_for == Backlog::For::time) {
+        const Wall due = message.mark ? message.mark->due : message.terms.due;
+        wait_until(message.offset, entry, place.due, due);
+        return;
+    }
+    make_ready(message.offset, entry);
+    if (entry.shown && entry.body.empty() && !message.envelope.empty()) keep_body(entry, std::move(message.envelope));
+}
+
+void Queue::wait_until(Offset offset, Entry& entry, Mono due, Wall due_wall) {
+    entry.where = Where::waiting;
+    entry.since = due;
+    entry.due = due_wall;
+    waiting_.emplace(due, offset);
+    if (entry.key != 0 && entry.token > 0) {
+        ++lines_[entry.key].out;
+        refresh_line(entry.key);
+    }
+}
+
+// Messages that wait long may go back to where they are stored, once all that is known of them is stored as well.
+void Queue::evict_waiting() {
+    if (!durable_) return;
+    auto it = waiting_.end();
+    for (std::size_t steps = 0; waiting_.size() > waiting_most && it != waiting_.begin() && steps < eviction_steps;
+         ++steps) {
+        --it;
+        const auto [due, offset] = *it;
+        const auto found = entries_.find(offset);
+        const Entry& entry = found->second;
+        if (entry.dirty || entry.key != 0 || offset >= pending_first()) continue;
+        backlog_.add({.offset = offset,
+                      .waits_for = Backlog::For::time,
+                      .priority = entry.priority,
+                      .due = due,
+                      .expires = entry.expires});
+        unwatch_expiry(offset, entry);
+        entries_.erase(found);
+        it = waiting_.erase(it);
+    }
+}
+
+// Reading ----------------------------------------------------------------------------------------------------------
+
+// What is to be read next, and the number of the first block of it; nothing: there is nothing, or no room.
+std::optional<Offset> Queue::next_reading(Now now, Reading& next) {
+    next = {};
+    if (const auto number = backlog_.first_due(now.mono)) {
+        next.why = Why::due;
+        return number;
+    }
+    while (!hungry_.empty()) {
+        next.why = Why::key;
+        next.key = *hungry_.begin();
+        hungry_.erase(hungry_.begin());
+        if (const auto number = backlog_.first_with(next.key)) return number;
+        const auto line = lines_.find(next.key);
+        if (line == lines_.end()) continue;
+        line->second.more = false;
+        refresh_line(next.key);
+    }
+    const auto highest = backlog_.highest();
+    if (!highest || !has_track_room(*highest) || ready_from(*highest) >= defaults::window_messages / 2)
+        return std::nullopt;
+    next.why = Why::turn;
+    next.priority = *highest;
+    return backlog_.first_of(*highest);
+}
+
+void Queue::take_block(Offset number) {
+    const Backlog::Block block = backlog_.take(number);
+    reading_.priorities |= block.priorities;
+    reading_.taken.emplace_back(number, block);
+}
+
+void Queue::read_blocks(std::vector<store::Read>& reads, Now now) {
+    if (!begin_reading(true, now)) return;
+    const Offset end = pending_first() - 1;
+    const bool by_turn = reading_.why == Why::turn;
+    const std::uint16_t priorities = reading_.why == Why::due ? static_cast<std::uint16_t>(~0U)
+                                     : by_turn                ? static_cast<std::uint16_t>(1U << reading_.priority)
+                                                              : 0;
+    while (by_turn && reading_.taken.size() < blocks_at_once) {
+        const Offset next = reading_.taken.back().first + 1;
+        if (backlog_.first_of(reading_.priority) != next || Backlog::begin_of(next) > end) break;
+        take_block(next);
+    }
+    const std::size_t room =
+        defaults::window_messages - std::min(ready_from(reading_.priority), defaults::window_messages);
+    const std::size_t bytes = defaults::window_bytes - std::min<std::size_t>(window_used_, defaults::window_bytes);
+    reading_.to = std::min(Backlog::end_of(reading_.taken.back().first), end);
+    reads.push_back({.topic = name_,
+                     .from = reading_.taken.front().second.first,
+                     .to = reading_.to,
+                     .max_messages = room,
+                     .max_bytes = bytes,
+                     .select = store::Read::Select{
+                         .priorities = priorities,
+                         .keys = reading_.key == 0 ? 0 : std::uint64_t{1} << store::key_group(reading_.key),
+                         .now = now.wall}});
+}
+
+// Takes what is next out of the backlog: from pending_ at once what is not stored yet. True: a block that is, to be
+// read.
+bool Queue::begin_reading(bool stored, Now now) {
+    for (;;) {
+        Reading next;
+        const auto number = next_reading(now, next);
+        if (!number) return false;
+        const bool is_stored = backlog_.find(*number)->first < pending_first();
+        if (is_stored && !stored) {
+            if (next.key != 0) hungry_.insert(next.key);
+            return false;
+        }
+        reading_ = next;
+        take_block(*number);
+        if (is_stored) return true;
+        const bool taken = adopt_pending(reading_.taken.front().first, now);
+        reading_ = {};
+        if (!taken) return false;  // what it waits for is in the next commit
+    }
+}
+
+// Of a block that is not stored yet at all. False: nothing of it could be taken.
+bool Queue::adopt_pending(Offset number, Now now) {
+    const std::size_t tracked = entries_.size();
+    const Offset from = std::max(reading_.taken.front().second.first, pending_first());
+    const Offset end = std::min(Backlog::end_of(number), next_offset_ - 1);
+    for (Offset offset = from; offset <= end; ++offset) {
+        const Pending& pending = pending_[offset - pending_first()];
+        if (pending.done || entries_.contains(offset)) continue;
+        store::StoredMessage message{.offset = offset,
+                                     .envelope = pending.envelope,
+                                     .size = static_cast<std::uint32_t>(pending.envelope.size()),
+                                     .redrives = pending.redrives,
+                                     .maybe_duplicate = pending.maybe_duplicate,
+                                     .accepted_at = now.wall,
+                                     .terms = pending.terms,
+                                     .mark = {}};
+        if (pending.redrive_of != 0) {
+            backlog_.add(untracked(message, Mono::min(), now));  // its bytes are still among the dead letters
+        } else {
+            place(message, now);
+        }
+    }
+    return entries_.size() > tracked;
+}
+
+void Queue::fetch_bodies(std::vector<store::Read>& reads) {
+    if (!starved_) return;
+    // What is next in turn is fetched however full the window is: nothing leaves it before that has been delivered.
+    const std::size_t limit = window_used_ < defaults::window_bytes ? fetch_limit : 1;
+    const auto want = [&](Offset offset) {
+        const auto it = entries_.find(offset);
+        if (it != entries_.end() && it->second.shown && it->second.body.empty() && offset < pending_first()) {
+            fetching_.push_back(offset);
+        }
+    };
+    std::size_t seen = 0;
+    for (auto it = suspects_.begin(); it != suspects_.end() && seen < limit; ++it, ++seen) want(*it);
+    seen = 0;
+    for (auto it = returned_.begin(); it != returned_.end() && seen < limit; ++it, ++seen) want(it->second);
+    seen = 0;
+    for (auto it = fresh_.begin(); it != fresh_.end() && seen < limit; ++it, ++seen) want(*it);
+    for (const SequenceRange& range : to_ranges(fetching_)) {
+        reads.push_back({.topic = name_,
+                         .from = range.first,
+                         .to = range.last,
+                         .max_messages = range.last - range.first + 1,
+                         .max_bytes = defaults::window_bytes});
+    }
+}
+
+void Queue::wanted_reads(std::vector<store::Read>& reads, Now now) {
+    asked_to_read_ = false;
+    if (reading_.why != Why::nothing || !fetching_.empty()) return;
+    fetch_bodies(reads);
+    read_blocks(reads, now);
+}
+
+void Queue::loaded(store::ReadResult result, Now now) {
+    // Settled after this read's batch was gathered: the store did not know it yet.
+    std::unordered_set<Offset> settled{settled_.begin(), settled_.end()};
+    for (const store::DeadLetter& letter : dead_) settled.insert(letter.offset);
+    for (store::StoredMessage& message : result.messages) {
+        const auto it = entries_.find(message.offset);
+        if (it == entries_.end()) {
+            if (!settled.contains(message.offset)) place(message, now);
+        } else if (it->second.shown && it->second.body.empty() && !message.envelope.empty()) {
+            keep_body(it->second, std::move(message.envelope));
+        }
+    }
+    for (const store::Damage& damage : result.damage) lost_damaged(damage);
+}
+
+void Queue::reads_done(Now now) {
+    starved_ = false;
+    for (const Offset offset : fetching_) {
+        const auto it = entries_.find(offset);
+        if (it == entries_.end() || !it->second.shown || !it->second.body.empty()) continue;
+        lost_damaged({.topic = name_, .range = {offset, offset}, .messages = 1, .what = "not found in the store"});
+        settled_.push_back(offset);
+        changed(now);
+    }
+    fetching_.clear();
+    if (reading_.why == Why::nothing) return;
+    if (!reading_.taken.empty()) {
+        auto [number, block] = reading_.taken.back();
+        if (Backlog::end_of(number) > reading_.to) {  // behind it was not stored yet
+            block.first = reading_.to + 1;
+            block.later = 0;
+            if (block.first < next_offset_) backlog_.put(number, block);
+        }
+    }
+    const std::uint64_t key = reading_.key;
+    reading_ = {};
+    if (key != 0) refresh_line(key);
+}
+
+void Queue::reads_dropped() {
+    for (const auto& [number, block] : reading_.taken) backlog_.put(number, block);
+    if (reading_.key != 0) hungry_.insert(reading_.key);
+    reading_ = {};
+    fetching_.clear();
+}
+
+// Recovery ---------------------------------------------------------------------------------------------------------
+
+void Queue::start_somewhere(std::uint64_t random) {
+    constexpr unsigned dropped_bits = 40;  // 2^24 places, as far apart as the lives of one store
+    next_offset_ = 1 + (random >> dropped_bits) * forgotten_offsets;
+}
+
+void Queue::recover(const store::RecoveredTopic& topic, Now now) {
+    next_offset_ = topic.next_offset + forgotten_offsets;
+    former_end_ = topic.next_offset;
+    former_begin_ = former_end_ - std::min(former_end_, last_life_offsets);
+    for (const store::Span& span : topic.spans) {
+        if (span.plain) {
+            backlog_.add(span.range);
+        } else {
+            learn_.push_back(span.range);
+        }
+    }
+    messages_ = topic.messages;
+    bytes_ = topic.bytes;
+    dead_count_ = topic.dead;
+    dead_bytes_ = topic.dead_bytes;
+    if (topic.messages > 0) recovered_oldest_ = topic.oldest;
+    for (const store::Watermark& mark : topic.watermarks) {
+        Producer& producer = producers_[mark.producer];
+        producer.id = mark.producer;
+        producer.decided = producer.stored = mark.sequence;
+        producer.refusals.assign(mark.refusals.begin(), mark.refusals.end());
+        producer.seen = mark.seen;
+        producer.known = true;
+    }
+    if (!producers_.empty()) forget_at_ = now.mono + 1h;
+}
+
+// First everything that is not plain: who holds what, and what waits for what. Then as many of those next in turn as
+// consumers may have been given without its being written down: they come back with those.
+std::optional<store::Read> Queue::wanted_recovery() {
+    store::Read read{.topic = name_,
+                     .max_messages = std::numeric_limits<std::size_t>::max(),
+                     .max_bytes = std::numeric_limits<std::size_t>::max(),
+                     .bodies = false,
+                     .select = store::Read::Select{}};
+    reading_ = {};
+    if (!learn_.empty()) {
+        store::OffsetRange& next = learn_.front();
+        reading_.why = Why::learn;
+        read.from = next.first;
+        read.to = reading_.to = std::min(next.last, next.first + learn_at_once - 1);
+        next.first = read.to + 1;
+        if (next.first > next.last) learn_.pop_front();
+        return read;
+    }
+    const auto highest = backlog_.highest();
+    if (!highest || ready_ >= defaults::prefetch_max || !has_track_room(*highest)) return std::nullopt;
+    reading_.why = Why::turn;
+    reading_.priority = *highest;
+    take_block(*backlog_.first_of(*highest));
+    read.from = reading_.taken.front().second.first;
+    read.to = reading_.to = Backlog::end_of(reading_.taken.front().first);
+    return read;
+}
+
+}  // namespace posthorn::queue
