@@ -72,7 +72,7 @@ Box& Host::Impl::make_box(const std::string& name) {
     const auto policy = options.queues.find(name);
     const std::uint64_t seed = options.seed ^ std::hash<std::string>{}(name);
     auto box = std::make_unique<Box>(name, policy == options.queues.end() ? options.defaults : policy->second,
-                                     store.durable(), seed, options.on_event);
+                                     store.durable(), seed, options.on_event, options.limits);
     return *boxes.emplace(name, std::move(box)).first->second;
 }
 

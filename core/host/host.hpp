@@ -18,6 +18,7 @@
 
 #include "envelope/bytes.hpp"
 #include "envelope/identity.hpp"
+#include "queue/limits.hpp"
 #include "store/store.hpp"
 
 namespace posthorn::host {
@@ -33,6 +34,7 @@ struct Options {
     std::string only_queue;   // a brokerless producer hosts this one and refuses others; empty: any
     std::uint64_t message_limit = posthorn::defaults::message_limit;
     std::size_t credit_bytes = posthorn::defaults::credit_bytes;
+    queue::Limits limits;
     LogHook log;
     EventHook on_event;  // called from within receive(), turn() and complete()
 };

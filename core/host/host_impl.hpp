@@ -54,8 +54,9 @@ struct Session {
 
 // A queue and who is connected to it.
 struct Box {
-    Box(const std::string& name, const QueuePolicy& policy, bool durable, std::uint64_t seed, const EventHook& on_event)
-        : queue(name, policy, durable, seed, on_event) {}
+    Box(const std::string& name, const QueuePolicy& policy, bool durable, std::uint64_t seed, const EventHook& on_event,
+        const queue::Limits& limits)
+        : queue(name, policy, durable, seed, on_event, limits) {}
 
     queue::Queue queue;
     std::unordered_map<queue::ConsumerId, Session*> consumers;

@@ -23,7 +23,6 @@ namespace posthorn::queue {
 class Backlog {
 public:
     using Offset = store::Offset;
-    static constexpr Offset block_offsets = 4096;
     static constexpr unsigned priorities = priority_limit + 1U;
 
     // What a message waits for.
@@ -48,6 +47,8 @@ public:
         std::uint32_t later = 0;       // messages that wait for their time
     };
 
+    explicit Backlog(Offset block) : offsets_(block) {}
+
     void add(const Message& message);
     void add(store::OffsetRange range);  // of priority 0, without keys and times
 
@@ -63,9 +64,9 @@ public:
     [[nodiscard]] std::optional<Offset> first_with(std::uint64_t key) const;
     [[nodiscard]] std::optional<Offset> first_due(Mono now) const;
 
-    [[nodiscard]] static Offset number_of(Offset offset) { return offset / block_offsets; }
-    [[nodiscard]] static Offset begin_of(Offset number) { return number * block_offsets; }
-    [[nodiscard]] static Offset end_of(Offset number) { return begin_of(number) + block_offsets - 1; }
+    [[nodiscard]] Offset number_of(Offset offset) const { return offset / offsets_; }
+    [[nodiscard]] Offset begin_of(Offset number) const { return number * offsets_; }
+    [[nodiscard]] Offset end_of(Offset number) const { return begin_of(number) + offsets_ - 1; }
 
     [[nodiscard]] const Block* find(Offset number) const;
     // Whoever reads a block takes it out, and adds what stays behind.
@@ -79,7 +80,8 @@ private:
     template <typename Change>
     void change(Offset number, Change change);
 
-    Blocks blocks_;  // by number
+    Offset offsets_;  // of a block
+    Blocks blocks_;   // by number
     std::array<std::set<Offset>, priorities> by_priority_;
     std::set<std::pair<Mono, Offset>> times_;
     std::uint16_t all_ = 0;  // priorities that have blocks

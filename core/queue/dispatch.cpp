@@ -25,10 +25,14 @@ Queue::Entries::iterator Queue::next_ready() {
         fresh = entries_.end();
         fresh_.pop_front();
     }
-    if (returned_.empty()) return fresh;
-    const auto [behind_highest, offset] = *returned_.begin();
-    if (fresh != entries_.end() && behind_highest == priority_limit && fresh->first < offset) return fresh;
-    return entries_.find(offset);
+    auto next = fresh;
+    if (!returned_.empty()) {
+        const auto [behind_highest, offset] = *returned_.begin();
+        const bool later = fresh != entries_.end() && behind_highest == priority_limit && fresh->first < offset;
+        if (!later) next = entries_.find(offset);
+    }
+    if (next != entries_.end() && is_higher_on_its_way(next->second.priority)) return entries_.end();
+    return next;
 }
 
 void Queue::deliver(ConsumerId id, Consumer& consumer, Offset offset, Entry& entry, Now now,

@@ -8,11 +8,7 @@ namespace posthorn::queue {
 
 namespace {
 
-// Messages of one key kept in memory while they wait for the one before them; the others stay in the store, so that a
-// key that is blocked takes no room from the others.
-constexpr std::size_t line_most = 256;
-constexpr std::size_t line_least = 32;  // with fewer, those in the store are read on
-
+constexpr std::size_t line_share = 8;  // of its line in memory, below which a key is read on
 constexpr std::uint32_t key_buckets = 1U << 16U;
 
 std::uint32_t bucket_of(std::uint64_t key) {
@@ -35,7 +31,7 @@ void Queue::make_ready(Offset offset, Entry& entry) {
 void Queue::show(Offset offset, Entry& entry) {
     entry.shown = true;
     ++ready_;
-    ++ready_of_.at(entry.priority);
+    if (!entry.suspect) ++ready_of_.at(entry.priority);
     if (entry.suspect) {
         suspects_.insert(offset);
     } else if (entry.token == 0 && entry.key == 0 && entry.priority == 0 &&
@@ -53,7 +49,7 @@ void Queue::show(Offset offset, Entry& entry) {
 void Queue::hide(Offset offset, Entry& entry) {
     entry.shown = false;
     --ready_;
-    --ready_of_.at(entry.priority);
+    if (!entry.suspect) --ready_of_.at(entry.priority);
     suspects_.erase(offset);
     returned_.erase({priority_limit - entry.priority, offset});
     drop_body(entry);
@@ -84,7 +80,7 @@ void Queue::refresh_line(std::uint64_t key) {
         line.shown = next;
     }
     if (line.more) {
-        if (line.members.size() < line_least) hungry_.insert(key);
+        if (line.members.size() < limits_.line / line_share + 1) hungry_.insert(key);
     } else if (line.members.empty() && line.out == 0) {
         lines_.erase(it);
     }
@@ -97,8 +93,8 @@ bool Queue::line_has_room(std::uint64_t key, bool reading_on) {
     if (it == lines_.end()) return true;
     Line& line = it->second;
     if (line.more && !reading_on) return false;
-    if (line.members.size() >= line_most) line.more = true;
-    return line.members.size() < line_most;
+    if (line.members.size() >= limits_.line) line.more = true;
+    return line.members.size() < limits_.line;
 }
 
 // Messages of one key are read on by priority like all others, so a later one must not stand above one before it. Keys

@@ -14,9 +14,7 @@ namespace {
 
 constexpr std::size_t fetch_limit = 256;   // bodies asked for at once
 constexpr std::size_t blocks_at_once = 3;  // read for their turn: more than half a window
-constexpr Offset learn_at_once = 4 * Backlog::block_offsets;
-constexpr std::size_t waiting_most = 50'000;  // messages that wait for a time, kept in memory
-constexpr Duration waiting_soon = 10s;        // what is due by then may be kept in memory
+constexpr std::size_t blocks_learned_at_once = 4;
 constexpr std::size_t eviction_steps = 10'000;
 // A life that ends may have delivered messages it had not stored yet; their offsets must never name others. There are
 // fewer of them than bytes of publish credit.
@@ -30,7 +28,7 @@ constexpr Duration longest_retry = std::chrono::hours{24 * 365};
 }  // namespace
 
 std::size_t Queue::ready_from(unsigned priority) const {
-    if (priority == 0) return ready_;
+    if (priority == 0) return ready_ - suspects_.size();
     std::size_t count = 0;
     for (; priority <= priority_limit; ++priority) count += ready_of_.at(priority);
     return count;
@@ -38,17 +36,29 @@ std::size_t Queue::ready_from(unsigned priority) const {
 
 // Lower priorities take no room from higher ones.
 bool Queue::has_track_room(unsigned priority) const {
-    if (entries_.size() >= tracked_most() || ready_from(priority) >= defaults::window_messages) return false;
-    return window_used_ < defaults::window_bytes || (priority > 0 && ready_from(priority) == ready_);
+    if (entries_.size() >= tracked_most() || ready_from(priority) >= limits_.ready) return false;
+    return window_used_ < limits_.bytes || ready_from(priority) == 0;
 }
 
 std::size_t Queue::tracked_most() const {
-    return durable_ ? defaults::tracked_messages : std::numeric_limits<std::size_t>::max();
+    return durable_ ? limits_.tracked : std::numeric_limits<std::size_t>::max();
 }
 
 // Whether messages of this priority or above wait for their turn in the store.
 bool Queue::has_turns_behind(unsigned priority) const {
-    return backlog_.has_turns(priority) || (reading_.why != Why::nothing && (reading_.priorities >> priority) != 0);
+    return backlog_.has_turns(priority) || (reading_.priorities >> priority) != 0;
+}
+
+// Whether messages above this priority are being read, or are about to be: those below wait for them.
+bool Queue::is_higher_on_its_way(unsigned priority) const {
+    if ((reading_.priorities >> (priority + 1)) != 0) return true;
+    const auto highest = backlog_.highest();
+    return highest && *highest > priority && has_track_room(*highest);
+}
+
+// Whether a message whose delay is over may be in memory at once: others of its key may be in the store, before it.
+bool Queue::may_join(std::uint64_t key, unsigned priority) const {
+    return key == 0 || !has_turns_behind(priority);
 }
 
 bool Queue::has_ready() const {
@@ -84,7 +94,7 @@ Backlog::Message Queue::untracked(const store::StoredMessage& message, Mono due,
 // Whether a new message may be kept in memory; if not it stays where it is, in `place`.
 bool Queue::has_memory_for(Backlog::Message& place, Now now) {
     if (place.waits_for == Backlog::For::time)
-        return place.due - now.mono <= waiting_soon && waiting_.size() < waiting_most;
+        return place.due - now.mono <= limits_.waiting_soon && waiting_.size() < limits_.waiting;
     if (!line_has_room(place.key, false)) {
         place.waits_for = Backlog::For::key;
         return false;
@@ -99,10 +109,10 @@ bool Queue::is_wanted(const store::StoredMessage& message, Backlog::Message& beh
     if (behind.expires <= now.mono) return true;
     if (behind.waits_for == Backlog::For::time) {
         const bool in_line = delivered && behind.key != 0;  // those behind it have to know
-        return in_line || (behind.due - now.mono <= waiting_soon && waiting_.size() < waiting_most);
+        return in_line || (behind.due - now.mono <= limits_.waiting_soon && waiting_.size() < limits_.waiting);
     }
     const bool reading_on = reading_.why == Why::key && behind.key == reading_.key;
-    const bool was_later = delivered || message.terms.due != Wall{};
+    const bool was_later = delivered || (message.terms.due != Wall{} && may_join(behind.key, behind.priority));
     const bool wanted = (reading_.why == Why::turn && behind.priority == reading_.priority) || reading_on ||
                         (reading_.why == Why::due && was_later);
     if (!line_has_room(behind.key, reading_on)) {
@@ -178,11 +188,26 @@ void Queue::wait_until(Offset offset, Entry& entry, Mono due, Wall due_wall) {
     }
 }
 
+// Its time has come.
+void Queue::wake(Offset offset, Entry& entry) {
+    const bool joins = entry.token == 0;
+    leave_line(offset, entry);
+    entry.due = {};
+    if (!joins || (may_join(entry.key, entry.priority) && line_has_room(entry.key, false))) {
+        make_ready(offset, entry);
+        return;
+    }
+    unwatch_expiry(offset, entry);
+    if (entry.producer != nullptr) --entry.producer->unsettled;
+    backlog_.add({.offset = offset, .priority = entry.priority, .key = entry.key, .expires = entry.expires});
+    entries_.erase(offset);
+}
+
 // Messages that wait long may go back to where they are stored, once all that is known of them is stored as well.
 void Queue::evict_waiting() {
     if (!durable_) return;
     auto it = waiting_.end();
-    for (std::size_t steps = 0; waiting_.size() > waiting_most && it != waiting_.begin() && steps < eviction_steps;
+    for (std::size_t steps = 0; waiting_.size() > limits_.waiting && it != waiting_.begin() && steps < eviction_steps;
          ++steps) {
         --it;
         const auto [due, offset] = *it;
@@ -220,8 +245,7 @@ std::optional<Offset> Queue::next_reading(Now now, Reading& next) {
         refresh_line(next.key);
     }
     const auto highest = backlog_.highest();
-    if (!highest || !has_track_room(*highest) || ready_from(*highest) >= defaults::window_messages / 2)
-        return std::nullopt;
+    if (!highest || !has_track_room(*highest) || ready_from(*highest) >= limits_.ready / 2) return std::nullopt;
     next.why = Why::turn;
     next.priority = *highest;
     return backlog_.first_of(*highest);
@@ -242,22 +266,21 @@ void Queue::read_blocks(std::vector<store::Read>& reads, Now now) {
                                                               : 0;
     while (by_turn && reading_.taken.size() < blocks_at_once) {
         const Offset next = reading_.taken.back().first + 1;
-        if (backlog_.first_of(reading_.priority) != next || Backlog::begin_of(next) > end) break;
+        if (backlog_.first_of(reading_.priority) != next || backlog_.begin_of(next) > end) break;
         take_block(next);
     }
-    const std::size_t room =
-        defaults::window_messages - std::min(ready_from(reading_.priority), defaults::window_messages);
-    const std::size_t bytes = defaults::window_bytes - std::min<std::size_t>(window_used_, defaults::window_bytes);
-    reading_.to = std::min(Backlog::end_of(reading_.taken.back().first), end);
-    reads.push_back({.topic = name_,
-                     .from = reading_.taken.front().second.first,
-                     .to = reading_.to,
-                     .max_messages = room,
-                     .max_bytes = bytes,
-                     .select = store::Read::Select{
-                         .priorities = priorities,
-                         .keys = reading_.key == 0 ? 0 : std::uint64_t{1} << store::key_group(reading_.key),
-                         .now = now.wall}});
+    reading_.to = std::min(backlog_.end_of(reading_.taken.back().first), end);
+    reading_.known_to = next_offset_ - 1;
+    store::Read read{.topic = name_, .from = reading_.taken.front().second.first, .to = reading_.to};
+    if (durable_) {
+        const std::uint64_t keys = reading_.key == 0 ? 0 : std::uint64_t{1} << store::key_group(reading_.key);
+        read.max_messages = limits_.ready - std::min(ready_from(reading_.priority), limits_.ready);
+        read.max_bytes = limits_.bytes - std::min<std::size_t>(window_used_, limits_.bytes);
+        read.select = {.priorities = priorities, .keys = keys, .now = now.wall};
+    } else {  // it is in memory already, and says which producer to tell
+        read.max_messages = read.max_bytes = std::numeric_limits<std::size_t>::max();
+    }
+    reads.push_back(std::move(read));
 }
 
 // Takes what is next out of the backlog: from pending_ at once what is not stored yet. True: a block that is, to be
@@ -275,20 +298,20 @@ bool Queue::begin_reading(bool stored, Now now) {
         reading_ = next;
         take_block(*number);
         if (is_stored) return true;
-        const bool taken = adopt_pending(reading_.taken.front().first, now);
+        const auto [number_taken, block] = reading_.taken.front();
+        const bool taken = adopt_pending(block.first, backlog_.end_of(number_taken), now);
         reading_ = {};
         if (!taken) return false;  // what it waits for is in the next commit
     }
 }
 
-// Of a block that is not stored yet at all. False: nothing of it could be taken.
-bool Queue::adopt_pending(Offset number, Now now) {
+// Of the part of a block that is not stored yet. False: nothing of it could be taken.
+bool Queue::adopt_pending(Offset from, Offset to, Now now) {
     const std::size_t tracked = entries_.size();
-    const Offset from = std::max(reading_.taken.front().second.first, pending_first());
-    const Offset end = std::min(Backlog::end_of(number), next_offset_ - 1);
-    for (Offset offset = from; offset <= end; ++offset) {
+    const Offset end = std::min(to, next_offset_ - 1);
+    for (Offset offset = std::max(from, pending_first()); offset <= end; ++offset) {
         const Pending& pending = pending_[offset - pending_first()];
-        if (pending.done || entries_.contains(offset)) continue;
+        if (pending.done || pending.dead || entries_.contains(offset)) continue;
         store::StoredMessage message{.offset = offset,
                                      .envelope = pending.envelope,
                                      .size = static_cast<std::uint32_t>(pending.envelope.size()),
@@ -309,11 +332,12 @@ bool Queue::adopt_pending(Offset number, Now now) {
 void Queue::fetch_bodies(std::vector<store::Read>& reads) {
     if (!starved_) return;
     // What is next in turn is fetched however full the window is: nothing leaves it before that has been delivered.
-    const std::size_t limit = window_used_ < defaults::window_bytes ? fetch_limit : 1;
+    const std::size_t limit = window_used_ < limits_.bytes ? fetch_limit : 1;
+    std::vector<Offset> wanted;
     const auto want = [&](Offset offset) {
         const auto it = entries_.find(offset);
         if (it != entries_.end() && it->second.shown && it->second.body.empty() && offset < pending_first()) {
-            fetching_.push_back(offset);
+            wanted.push_back(offset);
         }
     };
     std::size_t seen = 0;
@@ -322,12 +346,13 @@ void Queue::fetch_bodies(std::vector<store::Read>& reads) {
     for (auto it = returned_.begin(); it != returned_.end() && seen < limit; ++it, ++seen) want(it->second);
     seen = 0;
     for (auto it = fresh_.begin(); it != fresh_.end() && seen < limit; ++it, ++seen) want(*it);
-    for (const SequenceRange& range : to_ranges(fetching_)) {
+    for (const SequenceRange& range : to_ranges(wanted)) {
+        fetching_.emplace(range.first, range.last);
         reads.push_back({.topic = name_,
                          .from = range.first,
                          .to = range.last,
                          .max_messages = range.last - range.first + 1,
-                         .max_bytes = defaults::window_bytes});
+                         .max_bytes = limits_.bytes});
     }
 }
 
@@ -351,13 +376,19 @@ void Queue::loaded(store::ReadResult result, Now now) {
         }
     }
     for (const store::Damage& damage : result.damage) lost_damaged(damage);
+    const auto fetched = fetching_.find(result.from);
+    if (fetched == fetching_.end()) return;
+    for (Offset offset = result.from; offset <= fetched->second && offset < result.next; ++offset) {
+        const auto it = entries_.find(offset);
+        if (it != entries_.end() && it->second.shown && it->second.body.empty()) missing_.push_back(offset);
+    }
 }
 
 void Queue::reads_done(Now now) {
     starved_ = false;
-    for (const Offset offset : fetching_) {
+    for (const Offset offset : std::exchange(missing_, {})) {
         const auto it = entries_.find(offset);
-        if (it == entries_.end() || !it->second.shown || !it->second.body.empty()) continue;
+        if (it == entries_.end() || !it->second.body.empty()) continue;
         lost_damaged({.topic = name_, .range = {offset, offset}, .messages = 1, .what = "not found in the store"});
         settled_.push_back(offset);
         changed(now);
@@ -365,12 +396,8 @@ void Queue::reads_done(Now now) {
     fetching_.clear();
     if (reading_.why == Why::nothing) return;
     if (!reading_.taken.empty()) {
-        auto [number, block] = reading_.taken.back();
-        if (Backlog::end_of(number) > reading_.to) {  // behind it was not stored yet
-            block.first = reading_.to + 1;
-            block.later = 0;
-            if (block.first < next_offset_) backlog_.put(number, block);
-        }
+        const Offset block_end = backlog_.end_of(reading_.taken.back().first);
+        (void)adopt_pending(reading_.to + 1, std::min(block_end, reading_.known_to), now);
     }
     const std::uint64_t key = reading_.key;
     reading_ = {};
@@ -431,18 +458,19 @@ std::optional<store::Read> Queue::wanted_recovery() {
         store::OffsetRange& next = learn_.front();
         reading_.why = Why::learn;
         read.from = next.first;
-        read.to = reading_.to = std::min(next.last, next.first + learn_at_once - 1);
+        read.to = reading_.to = std::min(next.last, next.first + blocks_learned_at_once * limits_.block - 1);
         next.first = read.to + 1;
         if (next.first > next.last) learn_.pop_front();
         return read;
     }
     const auto highest = backlog_.highest();
-    if (!highest || ready_ >= defaults::prefetch_max || !has_track_room(*highest)) return std::nullopt;
+    if (!highest || ready_ >= std::min<std::size_t>(defaults::prefetch_max, limits_.ready) || !has_track_room(*highest))
+        return std::nullopt;
     reading_.why = Why::turn;
     reading_.priority = *highest;
     take_block(*backlog_.first_of(*highest));
     read.from = reading_.taken.front().second.first;
-    read.to = reading_.to = Backlog::end_of(reading_.taken.front().first);
+    read.to = reading_.to = backlog_.end_of(reading_.taken.front().first);
     return read;
 }
 

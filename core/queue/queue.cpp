@@ -25,10 +25,12 @@ Wall later(Wall wall, Duration delay) {
 
 }  // namespace
 
-Queue::Queue(std::string name, QueuePolicy policy, bool durable, std::uint64_t seed, EventHook on_event)
+Queue::Queue(std::string name, QueuePolicy policy, bool durable, std::uint64_t seed, EventHook on_event,
+             const Limits& limits)
     : name_(std::move(name)),
       policy_(std::move(policy)),
       durable_(durable),
+      limits_(limits),
       random_(seed),
       on_event_(std::move(on_event)) {
     if (!durable_) {
@@ -568,7 +570,7 @@ void Queue::expire_due(Now now) {
     }
     if (count == 0) return;
     emit(Event::Kind::dead_lettered, "expired: not done within their time to live", count);
-    if (fresh_.size() > 2 * (ready_ + defaults::window_messages)) {  // nobody may ever look through it
+    if (fresh_.size() > 2 * (ready_ + limits_.ready)) {  // nobody may ever look through it
         std::erase_if(fresh_, [this](Offset offset) { return !entries_.contains(offset); });
     }
 }
@@ -640,10 +642,7 @@ void Queue::sweep(Now now) {
 void Queue::turn(Now now, std::vector<Delivered>& deliveries, std::vector<Recall>& recalls) {
     while (!waiting_.empty() && waiting_.begin()->first <= now.mono) {
         const Offset offset = waiting_.begin()->second;
-        Entry& entry = entries_.find(offset)->second;
-        leave_line(offset, entry);
-        entry.due = {};
-        make_ready(offset, entry);
+        wake(offset, entries_.find(offset)->second);
     }
     for (auto it = consumers_.begin(); it != consumers_.end();) {
         const auto consumer = it++;

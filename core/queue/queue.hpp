@@ -4,8 +4,7 @@
 // A plain machine: no I/O, no clock, no thread. `now` is passed in, next_deadline() is asked for. What is to be stored
 // gathers until gather() takes it; what comes back is handed to committed() and loaded(). Not thread-safe.
 //
-// Memory: at most defaults::tracked_messages messages are tracked (ready, leased, waiting), at most
-// defaults::window_bytes of bodies are kept, however long the backlog is; the rest is read on from the store.
+// Memory is bounded by Limits however long the queue is; the rest is read on from the store.
 //
 // Invariant: every unsettled message is either in entries_ or in backlog_ (or in the block of it that is being read).
 #pragma once
@@ -31,6 +30,7 @@
 #include "envelope/envelope.hpp"
 #include "envelope/identity.hpp"
 #include "queue/backlog.hpp"
+#include "queue/limits.hpp"
 #include "queue/sequence_set.hpp"
 #include "store/store.hpp"
 
@@ -101,7 +101,8 @@ struct Depth {
 
 class Queue {
 public:
-    Queue(std::string name, QueuePolicy policy, bool durable, std::uint64_t seed, EventHook on_event);
+    Queue(std::string name, QueuePolicy policy, bool durable, std::uint64_t seed, EventHook on_event,
+          const Limits& limits = {});
     // Before anything else, for a new queue: offsets that a consumer remembers from a host that is gone for good must
     // not name anything here, so a host starts its queues somewhere else.
     void start_somewhere(std::uint64_t random);
@@ -240,6 +241,7 @@ private:
         bool maybe_duplicate = false;
         store::Terms terms{};
         bool done = false;  // acked before it was stored: leaves a hole
+        bool dead = false;  // given up before it was stored: it is, and goes to the dead letters
     };
 
     [[nodiscard]] bool fits(std::size_t size) const;
@@ -312,7 +314,8 @@ private:
         std::uint64_t key = 0;
         std::vector<std::pair<Offset, Backlog::Block>> taken;  // out of backlog_, by number
         std::uint16_t priorities = 0;                          // of those
-        Offset to = 0;
+        Offset to = 0;                                         // what is read
+        Offset known_to = 0;                                   // what there was then; behind `to` it was not stored
     };
     [[nodiscard]] std::size_t ready_from(unsigned priority) const;
     [[nodiscard]] std::size_t tracked_most() const;
@@ -326,11 +329,14 @@ private:
     void place(store::StoredMessage& message, Now now);
     void track_stored(store::StoredMessage& message, const Backlog::Message& place, Now now);
     void wait_until(Offset offset, Entry& entry, Mono due, Wall due_wall);
+    [[nodiscard]] bool may_join(std::uint64_t key, unsigned priority) const;
+    void wake(Offset offset, Entry& entry);
     void evict_waiting();
+    [[nodiscard]] bool is_higher_on_its_way(unsigned priority) const;
     std::optional<Offset> next_reading(Now now, Reading& next);
     void take_block(Offset number);
     bool begin_reading(bool stored, Now now);
-    bool adopt_pending(Offset number, Now now);
+    bool adopt_pending(Offset from, Offset to, Now now);
     void fetch_bodies(std::vector<store::Read>& reads);
     void read_blocks(std::vector<store::Read>& reads, Now now);
 
@@ -348,6 +354,7 @@ private:
     std::string name_;
     QueuePolicy policy_;
     bool durable_;
+    Limits limits_;
     std::mt19937_64 random_;
     EventHook on_event_;
 
@@ -359,9 +366,9 @@ private:
     std::set<std::pair<unsigned, Offset>> returned_;  // by falling priority (priority_limit - it)
     std::set<Offset> suspects_;                       // to be delivered apart
     std::set<std::pair<Mono, Offset>> waiting_;
-    std::set<std::pair<Mono, Offset>> expiring_;  // ready or waiting, and not for ever
-    std::uint64_t ready_ = 0;                     // shown
-    std::array<std::uint64_t, Backlog::priorities> ready_of_{};
+    std::set<std::pair<Mono, Offset>> expiring_;                 // ready or waiting, and not for ever
+    std::uint64_t ready_ = 0;                                    // shown
+    std::array<std::uint64_t, Backlog::priorities> ready_of_{};  // without suspects
     std::unordered_map<std::uint64_t, Line> lines_;
     std::set<std::uint64_t> hungry_;  // keys with few in memory and more in the store
     std::unordered_map<std::uint32_t, std::array<std::uint32_t, Backlog::priorities>> unsettled_keyed_;  // by bucket
@@ -407,11 +414,13 @@ private:
     std::set<Offset> leaving_;  // dead letters on their way out, until committed
     std::vector<Offset> leaving_committing_;
     std::optional<Mono> changed_since_;
-    Backlog backlog_;
+    Backlog backlog_{limits_.block};
     std::deque<store::OffsetRange> learn_;  // recovery: still to be read
     Reading reading_;
-    bool asked_to_read_ = false;    // what is due in the backlog waits for wanted_reads()
-    std::vector<Offset> fetching_;  // bodies asked for in this round
+    bool asked_to_read_ = false;  // what is due in the backlog waits for wanted_reads()
+    // Bodies asked for in this round: the messages first to last, by the first; and those that were not found.
+    std::map<Offset, Offset> fetching_;
+    std::vector<Offset> missing_;
 
     std::uint64_t messages_ = 0;  // unsettled
     std::uint64_t bytes_ = 0;

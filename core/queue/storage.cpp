@@ -42,7 +42,12 @@ void Queue::write_mark(Offset offset) {
 }
 
 void Queue::write_dead(store::DeadLetter letter) {
-    (letter.offset < pending_first() ? dead_ : pending_dead_).push_back(std::move(letter));
+    if (letter.offset < pending_first()) {
+        dead_.push_back(std::move(letter));
+        return;
+    }
+    pending_[letter.offset - pending_first()].dead = true;
+    pending_dead_.push_back(std::move(letter));
 }
 
 void Queue::write_watermark(Producer& producer) {

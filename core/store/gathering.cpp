@@ -20,7 +20,7 @@ Slice slice_of(const Chunk& chunk, std::size_t index, const Slice& body) {
 
 Gathering::Gathering(const Read& read, ReadResult& result) : read_(read), result_(result) {
     result.topic = read.topic;
-    result.next = read.from;
+    result.from = result.next = read.from;
 }
 
 bool Gathering::spent() const noexcept {

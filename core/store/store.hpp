@@ -171,6 +171,7 @@ struct Damage {
 
 struct ReadResult {
     std::string topic;
+    Offset from = 0;  // as asked
     std::vector<StoredMessage> messages;
     Offset next = 0;             // everything unsettled below is in `messages`; read on from here
     std::vector<Damage> damage;  // found on the way

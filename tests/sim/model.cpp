@@ -1,5 +1,7 @@
 #include "sim/model.hpp"
 
+#include <utility>
+
 namespace posthorn::sim {
 
 void Totals::add(const Totals& other) {
@@ -22,22 +24,28 @@ void Totals::add(const Totals& other) {
     refused += other.refused;
     stale += other.stale;
     expired += other.expired;
+    keyed += other.keyed;
+    delayed += other.delayed;
+    prioritised += other.prioritised;
 }
 
 void Model::violation(std::string what) {
     violations_.push_back(std::move(what));
 }
 
-std::uint64_t Model::publish(Kind kind, int producer, std::uint64_t sequence, Duration ttl, Now now) {
-    const std::uint64_t message = ++totals.messages;
-    records_[message] = {.kind = kind,
-                         .producer = producer,
-                         .sequence = sequence,
-                         .deaths_before = deaths,
-                         .ttl = ttl,
-                         .published = now.wall};
-    by_sequence_[{producer, sequence}] = message;
-    return message;
+const Message& Model::publish(Kind kind, int producer, std::uint64_t sequence, Message message, Now now) {
+    const std::uint64_t number = ++totals.messages;
+    message.payload = std::to_string(number);
+    by_sequence_[{producer, sequence}] = number;
+    if (!message.ordering_key.empty()) lines_[{producer, message.ordering_key}].push_back(number);
+    Record& record = records_[number];
+    record = {.kind = kind,
+              .producer = producer,
+              .sequence = sequence,
+              .deaths_before = deaths,
+              .message = std::move(message),
+              .published = now.wall};
+    return record.message;
 }
 
 void Model::confirmed(int producer, std::uint64_t first, std::uint64_t last, Now now) {
@@ -50,7 +58,12 @@ void Model::confirmed(int producer, std::uint64_t first, std::uint64_t last, Now
         Record& record = records_[it->second];
         if (record.refused) continue;  // a range runs over what was refused within it
         record.confirmed = true;
-        if (!record.confirmed_at) record.confirmed_at = now.mono;
+        if (record.confirmed_at) continue;
+        record.confirmed_at = now.mono;
+        const Message& message = record.message;
+        const bool plain =
+            message.ordering_key.empty() && message.delay == message.ttl && message.ttl == Duration::zero();
+        if (plain && record.handed_out == 0) waiting_.insert({message.priority, it->second});
     }
 }
 
@@ -103,11 +116,49 @@ void Model::begun(std::uint64_t message, std::uint64_t offset, std::uint32_t att
     if (std::next(here) != offsets.end()) compare(*std::next(here));
 }
 
-void Model::handed_out(std::uint64_t message, Now now) {
-    const Record& record = records_.at(message);
-    if (record.ttl == Duration::zero() || !record.confirmed_at) return;  // accepted at the latest when it was confirmed
-    if (now.mono >= *record.confirmed_at + record.ttl) {
-        violation("message " + std::to_string(message) + " was delivered after its time to live");
+void Model::handed_out(std::uint64_t message, std::uint32_t token, Now now) {
+    Record& record = records_.at(message);
+    const Message& sent = record.message;
+    const std::string name = "message " + std::to_string(message);
+    waiting_.erase({sent.priority, message});
+    if (record.handed_out++ == 0 && token == 1) first_handed_out_.push_back(message);
+    // It was accepted not before it was sent, and not after it was confirmed.
+    if (now.wall < record.published + std::chrono::duration_cast<WallClock::duration>(sent.delay)) {
+        violation(name + " was delivered before its delay was over");
+    }
+    if (sent.delay > Duration::zero()) ++totals.delayed;
+    if (sent.ttl != Duration::zero() && record.confirmed_at && now.mono >= *record.confirmed_at + sent.ttl) {
+        violation(name + " was delivered after its time to live");
+    }
+    if (!sent.ordering_key.empty()) check_line(message, record);
+}
+
+// Whatever is before it in the line of its key has been done, if it is known to have been accepted and cannot have been
+// given up.
+void Model::check_line(std::uint64_t message, const Record& record) {
+    ++totals.keyed;
+    for (const std::uint64_t other : lines_.at({record.producer, record.message.ordering_key})) {
+        if (other >= message) return;
+        const Record& before = records_.at(other);
+        const bool certain = before.confirmed && (before.kind == Kind::healthy || before.kind == Kind::released) &&
+                             before.message.delay == before.message.ttl && before.message.ttl == Duration::zero();
+        if (certain && before.acked == 0 && before.handed_out < 2) {
+            violation("message " + std::to_string(message) + " was delivered before " + std::to_string(other) +
+                      " of the same key was done");
+        }
+    }
+}
+
+// Nothing was handed out for the first time while something of a higher priority was to be.
+void Model::turn_over(Now now) {
+    for (const std::uint64_t message : std::exchange(first_handed_out_, {})) {
+        const unsigned priority = records_.at(message).message.priority;
+        if (priority > 0) ++totals.prioritised;
+        for (auto it = waiting_.rbegin(); it != waiting_.rend() && it->first > priority; ++it) {
+            if (*records_.at(it->second).confirmed_at >= now.mono) continue;
+            violation("message " + std::to_string(message) + " of priority " + std::to_string(priority) +
+                      " was delivered before " + std::to_string(it->second) + " of " + std::to_string(it->first));
+        }
     }
 }
 
@@ -139,8 +190,8 @@ void Model::dead_letter(std::uint64_t message, const std::string& reason, std::u
         }
     } else if (reason == "expired") {
         ++totals.expired;
-        if (record.ttl == Duration::zero()) violation(name + " has no time to live");
-        if (at < record.published + record.ttl) violation(name + " expired before its time");
+        if (record.message.ttl == Duration::zero()) violation(name + " has no time to live");
+        if (at < record.published + record.message.ttl) violation(name + " expired before its time");
     } else {
         violation(name + " has the reason " + reason);
     }

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include <posthorn/message.hpp>
 #include <posthorn/time.hpp>
 
 namespace posthorn::sim {
@@ -27,7 +28,7 @@ struct Totals {
     std::uint64_t steps = 0, messages = 0, deliveries = 0, settled = 0;
     std::uint64_t crashes = 0, power_cuts = 0, consumer_deaths = 0, cuts = 0, lost_frames = 0, repeated_frames = 0;
     std::uint64_t resends = 0, redeliveries = 0, dead_letters = 0, redriven = 0, disk_full = 0, drained_full = 0;
-    std::uint64_t refused = 0, stale = 0, expired = 0;
+    std::uint64_t refused = 0, stale = 0, expired = 0, keyed = 0, delayed = 0, prioritised = 0;
     void add(const Totals& other);
 };
 
@@ -44,15 +45,17 @@ struct Record {
     std::uint32_t nacked = 0;
     std::uint64_t deaths_before = 0;  // consumers that had died, or were taken for dead, when it was sent
     bool dead_lettered = false;
-    Duration ttl{};  // 0: lives for ever
+    Message message;
     Wall published{};
+    std::uint32_t handed_out = 0;
     std::optional<Mono> confirmed_at;
 };
 
 // Collects what is wrong; the first violation is what the seed is about.
 class Model {
 public:
-    std::uint64_t publish(Kind kind, int producer, std::uint64_t sequence, Duration ttl, Now now);
+    // The message's payload becomes its number.
+    const Message& publish(Kind kind, int producer, std::uint64_t sequence, Message message, Now now);
     [[nodiscard]] Record& at(std::uint64_t message) { return records_.at(message); }
     [[nodiscard]] std::map<std::uint64_t, Record>& records() { return records_; }
 
@@ -61,7 +64,9 @@ public:
     void producer_died(int producer);
     void begun(std::uint64_t message, std::uint64_t offset, std::uint32_t attempt, bool redriven);
     void ack_confirmed(std::uint64_t message);
-    void handed_out(std::uint64_t message, Now now);  // by the host, not a redriven one
+    // By the host, not a redriven one. After all of one turn: turn_over().
+    void handed_out(std::uint64_t message, std::uint32_t token, Now now);
+    void turn_over(Now now);
     void dead_letter(std::uint64_t message, const std::string& reason, std::uint32_t attempts,
                      std::uint32_t max_attempts, Wall at);
     // Everything has been given time to drain.
@@ -74,8 +79,13 @@ public:
     std::uint64_t deaths = 0;  // of consumers, as the host saw them
 
 private:
+    void check_line(std::uint64_t message, const Record& record);
+
     std::map<std::uint64_t, Record> records_;
     std::map<std::pair<int, std::uint64_t>, std::uint64_t> by_sequence_;
+    std::map<std::pair<int, std::string>, std::vector<std::uint64_t>> lines_;  // by producer and ordering key
+    std::set<std::pair<unsigned, std::uint64_t>> waiting_;  // by priority: confirmed, never handed out, without terms
+    std::vector<std::uint64_t> first_handed_out_;           // in this turn
     std::map<std::pair<std::uint64_t, int>, std::map<std::uint64_t, std::uint64_t>>
         offsets_;  // (life of the host, producer): sequence -> offset
     std::vector<std::string> violations_;

@@ -46,6 +46,12 @@ World::World(Setup setup)
         policy_.when_full = chance(0.5) ? WhenFull::block : WhenFull::reject;
     }
     if (durable_ && chance(0.5)) min_free_ = min_free;
+    keyed_ = chance(0.5);
+    prioritised_ = chance(0.5);
+    if (chance(0.7)) {  // long queues, for their memory
+        limits_ = {
+            .tracked = 1000, .ready = 8, .bytes = 3000, .waiting = 4, .waiting_soon = 1s, .line = 3, .block = 16};
+    }
     disk_ = std::make_unique<SimDisk>(setup_.seed);
     if (setup_.planted == Planted::confirm_before_sync) disk_->lie_about_sync();
     start_host();
@@ -89,6 +95,7 @@ void World::start_host() {
     options.incarnation = identity();
     options.seed = random_();
     options.defaults = policy_;
+    options.limits = limits_;
     options.on_event = [this](const Event& event) {
         note("host: " + std::string{to_string(event.kind)} + " " + event.text);
         if (event.kind == Event::Kind::consumer_died) ++model_.deaths;
@@ -214,6 +221,7 @@ void World::collect_host() {
         const auto link = links.find(frame.peer);
         if (link != links.end()) link->second->to_client.push_back({now_.mono, std::move(frame.bytes)});
     }
+    model_.turn_over(now_);
 }
 
 // What the host gives to a consumer is looked at as it leaves: it may be on its way for long.
@@ -225,7 +233,8 @@ void World::hand_out(const std::string& bytes) {
         if (deliver == nullptr) continue;
         for (const auto& item : deliver->items) {
             const auto envelope = envelope::decode(item.envelope.view());
-            if (envelope && item.redrives == 0) model_.handed_out(std::stoull(envelope->message.payload), now_);
+            if (envelope && item.redrives == 0)
+                model_.handed_out(std::stoull(envelope->message.payload), item.token, now_);
         }
     }
 }
@@ -261,6 +270,16 @@ void World::run_job() {
 
 // Ends -------------------------------------------------------------------------------------------------------------
 
+// Its terms; the model gives it a payload.
+Message World::some_message() {
+    Message message;
+    if (chance(0.1)) message.ttl = std::chrono::milliseconds{1 + pick(chance(0.5) ? 20'000 : 200)};
+    if (chance(0.1)) message.delay = std::chrono::milliseconds{1 + pick(chance(0.5) ? 20'000 : 200)};
+    if (prioritised_ && chance(0.3)) message.priority = static_cast<std::uint8_t>(pick(10));
+    if (keyed_ && chance(0.3)) message.ordering_key = "k" + std::to_string(pick(4));
+    return message;
+}
+
 void World::publish(Producer& producer) {
     constexpr Kind kinds[] = {Kind::healthy,  Kind::healthy, Kind::healthy,     Kind::healthy,
                               Kind::healthy,  Kind::healthy, Kind::released,    Kind::delayed,
@@ -275,9 +294,7 @@ void World::publish(Producer& producer) {
         envelope.producer = producer.id;
         envelope.sequence = sequence;
         envelope.previous = sequence - 1;
-        if (chance(0.1)) envelope.message.ttl = std::chrono::milliseconds{1 + pick(chance(0.5) ? 20'000 : 200)};
-        envelope.message.payload =
-            std::to_string(model_.publish(kind, producer.number, sequence, envelope.message.ttl, now_));
+        envelope.message = model_.publish(kind, producer.number, sequence, some_message(), now_);
         if (chance(0.05)) envelope.message.headers["filler"] = std::string(pick(20'000), 'x');
         std::string bytes;
         envelope::encode(envelope, bytes);

@@ -111,6 +111,7 @@ private:
     void admin_redrive();
     void operator_hears(const std::string& bytes);
     void hand_out(const std::string& bytes);
+    Message some_message();
     void read_dead_letters();
     [[nodiscard]] std::size_t stored_messages();
     [[nodiscard]] bool drained();
@@ -132,6 +133,9 @@ private:
     std::uint64_t min_free_ = 0;
     double loss_ = 0;
     QueuePolicy policy_;
+    queue::Limits limits_;
+    bool keyed_ = false;
+    bool prioritised_ = false;
 
     std::unique_ptr<SimDisk> disk_;
     std::unique_ptr<store::Store> store_;

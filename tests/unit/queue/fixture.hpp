@@ -127,7 +127,7 @@ protected:
                (key != 0 && (read.select->keys >> store::key_group(key) & 1U) != 0);
     }
     store::ReadResult serve(const store::Read& read) {
-        store::ReadResult result{.topic = "q", .next = read.to + 1};
+        store::ReadResult result{.topic = "q", .from = read.from, .next = read.to + 1};
         std::size_t given = 0;
         for (auto it = stored.lower_bound(read.from); it != stored.end() && it->first <= read.to; ++it) {
             if (given == read.max_messages && !read.select) {
