@@ -109,7 +109,10 @@ bool Queue::is_wanted(const store::StoredMessage& message, Backlog::Message& beh
     if (behind.expires <= now.mono) return true;
     if (behind.waits_for == Backlog::For::time) {
         const bool in_line = delivered && behind.key != 0;  // those behind it have to know
-        return in_line || (behind.due - now.mono <= limits_.waiting_soon && waiting_.size() < limits_.waiting);
+        // By a wall clock that was set back it would never be due: what was read off it once has to be kept.
+        const bool clock_is_wrong = message.accepted_at > now.wall && waiting_.size() < limits_.waiting;
+        return in_line || clock_is_wrong ||
+               (behind.due - now.mono <= limits_.waiting_soon && waiting_.size() < limits_.waiting);
     }
     const bool reading_on = reading_.why == Why::key && behind.key == reading_.key;
     const bool was_later = delivered || (message.terms.due != Wall{} && may_join(behind.key, behind.priority));

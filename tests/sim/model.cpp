@@ -95,7 +95,6 @@ void Model::begun(std::uint64_t message, std::uint64_t offset, std::uint32_t att
     const std::string name = "message " + std::to_string(message);
     ++totals.deliveries;
     if (record.begun++ > 0) ++totals.redeliveries;
-    if (record.ack_confirmed && !redriven) violation(name + " was delivered again after its ack was confirmed");
     if (record.refused) violation(name + " was refused and then delivered");
     if (attempt < 1 || attempt - 1 > record.nacked + (deaths - record.deaths_before)) {
         violation(name + " came as attempt " + std::to_string(attempt) + " after " + std::to_string(record.nacked) +
@@ -121,6 +120,8 @@ void Model::handed_out(std::uint64_t message, std::uint32_t token, Now now) {
     const Message& sent = record.message;
     const std::string name = "message " + std::to_string(message);
     waiting_.erase({sent.priority, message});
+    // One that was given out before, to a consumer that has not heard of anything since, may still be begun.
+    if (record.ack_confirmed) violation(name + " was delivered again after its ack was confirmed");
     if (record.handed_out++ == 0 && token == 1) first_handed_out_.push_back(message);
     // It was accepted not before it was sent, and not after it was confirmed.
     if (now.wall < record.published + std::chrono::duration_cast<WallClock::duration>(sent.delay)) {

@@ -33,9 +33,9 @@ inline std::string envelope_bytes(const Identity& producer, std::uint64_t sequen
 
 class QueueFixture : public ::testing::Test {
 protected:
-    void make(const QueuePolicy& policy = {}, bool durable = true) {
-        queue =
-            std::make_unique<Queue>("q", policy, durable, 1, [this](const Event& event) { events.push_back(event); });
+    void make(const QueuePolicy& policy = {}, bool durable = true, const Limits& limits = {}) {
+        queue = std::make_unique<Queue>(
+            "q", policy, durable, 1, [this](const Event& event) { events.push_back(event); }, limits);
         producer = &queue->attach_producer(identity(1), now);
     }
 
@@ -146,7 +146,7 @@ protected:
         return result;
     }
     // A new life on the same store.
-    void restart(const QueuePolicy& policy = {}) {
+    void restart(const QueuePolicy& policy = {}, const Limits& limits = {}) {
         store::RecoveredTopic topic{.topic = "q", .next_offset = last.next_offset};
         for (const auto& [offset, envelope] : stored) {
             const bool plain = terms.at(offset).second == store::Terms{} && !marks.contains(offset);
@@ -159,10 +159,11 @@ protected:
         topic.messages = stored.size();
         topic.dead = dead.size();
         topic.watermarks.push_back({identity(1), producer->stored, {}, now.wall});
-        make_recovered(policy, topic);
+        make_recovered(policy, topic, limits);
     }
-    void make_recovered(const QueuePolicy& policy, const store::RecoveredTopic& topic) {
-        queue = std::make_unique<Queue>("q", policy, true, 1, [this](const Event& event) { events.push_back(event); });
+    void make_recovered(const QueuePolicy& policy, const store::RecoveredTopic& topic, const Limits& limits = {}) {
+        queue = std::make_unique<Queue>(
+            "q", policy, true, 1, [this](const Event& event) { events.push_back(event); }, limits);
         queue->recover(topic, now);
         while (const auto read = queue->wanted_recovery()) {
             queue->loaded(serve(*read), now);
