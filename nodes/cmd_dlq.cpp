@@ -18,16 +18,21 @@ namespace po = boost::program_options;
 namespace {
 
 Verb dlq_verb() {
-    return {"dlq", "list|show|redrive|purge QUEUE [--reason R] [--id ID]... [--dry-run]",
+    return {"dlq", "list|show|redrive|purge QUEUE [FILTER]... [--dry-run]",
             R"(Looks after dead letters: messages that were given up, each with the reason.
   list     one line for each, without the payload
   show     everything that is known of each, with the payload
   redrive  sends them back to their queue, with all attempts before them; says how many
   purge    deletes them for good; says how many
-QUEUE is the queue's name, with or without .dlq behind it. Without --reason and --id all of the queue's dead
-letters are meant.
+QUEUE is the queue's name, with or without .dlq behind it. Filters are --reason, --id, --type, --header,
+--older-than, --newer-than and --text: those are meant that pass all of them; without any, all of the queue's
+dead letters.
 )",
-            "Reasons: rejected (the worker said so), max_attempts, undecodable, expired, queue_full.\n"};
+            R"(Reasons: rejected (the worker said so), max_attempts, undecodable, expired, queue_full.
+Examples:
+  posthorn dlq list encode --reason max_attempts --newer-than 2h
+  posthorn dlq redrive encode --type EncodeJob --header lang=en --text 'no such file' --dry-run
+)"};
 }
 
 Error unknown_reason(const std::string& reason) {
@@ -78,6 +83,10 @@ void print_letter(const Row& row) {
     print_field("content type", row.text("content_type"));
     print_field("subject", row.text("subject"));
     print_field("correlation id", row.text("correlation_id"));
+    print_field("traceparent", row.text("traceparent"));
+    if (const auto ttl = row.number("ttl"); ttl > 0)
+        print_field("time to live", format_age(std::chrono::milliseconds{ttl}));
+    print_field("size", format_size(row.number("size")));
     for (const auto& [name, value] : row.texts("headers"))
         print_field("header", std::string{name}.append("=").append(value));
     const std::string payload = row.text("payload");
@@ -93,9 +102,9 @@ std::string letter_json(const Row& row) {
     for (const char* key : {"id", "reason", "text"}) object.text(key, row.text(key));
     for (const char* key : {"attempts", "redrives", "first_failure", "last_failure"})
         object.number(key, row.number(key));
-    for (const char* key : {"consumer", "type", "content_type", "subject", "correlation_id"})
+    for (const char* key : {"consumer", "type", "content_type", "subject", "correlation_id", "traceparent"})
         object.text(key, row.text(key));
-    for (const char* key : {"timestamp", "size"}) object.number(key, row.number(key));
+    for (const char* key : {"timestamp", "ttl", "size"}) object.number(key, row.number(key));
     object.raw("headers", headers.done());
     const std::string payload = row.text("payload");
     const auto json = is_msgpack(row) ? msgpack_to_json(payload) : std::nullopt;
@@ -163,6 +172,47 @@ std::uint64_t change(AdminClient& client, const protocol::AdminRequest& request,
     return matched;
 }
 
+std::string value_of(const Arguments& given, const std::string& option) {
+    return given.options.count(option) > 0 ? given.options[option].as<std::string>() : std::string{};
+}
+
+std::vector<std::string> values_of(const Arguments& given, const std::string& option) {
+    return given.options.count(option) > 0 ? given.options[option].as<std::vector<std::string>>()
+                                           : std::vector<std::string>{};
+}
+
+std::uint64_t age_of(const Verb& verb, const Arguments& given, const std::string& option) {
+    if (given.options.count(option) == 0) return 0;
+    return static_cast<std::uint64_t>(parsed(verb, given, option, parse_seconds_or_duration) / 1ms);
+}
+
+protocol::HeaderFilter header_filter(const Verb& verb, const std::string& text) {
+    const auto equals = text.find('=');
+    if (text.empty() || equals == 0) usage_error(verb, "--header: '" + text + "' is not of the form KEY=VALUE or KEY");
+    if (equals == std::string::npos) return {text, std::nullopt};
+    return {text.substr(0, equals), text.substr(equals + 1)};
+}
+
+// What is empty or zero would be no filter to the host, and purge delete more than was meant.
+void add_filters(const Verb& verb, const Arguments& given, protocol::AdminRequest& request) {
+    for (const char* option : {"type", "text"})
+        if (given.options.count(option) > 0 && value_of(given, option).empty())
+            usage_error(verb, std::string{"--"} + option + ": give something to look for");
+    request.ids = values_of(given, "id");
+    request.type = value_of(given, "type");
+    request.text = value_of(given, "text");
+    request.older_than_ms = age_of(verb, given, "older-than");
+    request.newer_than_ms = age_of(verb, given, "newer-than");
+    if (given.options.count("newer-than") > 0 && request.newer_than_ms == 0)
+        usage_error(verb, "--newer-than: nothing is newer than 0");
+    for (const std::string& text : values_of(given, "header")) request.headers.push_back(header_filter(verb, text));
+}
+
+bool is_filtered(const protocol::AdminRequest& request) {
+    return !request.reason.empty() || !request.type.empty() || !request.headers.empty() || request.older_than_ms > 0 ||
+           request.newer_than_ms > 0 || !request.text.empty();
+}
+
 protocol::AdminRequest request_of(const Verb& verb, const Arguments& given) {
     const std::string action = given.words.empty() ? std::string{} : given.words[0];
     if (action != "list" && action != "show" && action != "redrive" && action != "purge")
@@ -184,7 +234,7 @@ protocol::AdminRequest request_of(const Verb& verb, const Arguments& given) {
             return reason;
         });
     }
-    if (given.options.count("id") > 0) request.ids = given.options["id"].as<std::vector<std::string>>();
+    add_filters(verb, given, request);
     return request;
 }
 
@@ -204,9 +254,9 @@ Exit run(const Verb& verb, const Arguments& given) {
     }
     if (matched == 0 && !request.ids.empty())
         throw Error{"no dead letter of " + request.address + " has that id" +
-                    (request.reason.empty() ? "" : " and that reason")};
+                    (is_filtered(request) ? " and passes the other filters" : "")};
     if (matched == 0 && !json && (request.verb == "dlq_list" || request.verb == "dlq_show"))
-        std::cout << "no dead letters" << (request.reason.empty() ? "" : " with that reason") << '\n';
+        std::cout << "no dead letters" << (is_filtered(request) ? " that pass the filters" : "") << '\n';
     return Exit::ok;
 }
 
@@ -217,6 +267,15 @@ Command dlq_command() {
     options.add_options()("reason", po::value<std::string>()->value_name("R"), "only those with this reason");
     options.add_options()("id", po::value<std::vector<std::string>>()->value_name("ID"),
                           "only the one with this id, as list shows it; may be given more than once");
+    options.add_options()("type", po::value<std::string>()->value_name("NAME"), "only those of this type");
+    options.add_options()("header", po::value<std::vector<std::string>>()->value_name("K=V"),
+                          "only those with this header, or K: with a header of that name; may be given more than once");
+    options.add_options()("older-than", po::value<std::string>()->value_name("TIME"),
+                          "only those that failed last so long ago or longer; seconds, or with a unit (500ms, 10min)");
+    options.add_options()("newer-than", po::value<std::string>()->value_name("TIME"),
+                          "only those that failed last within this time");
+    options.add_options()("text", po::value<std::string>()->value_name("TEXT"),
+                          "only those whose reason's text has this in it");
     options.add_options()("dry-run", po::bool_switch(), "redrive, purge: only say how many it would be");
     options.add_options()("json", po::bool_switch(), "one JSON object per line");
     add_node_option(options);

@@ -47,7 +47,7 @@ std::uint64_t ms(Wall wall) {
 
 std::string letter_row(const store::StoredDeadLetter& letter, const std::string& id, bool whole) {
     constexpr std::uint32_t short_fields = 10;
-    constexpr std::uint32_t whole_fields = 16;
+    constexpr std::uint32_t whole_fields = 18;
     const auto envelope = envelope::decode(letter.envelope.view());
     const Message message = envelope ? envelope->message : Message{};
     Row row{whole ? whole_fields : short_fields};
@@ -67,6 +67,8 @@ std::string letter_row(const store::StoredDeadLetter& letter, const std::string&
             .map("headers", message.headers)
             .add("subject", message.subject)
             .add("correlation_id", message.correlation_id)
+            .add("traceparent", message.traceparent)
+            .add("ttl", static_cast<std::uint64_t>(message.ttl / 1ms))
             .add("timestamp", envelope ? envelope->timestamp_ms : 0);
     }
     return row.take();
@@ -78,9 +80,25 @@ std::string id_of(const store::StoredDeadLetter& letter) {
     return envelope::message_id(routing->producer, routing->sequence, letter.redrives);
 }
 
-bool matches(const protocol::AdminRequest& request, const store::StoredDeadLetter& letter, const std::string& id) {
-    if (!request.reason.empty() && request.reason != store::to_string(letter.record.reason)) return false;
-    return request.ids.empty() || std::find(request.ids.begin(), request.ids.end(), id) != request.ids.end();
+bool matches(const protocol::HeaderFilter& filter, const std::map<std::string, std::string>& headers) {
+    const auto found = headers.find(filter.name);
+    return found != headers.end() && (!filter.value || *filter.value == found->second);
+}
+
+bool matches(const protocol::AdminRequest& request, const store::StoredDeadLetter& letter, const std::string& id,
+             Wall now) {
+    const store::DeadLetter& record = letter.record;
+    if (!request.reason.empty() && request.reason != store::to_string(record.reason)) return false;
+    if (!request.ids.empty() && std::find(request.ids.begin(), request.ids.end(), id) == request.ids.end())
+        return false;
+    const std::uint64_t age = ms(now) - std::min(ms(now), ms(record.last_failure));
+    if (age < request.older_than_ms || (request.newer_than_ms != 0 && age >= request.newer_than_ms)) return false;
+    if (record.text.find(request.text) == std::string::npos) return false;
+    if (request.type.empty() && request.headers.empty()) return true;
+    const auto envelope = envelope::decode(letter.envelope.view());
+    if (!envelope || (!request.type.empty() && request.type != envelope->message.type)) return false;
+    return std::all_of(request.headers.begin(), request.headers.end(),
+                       [&](const auto& header) { return matches(header, envelope->message.headers); });
 }
 
 std::string count_row(std::uint64_t matched, std::uint64_t done) {
@@ -244,7 +262,7 @@ void Host::Impl::answer(store::ReadDeadResult& read, Now now) {
     for (const store::StoredDeadLetter& letter : read.letters) {
         last = letter.record.offset;
         const std::string id = id_of(letter);
-        if (!matches(request, letter, id)) continue;
+        if (!matches(request, letter, id, now.wall)) continue;
         ++matched;
         if (list) {
             question.result.rows.push_back(letter_row(letter, id, request.verb == "dlq_show"));

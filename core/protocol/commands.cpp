@@ -154,6 +154,18 @@ void write(const AdminRequest& request, std::string& out) {
     body.field("dry_run").boolean(request.dry_run);
     body.field("max").unsigned_integer(request.max);
     body.text("folder", request.folder);
+    body.text("type", request.type);
+    body.list("headers", request.headers, [&](const HeaderFilter& header) {
+        body.writer().array(2).string(header.name);
+        if (header.value) {
+            body.writer().string(*header.value);
+        } else {
+            body.writer().nil();
+        }
+    });
+    body.number("older_than", request.older_than_ms);
+    body.number("newer_than", request.newer_than_ms);
+    body.text("text", request.text);
 }
 
 void write(const Bye& bye, std::string& out) {

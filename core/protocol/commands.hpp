@@ -116,7 +116,14 @@ struct Extend {  // "extend" {"m": [[offset, token, ms], ...]}
 
 struct Recalled {};  // "recalled" {}: the answer to recall, after the releases it led to
 
-struct AdminRequest {  // "admin" {"id", "verb", "address", "reason", "ids", "from", "dry_run", "max", "folder"}
+struct HeaderFilter {
+    std::string name;
+    std::optional<std::string> value;  // nothing: whatever it is
+};
+
+// "admin" {"id", "verb", "address", "reason", "ids", "from", "dry_run", "max", "folder", "type",
+//          "headers": [[name, value|nil], ...], "older_than", "newer_than", "text"}
+struct AdminRequest {
     std::uint64_t id = 0;
     std::string verb;  // "queues" | "dlq_list" | "dlq_show" | "dlq_redrive" | "dlq_purge" | "backup"
     std::string address;
@@ -126,6 +133,12 @@ struct AdminRequest {  // "admin" {"id", "verb", "address", "reason", "ids", "fr
     bool dry_run = false;
     std::uint32_t max = 1000;
     std::string folder{};  // of a backup, on the host's machine
+    // More filters of dead letters; empty, 0: any.
+    std::string type{};
+    std::vector<HeaderFilter> headers{};  // all of them
+    std::uint64_t older_than_ms = 0;      // since the last failure
+    std::uint64_t newer_than_ms = 0;
+    std::string text{};  // a part of the reason's text
 };
 
 // both ways -------------------------------------------------------------------------------------------------------

@@ -48,6 +48,10 @@ public:
         if (reader_->nil()) return true;
         return number(into.emplace());
     }
+    bool maybe_word(std::optional<std::string>& into) {
+        if (reader_->nil()) return true;
+        return word(into.emplace());
+    }
     bool flag(bool& into) {
         into = reader_->boolean();
         return true;
@@ -210,6 +214,13 @@ void read(Source& in, AdminRequest& request) {
         if (key == "dry_run") return in.flag(request.dry_run);
         if (key == "max") return in.number(request.max);
         if (key == "folder") return in.word(request.folder);
+        if (key == "type") return in.word(request.type);
+        if (key == "headers")
+            return in.rows(request.headers, 2,
+                           [&](HeaderFilter& header) { in.word(header.name), in.maybe_word(header.value); });
+        if (key == "older_than") return in.number(request.older_than_ms);
+        if (key == "newer_than") return in.number(request.newer_than_ms);
+        if (key == "text") return in.word(request.text);
         return false;
     });
 }

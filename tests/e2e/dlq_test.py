@@ -1,6 +1,11 @@
 """Dead letters: looked at, sent back, deleted; by reason, by id, or only to see how many it would be."""
 
+import base64
+
+import msgpack
+
 from posthorn_e2e import Case, Node, main
+from raw_client import RawClient
 
 FAILS = 'read job; echo "reason of $job" >&2; case $job in bad*) exit 65;; *) exit 1;; esac'
 
@@ -49,6 +54,44 @@ class DeadLetters(Case):
         shown = self.say("show", "jobs", "--id", letter["id"])
         for text in (letter["id"], "rejected", "reason of bad 1", "lang=en", "bad 1"):
             self.assertIn(text, shown)
+
+    def test_filters(self):
+        """What they mean is tested at the host (DeadLettersFixture); here, that the command passes them on."""
+        self.send(self.node, "jobs", "bad 3", arguments=["--type", "other", "--header", "lang=de"])
+        self.work(self.node, "jobs", "--exec", FAILS)
+
+        def texts(*arguments):
+            return [one["text"] for one in self.list(*arguments)]
+        other = ["reason of bad 3"]
+        self.assertEqual(len(texts("--older-than", "0", "--newer-than", "1h", "--text", "reason of ")), 6)
+        self.assertEqual(texts("--older-than", "1h"), [])
+        self.assertEqual(texts("--type", "other"), other)
+        self.assertEqual(texts("--header", "lang=de"), other)
+        self.assertEqual(texts("--header", "lang", "--text", "bad 3"), other)
+        self.assertEqual(texts("--header", "lang=de", "--header", "lang=en"), [])
+        self.assertEqual(texts("--text", "bad", "--type", "test"), ["reason of bad 1", "reason of bad 2"])
+        self.assertEqual([one["payload"] for one in self.dlq(self.node, "show", "jobs", "--text", "slow 2")], ["slow 2"])
+        self.assertIn("no dead letters that pass the filters", self.say("list", "jobs", "--type", "none"))
+        self.assertIn("would delete 2", self.say("purge", "jobs", "--text", "bad", "--type", "test", "--dry-run"))
+        self.assertIn("deleted 1", self.say("purge", "jobs", "--type", "other", "--newer-than", "1h"))
+        self.assertIn("sent back 2", self.say("redrive", "jobs", "--text", "bad", "--header", "lang=en"))
+        self.assertEqual(len(self.list()), 3)
+
+    def test_show_of_msgpack_and_of_bytes_that_are_no_text(self):
+        self.dlq(self.node, "purge", "jobs")
+        with RawClient(self.node.endpoint) as client:
+            client.publish("jobs", msgpack.packb({"path": "cat.mov", "tags": [1, None]}),
+                           content_type="application/msgpack")
+        with RawClient(self.node.endpoint) as client:
+            client.publish("jobs", b"\x1b[2J\xff\n\tend")
+        self.work(self.node, "jobs", "--exec", "exit 65")
+        typed, raw = self.dlq(self.node, "show", "jobs")
+        self.assertEqual(typed["payload_json"], {"path": "cat.mov", "tags": [1, None]})
+        self.assertEqual(base64.b64decode(raw["payload_base64"]), b"\x1b[2J\xff\n\tend")
+        shown = self.say("show", "jobs")
+        self.assertIn('{"path":"cat.mov","tags":[1,null]}', shown)
+        self.assertIn("\\x1b[2J\\xff\n", shown)
+        self.assertNotIn("\x1b", shown)
 
     def test_redrive(self):
         before = self.list()
@@ -111,6 +154,9 @@ class DeadLetters(Case):
         self.assertIn("no dead letter of jobs has that id", refused(1, "redrive", "jobs", "--id", "0-0"))
         self.assertIn("none of list, show, redrive, purge", refused(2, "burn", "jobs"))
         self.assertIn("--dry-run", refused(2, "list", "jobs", "--dry-run"))
+        for option, value in (("--type", ""), ("--text", ""), ("--header", "=x"), ("--newer-than", "0"),
+                              ("--older-than", "soon")):
+            self.assertIn(option, refused(2, "purge", "jobs", option, value))
         self.assertEqual(len(self.list()), 5)
 
 

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "envelope/envelope.hpp"
+#include "envelope/wire.hpp"
 #include "host/host.hpp"
 #include "protocol/commands.hpp"
 #include "store/memory_store.hpp"
@@ -12,6 +13,7 @@
 namespace posthorn::host {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
@@ -354,6 +356,124 @@ TEST_F(HostFixture, OperatorsSeeTheQueuesAndSendDeadLettersBack) {
     say(admin, protocol::AdminRequest{.id = 5, .verb = "backup", .folder = "/somewhere"});
     results = heard_of<protocol::AdminResult>(admin);
     EXPECT_THAT(results.back().error, HasSubstr("in memory"));
+}
+
+// Dead letters of their own for who looks after them: rejected, one a minute.
+class DeadLettersFixture : public HostFixture {
+protected:
+    void SetUp() override {
+        make();
+        producer = hello(1, protocol::Role::producer, 1);
+        consumer = hello(2, protocol::Role::consumer, 2);
+        admin = {.id = 3};
+        say(admin, protocol::Hello{.role = protocol::Role::admin, .attempt = 1});
+        for (Peer* peer : {&producer, &consumer, &admin}) static_cast<void>(heard(*peer));
+    }
+    void minute() {
+        for (int i = 0; i < 6; ++i) {
+            now.mono += 10s;
+            now.wall += 10s;
+            for (Peer* peer : {&producer, &consumer, &admin}) {
+                peer->out.heartbeat();
+                for (std::string& bytes : peer->out.flush()) host->receive(peer->id, Slice{std::move(bytes)}, now);
+            }
+            work();
+        }
+        for (Peer* peer : {&producer, &consumer, &admin}) static_cast<void>(heard(*peer));
+    }
+    std::string reject(Slice envelope, const std::string& text) {
+        say(producer, protocol::Publish{{std::move(envelope)}});
+        const auto given = heard_of<protocol::Deliver>(consumer);
+        EXPECT_THAT(given, SizeIs(1));
+        const auto& one = given.at(0).items.at(0);
+        say(consumer, protocol::Settle{.others = {{one.offset, one.token, protocol::Verdict::reject, {}, text}}});
+        minute();
+        return envelope::message_id(identity(1), sent, 0);
+    }
+    std::string reject(Message message, const std::string& text) {
+        envelope::Envelope envelope;
+        envelope.producer = identity(1);
+        envelope.previous = sent;
+        envelope.sequence = ++sent;
+        envelope.message = std::move(message);
+        std::string bytes;
+        envelope::encode(envelope, bytes);
+        return reject(Slice{std::move(bytes)}, text);
+    }
+    protocol::AdminResult ask(protocol::AdminRequest request) {
+        request.id = ++asked;
+        if (request.address.empty()) request.address = "q";
+        say(admin, request);
+        auto results = heard_of<protocol::AdminResult>(admin);
+        EXPECT_THAT(results, SizeIs(1));
+        return results.empty() ? protocol::AdminResult{} : std::move(results.front());
+    }
+    std::vector<std::string> ids(protocol::AdminRequest request = {}) {
+        request.verb = "dlq_list";
+        std::vector<std::string> found;
+        for (const std::string& row : ask(std::move(request)).rows) found.push_back(text_of(row, "id"));
+        return found;
+    }
+    static wire::Reader field(const std::string& row, std::string_view name) {
+        wire::Reader in{row};
+        for (std::uint32_t left = in.map(); left > 0; --left) {
+            if (in.string() == name) return in;
+            in.skip();
+        }
+        ADD_FAILURE() << "no " << name;
+        return in;
+    }
+    static std::string text_of(const std::string& row, std::string_view name) {
+        return std::string{field(row, name).string()};
+    }
+    static std::uint64_t number_of(const std::string& row, std::string_view name) {
+        return field(row, name).unsigned_integer();
+    }
+
+    Peer producer, consumer, admin;
+    std::uint64_t sent = 0;
+    std::uint64_t asked = 0;
+};
+
+TEST_F(DeadLettersFixture, FiltersHoldAltogether) {
+    const auto a = reject({.type = "A", .headers = {{"lang", "en"}, {"size", "1"}}}, "no such file: a");
+    const auto b = reject({.type = "A", .headers = {{"lang", "de"}}}, "no such file: b");
+    const auto c = reject({.type = "B", .headers = {{"lang", "en"}}}, "too large");
+    EXPECT_THAT(ids(), ElementsAre(a, b, c));
+    EXPECT_THAT(ids({.type = "A"}), ElementsAre(a, b));
+    EXPECT_THAT(ids({.type = "a"}), IsEmpty()) << "exactly";
+    EXPECT_THAT(ids({.headers = {{"lang", "en"}}}), ElementsAre(a, c));
+    EXPECT_THAT(ids({.headers = {{"lang", "en"}, {"size", std::nullopt}}}), ElementsAre(a));
+    EXPECT_THAT(ids({.headers = {{"size", "2"}}}), IsEmpty());
+    EXPECT_THAT(ids({.text = "file"}), ElementsAre(a, b));
+    EXPECT_THAT(ids({.type = "A", .text = ": b"}), ElementsAre(b));
+    // They failed three, two and one minute ago.
+    EXPECT_THAT(ids({.older_than_ms = 120'000}), ElementsAre(a, b));
+    EXPECT_THAT(ids({.newer_than_ms = 120'000}), ElementsAre(c));
+    EXPECT_THAT(ids({.older_than_ms = 90'000, .newer_than_ms = 150'000}), ElementsAre(b));
+    now.wall -= 10min;
+    EXPECT_THAT(ids({.newer_than_ms = 1}), ElementsAre(a, b, c)) << "a clock that was set back";
+    now.wall += 10min;
+    auto result = ask({.verb = "dlq_purge", .dry_run = true, .type = "A"});
+    EXPECT_EQ(number_of(result.rows.at(0), "matched"), 2U);
+    EXPECT_EQ(number_of(result.rows.at(0), "done"), 0U);
+    result = ask({.verb = "dlq_purge", .text = "too"});
+    EXPECT_EQ(number_of(result.rows.at(0), "done"), 1U);
+    result = ask({.verb = "dlq_redrive", .headers = {{"lang", "de"}}});
+    EXPECT_EQ(number_of(result.rows.at(0), "done"), 1U);
+    EXPECT_THAT(ids(), ElementsAre(a));
+}
+
+TEST_F(DeadLettersFixture, WhatCannotBeReadHasNoTypeAndNoHeaders) {
+    std::string bytes;
+    wire::Writer writer{bytes};
+    writer.map(4).unsigned_integer(0).unsigned_integer(1).unsigned_integer(1).binary(identity(1).view());
+    writer.unsigned_integer(2).unsigned_integer(++sent).unsigned_integer(5).boolean(true);  // as its type
+    reject(Slice{std::move(bytes)}, "cannot read it");
+    EXPECT_THAT(ids(), SizeIs(1));
+    EXPECT_THAT(ids({.text = "cannot"}), SizeIs(1));
+    EXPECT_THAT(ids({.headers = {{"lang", std::nullopt}}}), IsEmpty());
+    EXPECT_THAT(ids({.type = "A"}), IsEmpty());
 }
 
 TEST_F(HostFixture, SettlementsWaitForCompanyUnlessSomebodyWaitsForThem) {

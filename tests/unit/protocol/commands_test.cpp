@@ -190,6 +190,16 @@ void add_admin(Expected& expected) {
     backup.id = 3;
     backup.verb = "backup";
     backup.folder = "/backup/monday";
+    AdminRequest purge;
+    purge.id = 4;
+    purge.verb = "dlq_purge";
+    purge.address = "encode";
+    purge.type = "EncodeJob";
+    purge.headers = {{"lang", "en"}, {"trace", std::nullopt}};
+    purge.older_than_ms = 60'000;
+    purge.newer_than_ms = 3'600'000;
+    purge.text = "no such file";
+    expected["commands/admin that filters dead letters"] = {purge};
     expected["commands/admin that asks for queues"] = {queues};
     expected["commands/admin that asks for a backup"] = {backup};
     expected["commands/result"] = {AdminResult{2, {row("encode", 12), row("mail", 0)}, 3, ""}};
