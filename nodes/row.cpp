@@ -35,6 +35,16 @@ std::uint64_t Row::number(std::string_view key) const {
     return wire::Reader{find(key)}.unsigned_integer();
 }
 
+double Row::real(std::string_view key) const {
+    return wire::Reader{find(key)}.floating();
+}
+
+std::optional<std::uint64_t> Row::maybe_number(std::string_view key) const {
+    wire::Reader in{find(key)};
+    if (in.nil()) return std::nullopt;
+    return in.unsigned_integer();
+}
+
 std::map<std::string, std::string> Row::texts(std::string_view key) const {
     std::map<std::string, std::string> result;
     wire::Reader in{find(key)};

@@ -25,6 +25,20 @@ public:
         wire::Writer{bytes_}.string(key).string(value);
         return *this;
     }
+    Row& real(std::string_view key, double value) {
+        wire::Writer{bytes_}.string(key).floating(value);
+        return *this;
+    }
+    Row& maybe(std::string_view key, std::optional<std::chrono::milliseconds> value) {
+        wire::Writer writer{bytes_};
+        writer.string(key);
+        if (value) {
+            writer.unsigned_integer(static_cast<std::uint64_t>(value->count()));
+        } else {
+            writer.nil();
+        }
+        return *this;
+    }
     Row& binary(std::string_view key, std::string_view value) {
         wire::Writer{bytes_}.string(key).binary(value);
         return *this;
@@ -145,7 +159,7 @@ void Host::Impl::on_admin(Session& session, const protocol::AdminRequest& reques
 }
 
 void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& request, Now now) {
-    constexpr std::uint32_t fields = 25;
+    constexpr std::uint32_t fields = 28;
     protocol::AdminResult result{.id = request.id, .rows = {}, .next = 0, .error = {}};
     std::uint64_t index = 0;
     std::uint64_t bytes = 0;
@@ -157,6 +171,7 @@ void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& req
             break;
         }
         const queue::Depth depth = box->queue.depth();
+        const queue::Flow flow = box->queue.flow(now);
         const queue::Counters& counters = box->queue.counters();
         const std::uint64_t oldest = depth.oldest ? ms(now.wall) - std::min(ms(now.wall), ms(*depth.oldest)) : 0;
         std::string state = blocked_reason();
@@ -168,6 +183,9 @@ void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& req
                                   .add("waiting", depth.waiting)
                                   .add("in_flight", depth.in_flight)
                                   .add("dead", depth.dead)
+                                  .real("in_rate", flow.in)
+                                  .real("out_rate", flow.out)
+                                  .maybe("drain_ms", flow.drain)
                                   .add("oldest_ms", oldest)
                                   .add("consumers", depth.consumers)
                                   .add("producers", depth.producers)

@@ -30,6 +30,7 @@
 #include "envelope/bytes.hpp"
 #include "envelope/envelope.hpp"
 #include "envelope/identity.hpp"
+#include "queue/rate.hpp"
 #include "queue/sequence_set.hpp"
 #include "store/store.hpp"
 
@@ -96,6 +97,12 @@ struct Depth {
     std::uint64_t messages = 0, bytes = 0, ready = 0, waiting = 0, in_flight = 0, dead = 0;
     std::optional<Wall> oldest;
     std::size_t consumers = 0, producers = 0;
+};
+
+// How fast it is, over about the last minute.
+struct Flow {
+    double in = 0, out = 0;                          // messages a second accepted, acked
+    std::optional<std::chrono::milliseconds> drain;  // until it is empty, if both stay so; nothing: never
 };
 
 class Queue {
@@ -182,6 +189,7 @@ public:
 
     [[nodiscard]] const Counters& counters() const noexcept { return counters_; }
     [[nodiscard]] Depth depth() const;
+    [[nodiscard]] Flow flow(Now now) const;
     [[nodiscard]] std::uint64_t messages() const noexcept { return messages_; }
 
 private:
@@ -362,6 +370,8 @@ private:
     std::uint64_t dead_bytes_ = 0;
     std::optional<Wall> recovered_oldest_;
     Counters counters_;
+    Rate in_;
+    Rate out_;
 };
 
 }  // namespace posthorn::queue

@@ -93,6 +93,18 @@ class DeadLetters(Case):
         self.assertIn("\\x1b[2J\\xff\n", shown)
         self.assertNotIn("\x1b", shown)
 
+    def test_queues_say_how_fast_they_are(self):
+        self.send(self.node, "jobs", "one", "two", "three")
+        self.work(self.node, "jobs", "--exec", "true")
+        self.send(self.node, "jobs", "four")
+        row = self.node.queue("jobs")
+        self.assertGreater(row["in_rate"], row["out_rate"])
+        self.assertGreater(row["out_rate"], 0)
+        self.assertIsNone(row["drain_ms"])
+        done = self.run_posthorn("queues", "--node", self.node.endpoint)
+        self.assertRegex(done.lines[0], r" DEAD +IN/S +OUT/S +DRAIN +OLDEST ")
+        self.assertRegex(done.lines[1], r"^jobs +1 +0 +0 +5 +[\d.<]+ +[\d.<]+ +never ")
+
     def test_redrive(self):
         before = self.list()
         dry, = self.dlq(self.node, "redrive", "jobs", "--reason", "max_attempts", "--dry-run")

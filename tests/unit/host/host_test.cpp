@@ -435,6 +435,24 @@ protected:
     std::uint64_t asked = 0;
 };
 
+TEST_F(DeadLettersFixture, OperatorsSeeHowFastAQueueIs) {
+    for (int i = 0; i < 4; ++i) {
+        say(producer, protocol::Publish{{envelope_of(identity(1), ++sent)}});
+        const auto given = heard_of<protocol::Deliver>(consumer);
+        ASSERT_THAT(given, SizeIs(1));
+        if (i < 3) ack(consumer, given[0].items.at(0));
+    }
+    auto row = ask({.verb = "queues"}).rows.at(0);
+    EXPECT_EQ(field(row, "in_rate").floating(), 4);
+    EXPECT_EQ(field(row, "out_rate").floating(), 3);
+    EXPECT_TRUE(field(row, "drain_ms").nil()) << "it grows";
+    minute();
+    minute();
+    row = ask({.verb = "queues"}).rows.at(0);
+    EXPECT_EQ(field(row, "in_rate").floating(), 0);
+    EXPECT_EQ(field(row, "out_rate").floating(), 0);
+}
+
 TEST_F(DeadLettersFixture, FiltersHoldAltogether) {
     const auto a = reject({.type = "A", .headers = {{"lang", "en"}, {"size", "1"}}}, "no such file: a");
     const auto b = reject({.type = "A", .headers = {{"lang", "de"}}}, "no such file: b");
