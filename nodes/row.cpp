@@ -56,6 +56,16 @@ std::map<std::string, std::string> Row::texts(std::string_view key) const {
     return result;
 }
 
+bool Row::flag(std::string_view key) const {
+    return wire::Reader{find(key)}.boolean();
+}
+
+std::optional<Row> Row::row(std::string_view key) const {
+    const std::string_view bytes = find(key);
+    if (wire::Reader{bytes}.peek() != wire::Type::map) return std::nullopt;
+    return Row{std::string{bytes}};
+}
+
 std::string Row::json() const {
     // Only nesting beyond what a host ever writes has no JSON.
     return msgpack_to_json(bytes_).value_or("null");

@@ -22,6 +22,8 @@ public:
     // Nothing: nil.
     [[nodiscard]] std::optional<std::uint64_t> maybe_number(std::string_view key) const;
     [[nodiscard]] std::map<std::string, std::string> texts(std::string_view key) const;  // map of str to str
+    [[nodiscard]] bool flag(std::string_view key) const;
+    [[nodiscard]] std::optional<Row> row(std::string_view key) const;  // nothing: nil
     [[nodiscard]] std::string json() const;
 
 private:

@@ -1,6 +1,7 @@
 // What operators ask: listings, and dead letters that are shown, sent back or purged. Rows are msgpack maps, described
 // in docs/protocol.md.
 #include <algorithm>
+#include <array>
 
 #include "envelope/envelope.hpp"
 #include "envelope/wire.hpp"
@@ -12,6 +13,8 @@ namespace {
 
 constexpr std::uint64_t page_bytes = 1024 * 1024;  // of rows in one result
 constexpr std::uint32_t page_rows = 10'000;
+constexpr std::size_t edits_waiting = 8;  // each may be as large as a message
+constexpr std::array dead_letter_verbs = {"dlq_list", "dlq_show", "dlq_redrive", "dlq_purge", "dlq_edit"};
 
 // A map of known size, written field by field.
 class Row {
@@ -30,17 +33,23 @@ public:
         return *this;
     }
     Row& maybe(std::string_view key, std::optional<std::chrono::milliseconds> value) {
-        wire::Writer writer{bytes_};
-        writer.string(key);
-        if (value) {
-            writer.unsigned_integer(static_cast<std::uint64_t>(value->count()));
-        } else {
-            writer.nil();
-        }
-        return *this;
+        return value ? add(key, static_cast<std::uint64_t>(value->count())) : nil(key);
     }
     Row& binary(std::string_view key, std::string_view value) {
         wire::Writer{bytes_}.string(key).binary(value);
+        return *this;
+    }
+    Row& flag(std::string_view key, bool value) {
+        wire::Writer{bytes_}.string(key).boolean(value);
+        return *this;
+    }
+    Row& nil(std::string_view key) {
+        wire::Writer{bytes_}.string(key).nil();
+        return *this;
+    }
+    Row& row(std::string_view key, Row value) {
+        wire::Writer{bytes_}.string(key);
+        bytes_ += value.bytes_;
         return *this;
     }
     Row& map(std::string_view key, const std::map<std::string, std::string>& values) {
@@ -59,9 +68,25 @@ std::uint64_t ms(Wall wall) {
     return static_cast<std::uint64_t>(std::max<std::int64_t>(0, wall.time_since_epoch().count()));
 }
 
+Message message_of(const Slice& bytes) {
+    auto envelope = envelope::decode(bytes.view());
+    return envelope ? std::move(envelope->message) : Message{};
+}
+
+Row original_row(const Slice& original) {
+    constexpr std::uint32_t fields = 4;
+    const Message message = message_of(original);
+    Row row{fields};
+    row.binary("payload", message.payload)
+        .add("type", message.type)
+        .map("headers", message.headers)
+        .add("size", original.size());
+    return row;
+}
+
 std::string letter_row(const store::StoredDeadLetter& letter, const std::string& id, bool whole) {
-    constexpr std::uint32_t short_fields = 10;
-    constexpr std::uint32_t whole_fields = 18;
+    constexpr std::uint32_t short_fields = 11;
+    constexpr std::uint32_t whole_fields = 20;
     const auto envelope = envelope::decode(letter.envelope.view());
     const Message message = envelope ? envelope->message : Message{};
     Row row{whole ? whole_fields : short_fields};
@@ -74,7 +99,8 @@ std::string letter_row(const store::StoredDeadLetter& letter, const std::string&
         .add("consumer", letter.record.consumer)
         .add("type", message.type)
         .add("size", letter.envelope.size())
-        .add("redrives", letter.redrives);
+        .add("redrives", letter.redrives)
+        .flag("edited", letter.original.has_value());
     if (whole) {
         row.binary("payload", message.payload)
             .add("content_type", message.content_type)
@@ -84,6 +110,11 @@ std::string letter_row(const store::StoredDeadLetter& letter, const std::string&
             .add("traceparent", message.traceparent)
             .add("ttl", static_cast<std::uint64_t>(message.ttl / 1ms))
             .add("timestamp", envelope ? envelope->timestamp_ms : 0);
+        if (letter.original) {
+            row.row("original", original_row(*letter.original));
+        } else {
+            row.nil("original");
+        }
     }
     return row.take();
 }
@@ -94,7 +125,7 @@ std::string id_of(const store::StoredDeadLetter& letter) {
     return envelope::message_id(routing->producer, routing->sequence, letter.redrives);
 }
 
-bool matches(const protocol::HeaderFilter& filter, const std::map<std::string, std::string>& headers) {
+bool matches(const protocol::HeaderField& filter, const std::map<std::string, std::string>& headers) {
     const auto found = headers.find(filter.name);
     return found != headers.end() && (!filter.value || *filter.value == found->second);
 }
@@ -133,8 +164,7 @@ void Host::Impl::on_admin(Session& session, const protocol::AdminRequest& reques
         back_up(std::move(question));
         return;
     }
-    if (request.verb != "dlq_list" && request.verb != "dlq_show" && request.verb != "dlq_redrive" &&
-        request.verb != "dlq_purge") {
+    if (std::find(dead_letter_verbs.begin(), dead_letter_verbs.end(), request.verb) == dead_letter_verbs.end()) {
         question.result.error = "this host does not know the verb " + request.verb;
     } else if (!request.reason.empty() && !store::reason_from(request.reason)) {
         question.result.error = "there is no reason " + request.reason +
@@ -146,6 +176,8 @@ void Host::Impl::on_admin(Session& session, const protocol::AdminRequest& reques
         question.result.error += names.empty() ? "none yet" : names;
     } else if (failed) {
         question.result.error = "the store has failed: " + failure;
+    } else if (request.verb == "dlq_edit") {
+        question.result.error = fault_of_edit(request);
     }
     if (!question.result.error.empty()) {
         reply(question);
@@ -156,6 +188,46 @@ void Host::Impl::on_admin(Session& session, const protocol::AdminRequest& reques
                           .max = std::min(std::max(request.max, 1U), page_rows),
                           .ticket = ++last_ticket});
     questions.emplace(last_ticket, std::move(question));
+}
+
+std::string Host::Impl::fault_of_edit(const protocol::AdminRequest& request) const {
+    if (request.ids.size() != 1) return "an edit is of one dead letter: give its id";
+    if (request.change.empty()) return "say what to change: the payload, the type or headers";
+    const auto is_edit = [](const Question& one) { return one.request.verb == "dlq_edit"; };
+    auto waiting = std::count_if(unstored.begin(), unstored.end(), is_edit) +
+                   std::count_if(storing.begin(), storing.end(), is_edit);
+    waiting += std::count_if(questions.begin(), questions.end(), [&](const auto& one) { return is_edit(one.second); });
+    if (static_cast<std::size_t>(waiting) < edits_waiting) return {};
+    return "other edits still wait to be stored; ask again when they are";
+}
+
+// Empty: done, as soon as it is stored. Or why not.
+std::string Host::Impl::edit(Box& box, const store::StoredDeadLetter& letter, const envelope::Change& change, Now now) {
+    const std::string what = "the dead letter cannot be edited: ";
+    envelope::Changed changed = envelope::changed(letter.envelope.view(), change);
+    if (!changed.fault.empty()) return what + changed.fault;
+    if (changed.bytes.size() > options.message_limit) {
+        return what + "it would have " + std::to_string(changed.bytes.size()) +
+               " bytes; this host takes messages up to " + std::to_string(options.message_limit);
+    }
+    switch (box.queue.edit(letter, Slice{std::move(changed.bytes)}, now)) {
+        case queue::Queue::Edited::claimed:
+            return what + "it is being edited, sent back or deleted by somebody else; look at it again";
+        case queue::Queue::Edited::no_room:
+            return what + "queue " + box.queue.name() +
+                   " is full, and dead letters count; send some back or purge them first";
+        case queue::Queue::Edited::yes:
+            break;
+    }
+    return {};
+}
+
+bool Host::Impl::change(Box& box, const store::StoredDeadLetter& letter, Question& question, Now now) {
+    const protocol::AdminRequest& request = question.request;
+    if (request.verb == "dlq_redrive") return box.queue.redrive(letter, now);
+    if (request.verb == "dlq_purge") return box.queue.purge(letter, now);
+    question.result.error = edit(box, letter, request.change, now);
+    return question.result.error.empty();
 }
 
 void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& request, Now now) {
@@ -277,6 +349,7 @@ void Host::Impl::answer(store::ReadDeadResult& read, Now now) {
     std::uint64_t matched = 0;
     std::uint64_t done = 0;
     std::uint64_t last = request.from;
+    bool more = read.more;
     for (const store::StoredDeadLetter& letter : read.letters) {
         last = letter.record.offset;
         const std::string id = id_of(letter);
@@ -284,14 +357,16 @@ void Host::Impl::answer(store::ReadDeadResult& read, Now now) {
         ++matched;
         if (list) {
             question.result.rows.push_back(letter_row(letter, id, request.verb == "dlq_show"));
-        } else if (!request.dry_run) {
-            const bool gone =
-                request.verb == "dlq_redrive" ? box->queue.redrive(letter, now) : box->queue.purge(letter, now);
-            done += gone ? 1 : 0;
+        } else if (!request.dry_run && change(*box, letter, question, now)) {
+            ++done;
+        }
+        if (request.verb == "dlq_edit") {  // of one
+            more = false;
+            break;
         }
     }
-    if (read.more) question.result.next = last + 1;
-    if (!list) question.result.rows.push_back(count_row(matched, done));
+    if (more) question.result.next = last + 1;
+    if (!list && question.result.error.empty()) question.result.rows.push_back(count_row(matched, done));
     if (done > 0) {
         touch(*box);
         unstored.push_back(std::move(question));  // done is said once it is stored
@@ -301,7 +376,7 @@ void Host::Impl::answer(store::ReadDeadResult& read, Now now) {
 }
 
 bool Host::Impl::may_be_stored(const Question& question) const {
-    return disk_room == Room::plenty || question.request.verb != "dlq_redrive";
+    return disk_room == Room::plenty || question.request.verb == "dlq_purge";
 }
 
 void Host::Impl::gather_questions() {

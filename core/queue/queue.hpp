@@ -163,8 +163,8 @@ public:
     void take_settled(const std::function<void(Producer&, const std::vector<SequenceRange>&)>& give);
 
     // Store ---------------------------------------------------------------------------------------------------
-    // `room`: there is some for new messages. Without it they stay behind, and so does what rests on them: watermarks,
-    // redrives, and the marks and dead letters of messages that are not stored yet.
+    // `room`: there is some for new messages. Without it they stay behind, edits as well, and what rests on them:
+    // watermarks, redrives, and the marks and dead letters of messages that are not stored yet.
     [[nodiscard]] bool has_appends() const { return !pending_.empty(); }
     [[nodiscard]] std::size_t settlements() const { return settled_.size() + dead_.size(); }
     [[nodiscard]] bool has_changes(bool room = true) const;  // anything at all to write
@@ -183,9 +183,11 @@ public:
     void reads_dropped();      // there will be no results
 
     // Dead letters --------------------------------------------------------------------------------------------
-    // False: it is already on its way out.
+    // False: it is being edited, or is already on its way out.
     bool redrive(const store::StoredDeadLetter& letter, Now now);
     bool purge(const store::StoredDeadLetter& letter, Now now);
+    enum class Edited { yes, claimed, no_room };  // no_room: in a memory home
+    Edited edit(const store::StoredDeadLetter& letter, Slice envelope, Now now);
 
     [[nodiscard]] const Counters& counters() const noexcept { return counters_; }
     [[nodiscard]] Depth depth() const;
@@ -344,7 +346,8 @@ private:
     Offset former_end_ = 0;    // recovery: stored by former lives: all below
     Offset marked_to_ = 0;     // recovery: marks up to here are to be loaded before anybody is served
 
-    // What needs room in the store: new messages, and what rests on them.
+    // What needs room in the store: edits of dead letters, new messages, and what rests on them.
+    std::vector<store::Edit> edits_;
     std::vector<Pending> pending_;  // offsets next_offset_ - size .. next_offset_ - 1
     std::uint64_t pending_bytes_ = 0;
     std::vector<Offset> pending_dirty_;
@@ -358,8 +361,8 @@ private:
     std::vector<Offset> dirty_;
     std::vector<store::DeadLetter> dead_;
     std::vector<Offset> purged_;
-    std::set<Offset> leaving_;  // dead letters on their way out, until committed
-    std::vector<Offset> leaving_committing_;
+    std::set<Offset> claimed_;  // dead letters that are changed or on their way out, until committed
+    std::vector<Offset> claimed_committing_;
     std::optional<Mono> changed_since_;
     bool reading_ = false;
     std::vector<Offset> fetching_;  // bodies asked for in this round

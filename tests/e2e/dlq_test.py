@@ -1,6 +1,7 @@
 """Dead letters: looked at, sent back, deleted; by reason, by id, or only to see how many it would be."""
 
 import base64
+import time
 
 import msgpack
 
@@ -139,6 +140,64 @@ class DeadLetters(Case):
         self.node.restart()
         self.assertEqual(self.dlq(self.node, "show", "jobs"), before)
 
+    def edit(self, letter, *arguments, **options):
+        return self.run_posthorn("dlq", "edit", "jobs", "--id", letter["id"], "--node", self.node.endpoint, *arguments,
+                                 **options)
+
+    def test_edit_and_redrive(self):
+        bad, = self.list("--text", "bad 1")
+        self.assertEqual(self.edit(bad, "--payload", "better 1", "--header", "size=1", "--remove-header", "lang").wait(), 0)
+        self.assertEqual(self.edit(bad, "--payload-file", "-", "--type", "", stdin=self.feed(b"best 1\n")).wait(), 0)
+        letter, = self.dlq(self.node, "show", "jobs", "--id", bad["id"])
+        self.assertEqual([letter[name] for name in ("payload", "type", "headers", "edited", "reason", "text")],
+                         ["best 1\n", "", {"size": "1"}, True, "rejected", "reason of bad 1"])
+        self.assertEqual({name: letter["original"][name] for name in ("payload", "type", "headers")},
+                         {"payload": "bad 1", "type": "test", "headers": {"lang": "en"}}, "the first of all")
+        shown = self.say("show", "jobs", "--id", bad["id"])
+        self.assertRegex(shown, r"(?s)size=1.*best 1.*before its first edit it was.*test.*lang=en.*bad 1")
+        self.assertEqual(len(self.list()), 5)
+        done = self.edit(bad, "--header", "lang=de", "--redrive")
+        self.assertEqual((done.wait(), done.out.decode()), (0, "edited and sent back 1\n"))
+        self.work(self.node, "jobs", "--exec", 'echo "$POSTHORN_ID $POSTHORN_HEADER_LANG $(cat)" >> again')
+        self.assertEqual(self.records("again"), [f"{bad['id']}-r1 de best 1"])
+        self.assertEqual(len(self.list()), 4)
+
+    def test_an_edit_is_kept_over_a_kill_and_then_sent_back(self):
+        bad, = self.list("--text", "bad 1")
+        self.assertEqual(self.edit(bad, "--payload", "better").wait(), 0)
+        self.node.restart()
+        letter, = self.dlq(self.node, "show", "jobs", "--id", bad["id"])
+        self.assertEqual((letter["payload"], letter["original"]["payload"]), ("better", "bad 1"))
+        self.dlq(self.node, "redrive", "jobs", "--id", bad["id"])
+        self.node.restart()
+        self.assertEqual(self.work(self.node, "jobs").lines, ["better"])
+        self.assertEqual(len(self.list()), 4)
+
+    def test_a_kill_anywhere_in_an_edit_with_redrive(self):
+        """Whenever it is: the letter is dead as it was, or dead and edited with its original, or back and edited."""
+        for round in range(8):
+            bad, = self.list("--text", "bad 1")
+            before = self.dlq(self.node, "show", "jobs", "--id", bad["id"])[0]
+            command = self.spawn("dlq", "edit", "jobs", "--id", bad["id"], "--node", self.node.endpoint, "--payload",
+                                 f"bad 1 of round {round}", "--redrive")
+            time.sleep(round * 0.004)  # where the kill falls
+            self.node.restart()
+            told = command.wait() == 0
+            letters = [one for one in self.dlq(self.node, "show", "jobs") if one["id"] == bad["id"]]
+            if letters:
+                self.assertFalse(told, "it was said to be sent back")
+                letter, = letters
+                self.assertIn(letter["payload"], (before["payload"], f"bad 1 of round {round}"))
+                if letter["payload"] != before["payload"]:
+                    self.assertEqual(letter["original"]["payload"], before.get("original", before)["payload"])
+                else:
+                    self.assertEqual(letter, before)
+            else:
+                self.assertEqual(self.node.queue("jobs")["ready"], 1)
+                self.work(self.node, "jobs", "--exec", 'tee job >&2; echo >> job; exit 65')
+                self.assertEqual(self.records("job"), [f"bad 1 of round {round}"])
+            self.assertEqual(len(self.list()), 5)
+
     def test_purge(self):
         dry, = self.dlq(self.node, "purge", "jobs", "--dry-run")
         self.assertEqual((dry["matched"], dry["done"]), (5, 0))
@@ -164,12 +223,38 @@ class DeadLetters(Case):
             self.assertIn("nowhere", refused(5, action, "nowhere"))
         self.assertIn("none of rejected, max_attempts, expired", refused(2, "list", "jobs", "--reason", "boredom"))
         self.assertIn("no dead letter of jobs has that id", refused(1, "redrive", "jobs", "--id", "0-0"))
-        self.assertIn("none of list, show, redrive, purge", refused(2, "burn", "jobs"))
+        self.assertIn("none of list, show, redrive, purge, edit", refused(2, "burn", "jobs"))
         self.assertIn("--dry-run", refused(2, "list", "jobs", "--dry-run"))
         for option, value in (("--type", ""), ("--text", ""), ("--header", "=x"), ("--newer-than", "0"),
                               ("--older-than", "soon")):
             self.assertIn(option, refused(2, "purge", "jobs", option, value))
+        bad, = self.list("--text", "bad 1")
+        for text, *arguments in (("give its --id", "--payload", "x"), ("say what to change", "--id", bad["id"]),
+                                 ("--reason is not for edit", "--id", bad["id"], "--reason", "rejected"),
+                                 ("--dry-run is not for edit", "--id", bad["id"], "--type", "x", "--dry-run"),
+                                 ("not both", "--id", bad["id"], "--payload", "x", "--payload-file", "-"),
+                                 ("KEY=VALUE", "--id", bad["id"], "--header", "lang"),
+                                 ("given twice", "--id", bad["id"], "--header", "a=b", "--remove-header", "a")):
+            self.assertIn(text, refused(2, "edit", "jobs", *arguments))
+        self.assertIn("--redrive is not for purge", refused(2, "purge", "jobs", "--redrive"))
+        self.assertIn("no dead letter of jobs has that id", refused(1, "edit", "jobs", "--id", "0-0", "--payload", "x"))
+        self.assertIn("cannot read nowhere", refused(1, "edit", "jobs", "--id", bad["id"], "--payload-file", "nowhere"))
+        self.assertIn("longer than 1 KiB", refused(5, "edit", "jobs", "--id", bad["id"], "--type", "x" * 1025))
         self.assertEqual(len(self.list()), 5)
+
+    def test_edits_that_are_too_large(self):
+        self.node.kill()
+        self.node.arguments += ["--message-limit", "1MiB"]
+        self.node.start()
+        bad, = self.list("--text", "bad 1")
+        for size, text in ((2 ** 20, "this host takes messages up to 1048576"),
+                           (2 ** 20 + 1, "takes messages of 1048576 at most"),
+                           (2 ** 24 + 1, "longer than 16MiB, which no node takes")):
+            done = self.run_posthorn("dlq", "edit", "jobs", "--id", bad["id"], "--payload-file", "-", "--node",
+                                     self.node.endpoint, stdin=self.feed(b"x" * size))
+            self.assertNotEqual(done.wait(), 0)
+            self.assertIn(text, done.err)
+        self.assertFalse(self.list("--id", bad["id"])[0]["edited"])
 
 
 if __name__ == "__main__":

@@ -38,6 +38,20 @@ TEST(AdminRow, NumbersMayHaveFractionsOrBeNil) {
     EXPECT_EQ(row.json(), R"({"rate":0.5,"never":null,"soon":7})");
 }
 
+TEST(AdminRow, HasFlagsAndRowsWithin) {
+    std::string bytes;
+    wire::Writer writer{bytes};
+    writer.map(3).string("yes").boolean(true).string("inner").map(1).string("n").unsigned_integer(7);
+    writer.string("none").nil();
+    const Row row{bytes};
+    EXPECT_TRUE(row.flag("yes"));
+    EXPECT_FALSE(row.flag("other"));
+    ASSERT_TRUE(row.row("inner"));
+    EXPECT_EQ(row.row("inner")->number("n"), 7U);
+    EXPECT_FALSE(row.row("none"));
+    EXPECT_FALSE(row.row("other"));
+}
+
 TEST(AdminRow, WhatIsNotThereOrOfAnotherTypeIsEmpty) {
     std::string bytes;
     wire::Writer{bytes}.map(1).string("name").unsigned_integer(1);

@@ -200,6 +200,15 @@ void add_admin(Expected& expected) {
     purge.newer_than_ms = 3'600'000;
     purge.text = "no such file";
     expected["commands/admin that filters dead letters"] = {purge};
+    AdminRequest edit;
+    edit.id = 5;
+    edit.verb = "dlq_edit";
+    edit.address = "encode";
+    edit.ids = {producer.hex() + "-17"};
+    edit.change.payload = "cat.mov";
+    edit.change.type = "";
+    edit.change.headers = {{"lang", "en"}, {"trace", std::nullopt}};
+    expected["commands/admin that edits a dead letter"] = {edit};
     expected["commands/admin that asks for queues"] = {queues};
     expected["commands/admin that asks for a backup"] = {backup};
     expected["commands/result"] = {AdminResult{2, {row("encode", 12), row("mail", 0)}, 3, ""}};
