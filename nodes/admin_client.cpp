@@ -60,8 +60,8 @@ protocol::AdminResult AdminClient::ask_page(const protocol::AdminRequest& reques
 
 void AdminClient::on_link(transport::PeerId peer, const std::string& /*endpoint*/) {
     const std::lock_guard lock{mutex_};
-    // The largest result is a page of rows of which one may be a whole message.
-    constexpr std::size_t joined_limit = 2 * defaults::message_limit;
+    // The largest result is a page of rows of which one may be a whole message and its original.
+    constexpr std::size_t joined_limit = 3 * defaults::message_limit;
     if (link_) {
         link_->move_to(peer, loop_.mono());
     } else {
@@ -91,6 +91,8 @@ void AdminClient::handle(protocol::Frame& frame, protocol::HostLink::Input input
             if (!asked_ || result->id != last_id_) continue;
             result_ = std::move(*result);
             changed_.notify_all();
+        } else if (const auto* welcome = std::get_if<protocol::Welcome>(&command)) {
+            message_limit_ = welcome->message_limit;
         } else if (const auto* refusal = std::get_if<protocol::Refusal>(&command)) {
             fail(Exit::refused, endpoint_ + " refused: " + printable(refusal->code + ": " + refusal->text));
         } else if (std::holds_alternative<protocol::Bye>(command)) {
@@ -109,6 +111,20 @@ void AdminClient::lost() {
     if (asked_) fail(Exit::failed, "lost " + endpoint_ + " after it was asked; look what it has done, then ask again");
 }
 
+// A command beyond what the host takes at all would end the session without a word about its cause.
+void AdminClient::ask_wanted() {
+    const protocol::AdminRequest request = *std::exchange(wanted_, std::nullopt);
+    const std::size_t size = envelope::size_of(request.change);
+    if (size > message_limit_) {
+        fail(Exit::failed, "the change has " + std::to_string(size) + " bytes, and " + endpoint_ +
+                               " takes messages of " + std::to_string(message_limit_) + " at most");
+        return;
+    }
+    link_->add(request);
+    asked_ = true;
+    changed_.notify_all();
+}
+
 Mono AdminClient::turn(Now now) {
     const std::lock_guard lock{mutex_};
     if (!link_) return never;
@@ -120,11 +136,7 @@ Mono AdminClient::turn(Now now) {
         hello.incarnation = incarnation_;
         link_->say_hello(std::move(hello), ++attempts_, now.mono);
     }
-    if (link_->open() && wanted_) {
-        link_->add(*std::exchange(wanted_, std::nullopt));
-        asked_ = true;
-        changed_.notify_all();
-    }
+    if (link_->open() && wanted_) ask_wanted();
     link_->set_busy(asked_ && !result_, now.mono);
     if (link_->keep_alive(now.mono)) lost();
     std::vector<protocol::OutFrame> frames;

@@ -48,6 +48,7 @@ private:
     void handle(protocol::Frame& frame, protocol::HostLink::Input input);
     void fail(Exit code, const std::string& text);
     void lost();  // the session is over
+    void ask_wanted();
 
     transport::Loop& loop_;
     std::string endpoint_;
@@ -58,6 +59,7 @@ private:
     std::condition_variable changed_;
     std::optional<protocol::HostLink> link_;
     std::uint32_t attempts_ = 0;
+    std::uint64_t message_limit_ = 0;               // of the welcome
     std::optional<protocol::AdminRequest> wanted_;  // not sent yet
     bool asked_ = false;                            // sent, not answered
     std::uint64_t last_id_ = 0;

@@ -242,6 +242,7 @@ bool list_dead(const Verb& verb, store::StoreView& view, const std::string& queu
                                  .text("reason", store::to_string(record.reason))
                                  .text("text", record.text)
                                  .text("consumer", record.consumer)
+                                 .flag("edited", letter.original.has_value())
                                  .number("first_failure", ms(record.first_failure))
                                  .number("last_failure", ms(record.last_failure))
                                  .done()

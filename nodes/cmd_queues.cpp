@@ -16,8 +16,10 @@ namespace {
 Verb queues_verb() {
     return {"queues", "[--json]",
             R"(Lists the queues of a node: messages that are ready, waiting for their next attempt, in flight (with a
-worker) and dead-lettered; the age of the oldest one not settled; consumers and producers connected; and
-what has happened to messages since the node started, by cause.
+worker) and dead-lettered; how many came in and were acked a second in about the last minute, and how long it
+takes at these rates until all are done ("never" if it grows or nothing is done); the age of the oldest one
+not settled; consumers and producers connected; and what has happened to messages since the node started, by
+cause.
 )",
             ""};
 }
@@ -36,6 +38,12 @@ constexpr std::array counters = {"acked",
                                  "dead_max_attempts",
                                  "dead_undecodable",
                                  "dead_expired"};
+
+std::string drain_of(const Row& row, bool any) {
+    if (!any) return "-";
+    const auto drain = row.maybe_number("drain_ms");
+    return drain ? format_age(std::chrono::milliseconds{*drain}) : "never";
+}
 
 std::string counters_of(const Row& row) {
     std::string text;
@@ -58,6 +66,7 @@ void print_table(const std::vector<Row>& rows) {
         const bool any = row.number("ready") + row.number("waiting") + row.number("in_flight") > 0;
         const std::chrono::milliseconds age{row.number("oldest_ms")};
         lines.push_back({row.text("name"), number("ready"), number("waiting"), number("in_flight"), number("dead"),
+                         format_rate(row.real("in_rate")), format_rate(row.real("out_rate")), drain_of(row, any),
                          any ? format_age(age) : "-", number("consumers"), number("producers"),
                          format_size(row.number("bytes")), row.text("state")});
         counts.push_back({row.text("name"), counters_of(row)});
@@ -68,6 +77,9 @@ void print_table(const std::vector<Row>& rows) {
                         {"WAITING", right},
                         {"IN FLIGHT", right},
                         {"DEAD", right},
+                        {"IN/S", right},
+                        {"OUT/S", right},
+                        {"DRAIN", right},
                         {"OLDEST", right},
                         {"CONSUMERS", right},
                         {"PRODUCERS", right},

@@ -35,6 +35,16 @@ std::uint64_t Row::number(std::string_view key) const {
     return wire::Reader{find(key)}.unsigned_integer();
 }
 
+double Row::real(std::string_view key) const {
+    return wire::Reader{find(key)}.floating();
+}
+
+std::optional<std::uint64_t> Row::maybe_number(std::string_view key) const {
+    wire::Reader in{find(key)};
+    if (in.nil()) return std::nullopt;
+    return in.unsigned_integer();
+}
+
 std::map<std::string, std::string> Row::texts(std::string_view key) const {
     std::map<std::string, std::string> result;
     wire::Reader in{find(key)};
@@ -44,6 +54,16 @@ std::map<std::string, std::string> Row::texts(std::string_view key) const {
         if (in.ok()) result.insert_or_assign(std::move(name), std::move(value));
     }
     return result;
+}
+
+bool Row::flag(std::string_view key) const {
+    return wire::Reader{find(key)}.boolean();
+}
+
+std::optional<Row> Row::row(std::string_view key) const {
+    const std::string_view bytes = find(key);
+    if (wire::Reader{bytes}.peek() != wire::Type::map) return std::nullopt;
+    return Row{std::string{bytes}};
 }
 
 std::string Row::json() const {

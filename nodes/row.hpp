@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -17,7 +18,12 @@ public:
     // What the row does not have, or has as something else, is empty or 0: an older host knows less.
     [[nodiscard]] std::string text(std::string_view key) const;  // str or bin
     [[nodiscard]] std::uint64_t number(std::string_view key) const;
+    [[nodiscard]] double real(std::string_view key) const;
+    // Nothing: nil.
+    [[nodiscard]] std::optional<std::uint64_t> maybe_number(std::string_view key) const;
     [[nodiscard]] std::map<std::string, std::string> texts(std::string_view key) const;  // map of str to str
+    [[nodiscard]] bool flag(std::string_view key) const;
+    [[nodiscard]] std::optional<Row> row(std::string_view key) const;  // nothing: nil
     [[nodiscard]] std::string json() const;
 
 private:

@@ -112,6 +112,16 @@ std::string format_age(std::chrono::milliseconds age) {
     return std::to_string(seconds / 3600) + "h " + std::to_string(seconds / 60 % 60) + "min";
 }
 
+std::string format_rate(double rate) {
+    constexpr double least_shown = 0.1;
+    constexpr double least_whole = 10;
+    if (rate == 0) return "0";
+    if (rate < least_shown) return "<0.1";
+    std::array<char, 32> text{};
+    std::snprintf(text.data(), text.size(), "%.*f", rate < least_whole ? 1 : 0, rate);
+    return text.data();
+}
+
 std::string format_size(std::uint64_t bytes) {
     if (bytes < 1024) return std::to_string(bytes) + " B";
     constexpr std::array names = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};

@@ -20,6 +20,7 @@ namespace posthorn::nodes {
 [[nodiscard]] std::string write_size(std::uint64_t bytes);
 
 [[nodiscard]] std::string format_age(std::chrono::milliseconds age);  // two leading units: "3min 20s"
+[[nodiscard]] std::string format_rate(double rate);                   // "0", "<0.1", "2.5", "1200"
 [[nodiscard]] std::string format_size(std::uint64_t bytes);           // "1.5 MiB"
 [[nodiscard]] std::string format_time(std::uint64_t epoch_ms);        // "2026-01-31 12:00:05Z"; 0: "-"
 

@@ -281,6 +281,59 @@ std::optional<Routing> read_routing(std::string_view bytes) noexcept {
     return routing;
 }
 
+std::size_t size_of(const Change& change) noexcept {
+    constexpr std::size_t around_header = 8;
+    std::size_t size = (change.payload ? change.payload->size() : 0) + (change.type ? change.type->size() : 0);
+    for (const auto& [name, value] : change.headers) {
+        size += name.size() + (value ? value->size() : 0) + around_header;
+    }
+    return size;
+}
+
+Changed changed(std::string_view bytes, const Change& change) {
+    auto envelope = decode(bytes);
+    if (!envelope) return {{}, "its envelope cannot be read"};
+    Message& message = envelope->message;
+    if (change.payload) message.payload = *change.payload;
+    if (change.type) message.type = *change.type;
+    for (const auto& [name, value] : change.headers) {
+        if (value) {
+            message.headers.insert_or_assign(name, *value);
+        } else {
+            message.headers.erase(name);
+        }
+    }
+    if (auto fault = invalid(message)) return {{}, std::move(*fault)};
+    if (change.payload && message.content_type == msgpack_content_type) {
+        wire::Reader value(message.payload);
+        value.skip();
+        if (!value.ok() || !value.at_end())
+            return {{}, "its content type is application/msgpack, and the new payload is not one msgpack value"};
+    }
+
+    std::map<std::uint64_t, std::string> fields;
+    wire::Reader reader(bytes);
+    for (std::uint32_t left = reader.map(); left > 0; --left) {
+        const std::uint64_t key = reader.unsigned_integer();
+        fields.emplace(key, reader.raw());
+    }
+    for (const Key key : {Key::type, Key::headers, Key::payload}) fields.erase(static_cast<std::uint64_t>(key));
+    each_field(*envelope, [&](Key key, const auto& value) {
+        std::string& raw = fields[static_cast<std::uint64_t>(key)];
+        raw.clear();
+        wire::Writer writer(raw);
+        write(writer, value);
+    });
+    Changed result;
+    wire::Writer writer(result.bytes);
+    writer.map(static_cast<std::uint32_t>(fields.size()));
+    for (const auto& [key, raw] : fields) {
+        writer.unsigned_integer(key);
+        result.bytes += raw;
+    }
+    return result;
+}
+
 std::string message_id(const Identity& producer, std::uint64_t sequence, std::uint32_t redrives) {
     std::string id = producer.hex() + '-' + std::to_string(sequence);
     if (redrives > 0) id += "-r" + std::to_string(redrives);

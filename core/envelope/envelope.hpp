@@ -74,6 +74,21 @@ void encode(const Envelope& envelope, std::string& out);
 // Walks the whole map, so what passes is well-formed to its end; looks into no field beyond those it gives back.
 [[nodiscard]] std::optional<Routing> read_routing(std::string_view bytes) noexcept;
 
+// What may be changed of a message that was sent: who sent it, and where it stands among theirs, stays.
+struct Change {
+    std::optional<std::string> payload{};
+    std::optional<std::string> type{};
+    std::map<std::string, std::optional<std::string>> headers{};  // nothing: it goes
+    [[nodiscard]] bool empty() const noexcept { return !payload && !type && headers.empty(); }
+};
+[[nodiscard]] std::size_t size_of(const Change& change) noexcept;  // about its bytes in a command
+// The envelope with the change made; what later versions have put into it stays. Or the fault: why there is none.
+struct Changed {
+    std::string bytes;
+    std::string fault;
+};
+[[nodiscard]] Changed changed(std::string_view bytes, const Change& change);
+
 // "<producer hex>-<sequence>", with "-r<n>" behind it for the n-th redrive.
 [[nodiscard]] std::string message_id(const Identity& producer, std::uint64_t sequence, std::uint32_t redrives);
 

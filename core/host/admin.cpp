@@ -1,6 +1,7 @@
 // What operators ask: listings, and dead letters that are shown, sent back or purged. Rows are msgpack maps, described
 // in docs/protocol.md.
 #include <algorithm>
+#include <array>
 
 #include "envelope/envelope.hpp"
 #include "envelope/wire.hpp"
@@ -12,6 +13,8 @@ namespace {
 
 constexpr std::uint64_t page_bytes = 1024 * 1024;  // of rows in one result
 constexpr std::uint32_t page_rows = 10'000;
+constexpr std::size_t edits_waiting = 8;  // each may be as large as a message
+constexpr std::array dead_letter_verbs = {"dlq_list", "dlq_show", "dlq_redrive", "dlq_purge", "dlq_edit"};
 
 // A map of known size, written field by field.
 class Row {
@@ -25,8 +28,28 @@ public:
         wire::Writer{bytes_}.string(key).string(value);
         return *this;
     }
+    Row& real(std::string_view key, double value) {
+        wire::Writer{bytes_}.string(key).floating(value);
+        return *this;
+    }
+    Row& maybe(std::string_view key, std::optional<std::chrono::milliseconds> value) {
+        return value ? add(key, static_cast<std::uint64_t>(value->count())) : nil(key);
+    }
     Row& binary(std::string_view key, std::string_view value) {
         wire::Writer{bytes_}.string(key).binary(value);
+        return *this;
+    }
+    Row& flag(std::string_view key, bool value) {
+        wire::Writer{bytes_}.string(key).boolean(value);
+        return *this;
+    }
+    Row& nil(std::string_view key) {
+        wire::Writer{bytes_}.string(key).nil();
+        return *this;
+    }
+    Row& row(std::string_view key, Row value) {
+        wire::Writer{bytes_}.string(key);
+        bytes_ += value.bytes_;
         return *this;
     }
     Row& map(std::string_view key, const std::map<std::string, std::string>& values) {
@@ -45,9 +68,25 @@ std::uint64_t ms(Wall wall) {
     return static_cast<std::uint64_t>(std::max<std::int64_t>(0, wall.time_since_epoch().count()));
 }
 
+Message message_of(const Slice& bytes) {
+    auto envelope = envelope::decode(bytes.view());
+    return envelope ? std::move(envelope->message) : Message{};
+}
+
+Row original_row(const Slice& original) {
+    constexpr std::uint32_t fields = 4;
+    const Message message = message_of(original);
+    Row row{fields};
+    row.binary("payload", message.payload)
+        .add("type", message.type)
+        .map("headers", message.headers)
+        .add("size", original.size());
+    return row;
+}
+
 std::string letter_row(const store::StoredDeadLetter& letter, const std::string& id, bool whole) {
-    constexpr std::uint32_t short_fields = 10;
-    constexpr std::uint32_t whole_fields = 16;
+    constexpr std::uint32_t short_fields = 11;
+    constexpr std::uint32_t whole_fields = 20;
     const auto envelope = envelope::decode(letter.envelope.view());
     const Message message = envelope ? envelope->message : Message{};
     Row row{whole ? whole_fields : short_fields};
@@ -60,14 +99,22 @@ std::string letter_row(const store::StoredDeadLetter& letter, const std::string&
         .add("consumer", letter.record.consumer)
         .add("type", message.type)
         .add("size", letter.envelope.size())
-        .add("redrives", letter.redrives);
+        .add("redrives", letter.redrives)
+        .flag("edited", letter.original.has_value());
     if (whole) {
         row.binary("payload", message.payload)
             .add("content_type", message.content_type)
             .map("headers", message.headers)
             .add("subject", message.subject)
             .add("correlation_id", message.correlation_id)
+            .add("traceparent", message.traceparent)
+            .add("ttl", static_cast<std::uint64_t>(message.ttl / 1ms))
             .add("timestamp", envelope ? envelope->timestamp_ms : 0);
+        if (letter.original) {
+            row.row("original", original_row(*letter.original));
+        } else {
+            row.nil("original");
+        }
     }
     return row.take();
 }
@@ -78,9 +125,25 @@ std::string id_of(const store::StoredDeadLetter& letter) {
     return envelope::message_id(routing->producer, routing->sequence, letter.redrives);
 }
 
-bool matches(const protocol::AdminRequest& request, const store::StoredDeadLetter& letter, const std::string& id) {
-    if (!request.reason.empty() && request.reason != store::to_string(letter.record.reason)) return false;
-    return request.ids.empty() || std::find(request.ids.begin(), request.ids.end(), id) != request.ids.end();
+bool matches(const protocol::HeaderField& filter, const std::map<std::string, std::string>& headers) {
+    const auto found = headers.find(filter.name);
+    return found != headers.end() && (!filter.value || *filter.value == found->second);
+}
+
+bool matches(const protocol::AdminRequest& request, const store::StoredDeadLetter& letter, const std::string& id,
+             Wall now) {
+    const store::DeadLetter& record = letter.record;
+    if (!request.reason.empty() && request.reason != store::to_string(record.reason)) return false;
+    if (!request.ids.empty() && std::find(request.ids.begin(), request.ids.end(), id) == request.ids.end())
+        return false;
+    const std::uint64_t age = ms(now) - std::min(ms(now), ms(record.last_failure));
+    if (age < request.older_than_ms || (request.newer_than_ms != 0 && age >= request.newer_than_ms)) return false;
+    if (record.text.find(request.text) == std::string::npos) return false;
+    if (request.type.empty() && request.headers.empty()) return true;
+    const auto envelope = envelope::decode(letter.envelope.view());
+    if (!envelope || (!request.type.empty() && request.type != envelope->message.type)) return false;
+    return std::all_of(request.headers.begin(), request.headers.end(),
+                       [&](const auto& header) { return matches(header, envelope->message.headers); });
 }
 
 std::string count_row(std::uint64_t matched, std::uint64_t done) {
@@ -101,8 +164,7 @@ void Host::Impl::on_admin(Session& session, const protocol::AdminRequest& reques
         back_up(std::move(question));
         return;
     }
-    if (request.verb != "dlq_list" && request.verb != "dlq_show" && request.verb != "dlq_redrive" &&
-        request.verb != "dlq_purge") {
+    if (std::find(dead_letter_verbs.begin(), dead_letter_verbs.end(), request.verb) == dead_letter_verbs.end()) {
         question.result.error = "this host does not know the verb " + request.verb;
     } else if (!request.reason.empty() && !store::reason_from(request.reason)) {
         question.result.error = "there is no reason " + request.reason +
@@ -114,6 +176,8 @@ void Host::Impl::on_admin(Session& session, const protocol::AdminRequest& reques
         question.result.error += names.empty() ? "none yet" : names;
     } else if (failed) {
         question.result.error = "the store has failed: " + failure;
+    } else if (request.verb == "dlq_edit") {
+        question.result.error = fault_of_edit(request);
     }
     if (!question.result.error.empty()) {
         reply(question);
@@ -126,8 +190,48 @@ void Host::Impl::on_admin(Session& session, const protocol::AdminRequest& reques
     questions.emplace(last_ticket, std::move(question));
 }
 
+std::string Host::Impl::fault_of_edit(const protocol::AdminRequest& request) const {
+    if (request.ids.size() != 1) return "an edit is of one dead letter: give its id";
+    if (request.change.empty()) return "say what to change: the payload, the type or headers";
+    const auto is_edit = [](const Question& one) { return one.request.verb == "dlq_edit"; };
+    auto waiting = std::count_if(unstored.begin(), unstored.end(), is_edit) +
+                   std::count_if(storing.begin(), storing.end(), is_edit);
+    waiting += std::count_if(questions.begin(), questions.end(), [&](const auto& one) { return is_edit(one.second); });
+    if (static_cast<std::size_t>(waiting) < edits_waiting) return {};
+    return "other edits still wait to be stored; ask again when they are";
+}
+
+// Empty: done, as soon as it is stored. Or why not.
+std::string Host::Impl::edit(Box& box, const store::StoredDeadLetter& letter, const envelope::Change& change, Now now) {
+    const std::string what = "the dead letter cannot be edited: ";
+    envelope::Changed changed = envelope::changed(letter.envelope.view(), change);
+    if (!changed.fault.empty()) return what + changed.fault;
+    if (changed.bytes.size() > options.message_limit) {
+        return what + "it would have " + std::to_string(changed.bytes.size()) +
+               " bytes; this host takes messages up to " + std::to_string(options.message_limit);
+    }
+    switch (box.queue.edit(letter, Slice{std::move(changed.bytes)}, now)) {
+        case queue::Queue::Edited::claimed:
+            return what + "it is being edited, sent back or deleted by somebody else; look at it again";
+        case queue::Queue::Edited::no_room:
+            return what + "queue " + box.queue.name() +
+                   " is full, and dead letters count; send some back or purge them first";
+        case queue::Queue::Edited::yes:
+            break;
+    }
+    return {};
+}
+
+bool Host::Impl::change(Box& box, const store::StoredDeadLetter& letter, Question& question, Now now) {
+    const protocol::AdminRequest& request = question.request;
+    if (request.verb == "dlq_redrive") return box.queue.redrive(letter, now);
+    if (request.verb == "dlq_purge") return box.queue.purge(letter, now);
+    question.result.error = edit(box, letter, request.change, now);
+    return question.result.error.empty();
+}
+
 void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& request, Now now) {
-    constexpr std::uint32_t fields = 25;
+    constexpr std::uint32_t fields = 28;
     protocol::AdminResult result{.id = request.id, .rows = {}, .next = 0, .error = {}};
     std::uint64_t index = 0;
     std::uint64_t bytes = 0;
@@ -139,6 +243,7 @@ void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& req
             break;
         }
         const queue::Depth depth = box->queue.depth();
+        const queue::Flow flow = box->queue.flow(now);
         const queue::Counters& counters = box->queue.counters();
         const std::uint64_t oldest = depth.oldest ? ms(now.wall) - std::min(ms(now.wall), ms(*depth.oldest)) : 0;
         std::string state = blocked_reason();
@@ -150,6 +255,9 @@ void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& req
                                   .add("waiting", depth.waiting)
                                   .add("in_flight", depth.in_flight)
                                   .add("dead", depth.dead)
+                                  .real("in_rate", flow.in)
+                                  .real("out_rate", flow.out)
+                                  .maybe("drain_ms", flow.drain)
                                   .add("oldest_ms", oldest)
                                   .add("consumers", depth.consumers)
                                   .add("producers", depth.producers)
@@ -241,21 +349,24 @@ void Host::Impl::answer(store::ReadDeadResult& read, Now now) {
     std::uint64_t matched = 0;
     std::uint64_t done = 0;
     std::uint64_t last = request.from;
+    bool more = read.more;
     for (const store::StoredDeadLetter& letter : read.letters) {
         last = letter.record.offset;
         const std::string id = id_of(letter);
-        if (!matches(request, letter, id)) continue;
+        if (!matches(request, letter, id, now.wall)) continue;
         ++matched;
         if (list) {
             question.result.rows.push_back(letter_row(letter, id, request.verb == "dlq_show"));
-        } else if (!request.dry_run) {
-            const bool gone =
-                request.verb == "dlq_redrive" ? box->queue.redrive(letter, now) : box->queue.purge(letter, now);
-            done += gone ? 1 : 0;
+        } else if (!request.dry_run && change(*box, letter, question, now)) {
+            ++done;
+        }
+        if (request.verb == "dlq_edit") {  // of one
+            more = false;
+            break;
         }
     }
-    if (read.more) question.result.next = last + 1;
-    if (!list) question.result.rows.push_back(count_row(matched, done));
+    if (more) question.result.next = last + 1;
+    if (!list && question.result.error.empty()) question.result.rows.push_back(count_row(matched, done));
     if (done > 0) {
         touch(*box);
         unstored.push_back(std::move(question));  // done is said once it is stored
@@ -265,7 +376,7 @@ void Host::Impl::answer(store::ReadDeadResult& read, Now now) {
 }
 
 bool Host::Impl::may_be_stored(const Question& question) const {
-    return disk_room == Room::plenty || question.request.verb != "dlq_redrive";
+    return disk_room == Room::plenty || question.request.verb == "dlq_purge";
 }
 
 void Host::Impl::gather_questions() {

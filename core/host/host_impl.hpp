@@ -143,6 +143,9 @@ struct Host::Impl {
     void abandon_backup(PeerId peer);
     void answer(const store::BackupResult& backup_result);
     void answer(store::ReadDeadResult& read, Now now);
+    [[nodiscard]] std::string fault_of_edit(const protocol::AdminRequest& request) const;
+    std::string edit(Box& box, const store::StoredDeadLetter& letter, const envelope::Change& change, Now now);
+    bool change(Box& box, const store::StoredDeadLetter& letter, Question& question, Now now);
     [[nodiscard]] bool may_be_stored(const Question& question) const;
     void gather_questions();
     void answer_stored();

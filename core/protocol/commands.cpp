@@ -57,6 +57,19 @@ public:
     void strings(std::string_view key, const std::vector<std::string>& items) {
         list(key, items, [&](const std::string& item) { writer_.string(item); });
     }
+    void header(const std::string& name, const std::optional<std::string>& value) {
+        writer_.array(2).string(name);
+        if (value) {
+            writer_.string(*value);
+        } else {
+            writer_.nil();
+        }
+    }
+    // A field that is a map of its own; to be written before the next one.
+    Body map(std::string_view key) {
+        ++(*out_)[head_];
+        return {*out_, key};
+    }
     // Already encoded values.
     void values(std::string_view key, const std::vector<std::string>& items) {
         list(key, items, [&](const std::string& item) { out_->append(item); });
@@ -143,6 +156,15 @@ void write(const Recalled& /*recalled*/, std::string& out) {
     Body(out, "recalled");
 }
 
+void write(const envelope::Change& change, Body& body) {
+    Body inner = body.map("change");
+    if (change.payload) inner.field("payload").binary(*change.payload);
+    if (change.type) inner.field("type").string(*change.type);
+    if (change.headers.empty()) return;
+    inner.field("headers").array(static_cast<std::uint32_t>(change.headers.size()));
+    for (const auto& [name, value] : change.headers) inner.header(name, value);
+}
+
 void write(const AdminRequest& request, std::string& out) {
     Body body(out, "admin");
     body.field("id").unsigned_integer(request.id);
@@ -154,6 +176,12 @@ void write(const AdminRequest& request, std::string& out) {
     body.field("dry_run").boolean(request.dry_run);
     body.field("max").unsigned_integer(request.max);
     body.text("folder", request.folder);
+    body.text("type", request.type);
+    body.list("headers", request.headers, [&](const HeaderField& header) { body.header(header.name, header.value); });
+    body.number("older_than", request.older_than_ms);
+    body.number("newer_than", request.newer_than_ms);
+    body.text("text", request.text);
+    if (!request.change.empty()) write(request.change, body);
 }
 
 void write(const Bye& bye, std::string& out) {

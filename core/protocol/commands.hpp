@@ -23,6 +23,7 @@
 #include <posthorn/time.hpp>
 
 #include "envelope/bytes.hpp"
+#include "envelope/envelope.hpp"
 #include "envelope/identity.hpp"
 #include "envelope/wire.hpp"
 
@@ -116,9 +117,17 @@ struct Extend {  // "extend" {"m": [[offset, token, ms], ...]}
 
 struct Recalled {};  // "recalled" {}: the answer to recall, after the releases it led to
 
-struct AdminRequest {  // "admin" {"id", "verb", "address", "reason", "ids", "from", "dry_run", "max", "folder"}
+struct HeaderField {
+    std::string name;
+    std::optional<std::string> value;  // nothing: of a filter, whatever it is; of a change, it goes
+};
+
+// "admin" {"id", "verb", "address", "reason", "ids", "from", "dry_run", "max", "folder", "type",
+//          "headers": [[name, value|nil], ...], "older_than", "newer_than", "text",
+//          "change": {"payload", "type", "headers": [[name, value|nil], ...]}}
+struct AdminRequest {
     std::uint64_t id = 0;
-    std::string verb;  // "queues" | "dlq_list" | "dlq_show" | "dlq_redrive" | "dlq_purge" | "backup"
+    std::string verb;  // "queues" | "dlq_list" | "dlq_show" | "dlq_redrive" | "dlq_purge" | "dlq_edit" | "backup"
     std::string address;
     std::string reason;            // filter; empty: any
     std::vector<std::string> ids;  // filter by message id; empty: any
@@ -126,6 +135,13 @@ struct AdminRequest {  // "admin" {"id", "verb", "address", "reason", "ids", "fr
     bool dry_run = false;
     std::uint32_t max = 1000;
     std::string folder{};  // of a backup, on the host's machine
+    // More filters of dead letters; empty, 0: any.
+    std::string type{};
+    std::vector<HeaderField> headers{};  // all of them
+    std::uint64_t older_than_ms = 0;     // since the last failure
+    std::uint64_t newer_than_ms = 0;
+    std::string text{};         // a part of the reason's text
+    envelope::Change change{};  // of an edit
 };
 
 // both ways -------------------------------------------------------------------------------------------------------

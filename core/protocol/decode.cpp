@@ -48,6 +48,14 @@ public:
         if (reader_->nil()) return true;
         return number(into.emplace());
     }
+    bool bytes(std::string& into) {
+        into = reader_->binary();
+        return true;
+    }
+    bool maybe_word(std::optional<std::string>& into) {
+        if (reader_->nil()) return true;
+        return word(into.emplace());
+    }
     bool flag(bool& into) {
         into = reader_->boolean();
         return true;
@@ -116,6 +124,9 @@ public:
     }
     bool refused(std::vector<Refused>& into) {
         return rows(into, 3, [&](Refused& item) { number(item.sequence), word(item.code), text(item.text); });
+    }
+    bool headers(std::vector<HeaderField>& into) {
+        return rows(into, 2, [&](HeaderField& header) { word(header.name), maybe_word(header.value); });
     }
     bool words(std::vector<std::string>& into) {
         return list(into, 1, [&](std::string& item) { word(item); });
@@ -199,6 +210,18 @@ void read(Source& in, Recalled& /*recalled*/) {
     in.body([](std::string_view) { return false; });
 }
 
+void read(Source& in, envelope::Change& change) {
+    std::vector<HeaderField> headers;
+    in.body([&](std::string_view key) {
+        if (key == "payload") return in.bytes(change.payload.emplace());
+        if (key == "type") return in.word(change.type.emplace());
+        if (key == "headers") return in.headers(headers);
+        return false;
+    });
+    for (HeaderField& header : headers)
+        change.headers.insert_or_assign(std::move(header.name), std::move(header.value));
+}
+
 void read(Source& in, AdminRequest& request) {
     in.body([&](std::string_view key) {
         if (key == "id") return in.number(request.id);
@@ -210,6 +233,12 @@ void read(Source& in, AdminRequest& request) {
         if (key == "dry_run") return in.flag(request.dry_run);
         if (key == "max") return in.number(request.max);
         if (key == "folder") return in.word(request.folder);
+        if (key == "type") return in.word(request.type);
+        if (key == "headers") return in.headers(request.headers);
+        if (key == "older_than") return in.number(request.older_than_ms);
+        if (key == "newer_than") return in.number(request.newer_than_ms);
+        if (key == "text") return in.word(request.text);
+        if (key == "change") return read(in, request.change), true;
         return false;
     });
 }

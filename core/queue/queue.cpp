@@ -115,6 +115,7 @@ Accepted Queue::publish(Producer& producer, const envelope::Routing& routing, Sl
     producer.decided = routing.sequence;
     write_watermark(producer);
 
+    in_.count(now.mono);
     const std::uint64_t key = store::key_of(routing.ordering_key);
     const unsigned priority = priority_in_line(key, routing.priority);
     count_keyed(key, priority);
@@ -396,6 +397,7 @@ bool Queue::settle(ConsumerId id, const Settle& settle, Now now) {
     switch (settle.verdict) {
         case Verdict::ack:
             ++counters_.acked;
+            out_.count(now.mono);
             finish(it, now);
             break;
         case Verdict::nack:
@@ -715,6 +717,18 @@ Depth Queue::depth() const {
     for (const auto& [id, consumer] : consumers_) depth.consumers += consumer.connected ? 1 : 0;
     for (const auto& [id, producer] : producers_) depth.producers += producer.sessions > 0 ? 1 : 0;
     return depth;
+}
+
+Flow Queue::flow(Now now) const {
+    Flow flow{.in = in_.per_second(now.mono), .out = out_.per_second(now.mono), .drain = {}};
+    const std::chrono::duration<double> left{static_cast<double>(messages_) / (flow.out - flow.in)};
+    constexpr std::chrono::hours as_good_as_never{24 * 365 * 100};
+    if (messages_ == 0) {
+        flow.drain = 0ms;
+    } else if (flow.out > flow.in && left < as_good_as_never) {
+        flow.drain = std::chrono::ceil<std::chrono::milliseconds>(left);
+    }
+    return flow;
 }
 
 }  // namespace posthorn::queue

@@ -31,6 +31,7 @@
 #include "envelope/identity.hpp"
 #include "queue/backlog.hpp"
 #include "queue/limits.hpp"
+#include "queue/rate.hpp"
 #include "queue/sequence_set.hpp"
 #include "store/store.hpp"
 
@@ -99,6 +100,12 @@ struct Depth {
     std::size_t consumers = 0, producers = 0;
 };
 
+// How fast it is, over about the last minute.
+struct Flow {
+    double in = 0, out = 0;                          // messages a second accepted, acked
+    std::optional<std::chrono::milliseconds> drain;  // until it is empty, if both stay so; nothing: never
+};
+
 class Queue {
 public:
     Queue(std::string name, QueuePolicy policy, bool durable, std::uint64_t seed, EventHook on_event,
@@ -158,8 +165,8 @@ public:
     void take_settled(const std::function<void(Producer&, const std::vector<SequenceRange>&)>& give);
 
     // Store ---------------------------------------------------------------------------------------------------
-    // `room`: there is some for new messages. Without it they stay behind, and so does what rests on them: watermarks,
-    // redrives, and the marks and dead letters of messages that are not stored yet.
+    // `room`: there is some for new messages. Without it they stay behind, edits as well, and what rests on them:
+    // watermarks, redrives, and the marks and dead letters of messages that are not stored yet.
     [[nodiscard]] bool has_appends() const { return !pending_.empty(); }
     [[nodiscard]] std::size_t settlements() const { return settled_.size() + dead_.size(); }
     [[nodiscard]] bool has_changes(bool room = true) const;  // anything at all to write
@@ -178,12 +185,15 @@ public:
     void reads_dropped();      // there will be no results
 
     // Dead letters --------------------------------------------------------------------------------------------
-    // False: it is already on its way out.
+    // False: it is being edited, or is already on its way out.
     bool redrive(const store::StoredDeadLetter& letter, Now now);
     bool purge(const store::StoredDeadLetter& letter, Now now);
+    enum class Edited { yes, claimed, no_room };  // no_room: in a memory home
+    Edited edit(const store::StoredDeadLetter& letter, Slice envelope, Now now);
 
     [[nodiscard]] const Counters& counters() const noexcept { return counters_; }
     [[nodiscard]] Depth depth() const;
+    [[nodiscard]] Flow flow(Now now) const;
     [[nodiscard]] std::uint64_t messages() const noexcept { return messages_; }
 
 private:
@@ -397,7 +407,8 @@ private:
     Offset former_begin_ = 0;  // recovery: from here on it was the last life
     Offset former_end_ = 0;    // recovery: stored by former lives: all below
 
-    // What needs room in the store: new messages, and what rests on them.
+    // What needs room in the store: edits of dead letters, new messages, and what rests on them.
+    std::vector<store::Edit> edits_;
     std::vector<Pending> pending_;  // offsets next_offset_ - size .. next_offset_ - 1
     std::uint64_t pending_bytes_ = 0;
     std::vector<Offset> pending_dirty_;
@@ -411,8 +422,8 @@ private:
     std::vector<Offset> dirty_;
     std::vector<store::DeadLetter> dead_;
     std::vector<Offset> purged_;
-    std::set<Offset> leaving_;  // dead letters on their way out, until committed
-    std::vector<Offset> leaving_committing_;
+    std::set<Offset> claimed_;  // dead letters that are changed or on their way out, until committed
+    std::vector<Offset> claimed_committing_;
     std::optional<Mono> changed_since_;
     Backlog backlog_{limits_.block};
     std::deque<store::OffsetRange> learn_;  // recovery: still to be read
@@ -428,6 +439,8 @@ private:
     std::uint64_t dead_bytes_ = 0;
     std::optional<Wall> recovered_oldest_;
     Counters counters_;
+    Rate in_;
+    Rate out_;
 };
 
 }  // namespace posthorn::queue

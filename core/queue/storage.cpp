@@ -58,6 +58,7 @@ void Queue::write_watermark(Producer& producer) {
 
 bool Queue::has_changes(bool room) const {
     if (!settled_.empty() || !dirty_.empty() || !dead_.empty() || !purged_.empty() || !forgotten_.empty()) return true;
+    if (room && !edits_.empty()) return true;
     return pending_.empty() ? !dirty_producers_.empty() : room;
 }
 
@@ -118,8 +119,10 @@ store::TopicBatch Queue::gather(Now now, bool room) {
     dirty_.clear();
     batch.dead = std::exchange(dead_, {});
     batch.purged = std::exchange(purged_, {});
-    for (const store::Redrive& redrive : batch.redrives) leaving_committing_.push_back(redrive.dead);
-    leaving_committing_.insert(leaving_committing_.end(), batch.purged.begin(), batch.purged.end());
+    if (room) batch.edits = std::exchange(edits_, {});
+    for (const store::Edit& edit : batch.edits) claimed_committing_.push_back(edit.dead);
+    for (const store::Redrive& redrive : batch.redrives) claimed_committing_.push_back(redrive.dead);
+    claimed_committing_.insert(claimed_committing_.end(), batch.purged.begin(), batch.purged.end());
     std::erase_if(forgotten_, [this](const Identity& id) { return producers_.contains(id); });  // back meanwhile
     batch.forgotten = std::exchange(forgotten_, {});
     changed_since_.reset();
@@ -133,8 +136,8 @@ void Queue::committed() {
         if (it != producers_.end()) it->second.stored = std::max(it->second.stored, sequence);
     }
     committing_producers_.clear();
-    for (const Offset offset : leaving_committing_) leaving_.erase(offset);
-    leaving_committing_.clear();
+    for (const Offset offset : claimed_committing_) claimed_.erase(offset);
+    claimed_committing_.clear();
     evict_waiting();
 }
 
@@ -154,7 +157,8 @@ void Queue::take_back(const store::TopicBatch& batch, Now now) {
     }
     for (const store::DeadLetter& letter : batch.dead) write_dead(letter);
     purged_.insert(purged_.end(), batch.purged.begin(), batch.purged.end());
-    leaving_committing_.clear();
+    edits_.insert(edits_.end(), batch.edits.begin(), batch.edits.end());
+    claimed_committing_.clear();
     for (const auto& [id, sequence] : committing_producers_) {
         const auto it = producers_.find(id);
         if (it != producers_.end()) write_watermark(it->second);
@@ -201,7 +205,7 @@ void Queue::lost_damaged(const store::Damage& damage) {
 }
 
 bool Queue::redrive(const store::StoredDeadLetter& letter, Now now) {
-    if (!leaving_.insert(letter.record.offset).second) return false;
+    if (!claimed_.insert(letter.record.offset).second) return false;
     store::Terms terms;
     if (const auto routing = envelope::read_routing(letter.envelope.view())) {
         terms.key = store::key_of(routing->ordering_key);
@@ -214,18 +218,30 @@ bool Queue::redrive(const store::StoredDeadLetter& letter, Now now) {
     ++messages_;
     bytes_ += letter.envelope.size();
     --dead_count_;
-    dead_bytes_ -= letter.envelope.size();
+    dead_bytes_ -= letter.size();
     changed(now);
     return true;
 }
 
 bool Queue::purge(const store::StoredDeadLetter& letter, Now now) {
-    if (!leaving_.insert(letter.record.offset).second) return false;
+    if (!claimed_.insert(letter.record.offset).second) return false;
     purged_.push_back(letter.record.offset);
     --dead_count_;
-    dead_bytes_ -= letter.envelope.size();
+    dead_bytes_ -= letter.size();
     changed(now);
     return true;
+}
+
+Queue::Edited Queue::edit(const store::StoredDeadLetter& letter, Slice envelope, Now now) {
+    if (claimed_.contains(letter.record.offset)) return Edited::claimed;
+    const std::uint64_t gone = letter.original ? letter.envelope.size() : 0;  // else that is the original from now on
+    if (!durable_ && envelope.size() > gone && envelope.size() - gone > free_bytes()) return Edited::no_room;
+    claimed_.insert(letter.record.offset);
+    dead_bytes_ += envelope.size();
+    dead_bytes_ -= gone;
+    edits_.push_back({letter.record.offset, std::move(envelope)});
+    changed(now);
+    return Edited::yes;
 }
 
 }  // namespace posthorn::queue

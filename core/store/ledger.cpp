@@ -22,6 +22,14 @@ std::string encode(const Watermark& watermark) {
     return bytes;
 }
 
+std::string select_dead(const char* which) {
+    return std::string(
+               "SELECT \"offset\", reason, text, attempts, first_failure, last_failure, consumer, redrives, "
+               "dead_letter.crc, dead_letter.envelope, dead_original.crc, dead_original.envelope "
+               "FROM dead_letter LEFT JOIN dead_original USING(topic, \"offset\") ") +
+           which;
+}
+
 std::optional<Watermark> decode(std::string_view record) {
     const auto content = unseal(record);
     if (!content) return std::nullopt;
@@ -50,16 +58,18 @@ Ledger::Ledger(Database& db)
       insert_dead_(db,
                    "REPLACE INTO dead_letter(topic, \"offset\", reason, text, attempts, first_failure, last_failure, "
                    "consumer, redrives, crc, envelope) VALUES(?,?,?,?,?,?,?,?,?,?,?)"),
-      select_dead_(db,
-                   "SELECT \"offset\", reason, text, attempts, first_failure, last_failure, consumer, redrives, crc, "
-                   "envelope FROM dead_letter WHERE topic=? AND \"offset\"=?"),
-      select_dead_from_(db,
-                        "SELECT \"offset\", reason, text, attempts, first_failure, last_failure, consumer, redrives, "
-                        "crc, envelope FROM dead_letter WHERE topic=? AND \"offset\">=? ORDER BY \"offset\" LIMIT 1"),
+      select_dead_(db, select_dead("WHERE topic=? AND \"offset\"=?").c_str()),
+      select_dead_from_(db, select_dead("WHERE topic=? AND \"offset\">=? ORDER BY \"offset\" LIMIT 1").c_str()),
+      keep_original_(db,
+                     "INSERT OR IGNORE INTO dead_original(topic, \"offset\", crc, envelope) "
+                     "SELECT topic, \"offset\", crc, envelope FROM dead_letter WHERE topic=? AND \"offset\"=?"),
+      update_dead_(db, "UPDATE dead_letter SET crc=?, envelope=? WHERE topic=? AND \"offset\"=?"),
       delete_dead_(db, "DELETE FROM dead_letter WHERE topic=? AND \"offset\"=?"),
+      delete_original_(db, "DELETE FROM dead_original WHERE topic=? AND \"offset\"=?"),
       insert_damaged_(db,
-                      "INSERT INTO damaged(topic, first, last, messages, what, header) "
-                      "SELECT topic, \"offset\", \"offset\", 1, 'dead letter damaged', envelope FROM dead_letter "
+                      "INSERT INTO damaged(topic, first, last, messages, what, header, bytes) "
+                      "SELECT topic, \"offset\", \"offset\", 1, 'dead letter damaged', dead_letter.envelope, "
+                      "dead_original.envelope FROM dead_letter LEFT JOIN dead_original USING(topic, \"offset\") "
                       "WHERE topic=? AND \"offset\"=?"),
       put_producer_(db, "REPLACE INTO producer(topic, id, sequence, seen, record) VALUES(?,?,?,?,?)"),
       delete_producer_(db, "DELETE FROM producer WHERE topic=? AND id=?"),
@@ -116,12 +126,22 @@ void Ledger::bury(TopicRow& topic, const DeadLetter& letter, std::string_view en
     topic.changed = true;
 }
 
+void Ledger::edit(TopicRow& topic, const StoredDeadLetter& letter, std::string_view envelope) {
+    const Offset dead = letter.record.offset;
+    Query(keep_original_).integer(topic.id).integer(dead).run();
+    Query(update_dead_).integer(crc32c(envelope)).bytes(envelope).integer(topic.id).integer(dead).run();
+    topic.dead_bytes += envelope.size();
+    if (letter.original) topic.dead_bytes -= letter.envelope.size();  // else that is the original now
+    topic.changed = true;
+}
+
 void Ledger::purge(TopicRow& topic, Offset dead) {
     const auto found = dead_letter(topic, dead);
     if (!found) return;
     Query(delete_dead_).integer(topic.id).integer(dead).run();
+    if (found->letter.original) Query(delete_original_).integer(topic.id).integer(dead).run();
     --topic.dead;
-    topic.dead_bytes -= found->letter.envelope.size();
+    topic.dead_bytes -= found->letter.size();
     topic.changed = true;
 }
 
@@ -140,6 +160,11 @@ Ledger::Found Ledger::read_dead_letter(const Query& row) {
     const std::string_view envelope = row.bytes_at(9);
     found.damaged = !reason || crc32c(envelope) != row.integer_at(8);
     found.letter.envelope = Slice(std::string(envelope));
+    if (!row.null_at(10)) {
+        const std::string_view original = row.bytes_at(11);
+        found.damaged = found.damaged || crc32c(original) != row.integer_at(10);
+        found.letter.original = Slice(std::string(original));
+    }
     return found;
 }
 

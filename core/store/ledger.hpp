@@ -34,11 +34,12 @@ public:
     void write(TopicRow& topic);               // if it has changed
 
     void bury(TopicRow& topic, const DeadLetter& letter, std::string_view envelope, std::uint16_t redrives);
+    void edit(TopicRow& topic, const StoredDeadLetter& letter, std::string_view envelope);
     void purge(TopicRow& topic, Offset dead);
-    // Nothing: there is none. A damaged envelope comes back empty, `damaged` set.
+    // Nothing: there is none.
     struct Found {
         StoredDeadLetter letter;
-        bool damaged = false;
+        bool damaged = false;  // the envelope, the original or the reason
     };
     std::optional<Found> dead_letter(const TopicRow& topic, Offset dead);
     std::optional<Found> next_dead_letter(TopicId topic, Offset from);
@@ -61,7 +62,10 @@ private:
     Statement insert_dead_;
     Statement select_dead_;
     Statement select_dead_from_;
+    Statement keep_original_;
+    Statement update_dead_;
     Statement delete_dead_;
+    Statement delete_original_;
     Statement insert_damaged_;
     Statement put_producer_;
     Statement delete_producer_;

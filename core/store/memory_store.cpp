@@ -25,6 +25,7 @@ public:
         append(batch);
         for (const OffsetRange& range : batch.settled) settle(range);
         for (const DeadLetter& letter : batch.dead) bury(letter);
+        for (const Edit& one : batch.edits) edit(one);
         for (const Redrive& redrive : batch.redrives) send_back(redrive, batch.accepted_at);
         for (const Offset dead : batch.purged) dead_.erase(dead);
     }
@@ -51,6 +52,7 @@ private:
     void settle(const OffsetRange& range);
     Chunks::iterator shrink(Chunks::iterator at);
     void bury(const DeadLetter& letter);
+    void edit(const Edit& edit);
     void send_back(const Redrive& redrive, Wall accepted_at);
 
     Chunks chunks_;
@@ -106,6 +108,14 @@ void Topic::bury(const DeadLetter& letter) {
     shrink(at);
 }
 
+void Topic::edit(const Edit& edit) {
+    const auto found = dead_.find(edit.dead);
+    if (found == dead_.end()) return;
+    StoredDeadLetter& letter = found->second;
+    if (!letter.original) letter.original = std::move(letter.envelope);
+    letter.envelope = edit.envelope;
+}
+
 void Topic::send_back(const Redrive& redrive, Wall accepted_at) {
     const auto found = dead_.find(redrive.dead);
     if (found == dead_.end()) return;
@@ -130,7 +140,7 @@ ReadDeadResult Topic::read_dead(const ReadDead& read) const {
     ReadDeadResult result;
     DeadGathering gathering(read, result);
     for (auto at = dead_.lower_bound(read.from); at != dead_.end(); ++at) {
-        if (!gathering.fits(at->second.envelope.size())) break;
+        if (!gathering.fits(at->second.size())) break;
         result.letters.push_back(at->second);
     }
     return result;

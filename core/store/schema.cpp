@@ -8,9 +8,8 @@ namespace posthorn::store {
 
 namespace {
 
-// To change the format: raise format_version, add the step from the version before to check_format() (one
-// transaction, the version included), describe it in docs/storage.md, and keep a file of the old format among the
-// tests.
+// To change the format: raise format_version, add what is new to upgrade() and look_at_format(), describe it in
+// docs/storage.md, and keep a file of the old format among the tests.
 constexpr const char* tables = R"(
 CREATE TABLE meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE topic(
@@ -35,8 +34,34 @@ CREATE TABLE producer(
 CREATE TABLE damaged(
     id INTEGER PRIMARY KEY, topic INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
     messages INTEGER NOT NULL, what TEXT NOT NULL, body INTEGER, header BLOB, state BLOB, bytes BLOB) STRICT;
-INSERT INTO meta(key, value) VALUES('format', 1);
 )";
+
+// New in format 2: dead letters that were edited, as they were before the first edit.
+constexpr const char* dead_original = R"(
+TABLE dead_original(
+    topic INTEGER NOT NULL, "offset" INTEGER NOT NULL, crc INTEGER NOT NULL, envelope BLOB NOT NULL,
+    PRIMARY KEY(topic, "offset")) STRICT, WITHOUT ROWID;
+)";
+
+void set_format(Database& db) {
+    db.execute(("REPLACE INTO meta(key, value) VALUES('format', " + std::to_string(format_version) + ")").c_str());
+}
+
+void create(Database& db) {
+    Transaction transaction(db);
+    db.execute(tables);
+    db.execute((std::string("CREATE ") + dead_original).c_str());
+    set_format(db);
+    transaction.commit();
+}
+
+void upgrade(Database& db, std::int64_t format) {
+    if (format == format_version) return;
+    Transaction transaction(db);
+    db.execute((std::string("CREATE ") + dead_original).c_str());
+    set_format(db);
+    transaction.commit();
+}
 
 void settings(Database& db) {
     // Page size and vacuum mode take effect on a new file only.
@@ -52,17 +77,21 @@ void settings(Database& db) {
 
 }  // namespace
 
-void check_format(Database& db) {
+std::int64_t check_format(Database& db) {
     if (db.integer("SELECT count(*) FROM sqlite_schema WHERE name='meta'") == 0) {
         throw Error(db.path() + " is an SQLite file but not a Posthorn store. Give another data folder");
     }
     const std::int64_t found = db.integer("SELECT value FROM meta WHERE key='format'");
-    if (found == format_version) return;
+    if (found >= 1 && found <= format_version) return found;
     const std::string versions =
         "format " + std::to_string(found) + ", this program reads format " + std::to_string(format_version);
     throw Error("the store " + db.path() + " has " + versions +
                 (found > format_version ? ". Start a newer Posthorn on it, or give another data folder"
                                         : ". That was never released; give another data folder"));
+}
+
+void look_at_format(Database& db, std::int64_t format) {
+    if (format < 2) db.execute((std::string("PRAGMA temp_store=MEMORY; CREATE TEMP ") + dead_original).c_str());
 }
 
 std::unique_ptr<Database> open_store_file(const std::string& path, const std::string& vfs) {
@@ -73,13 +102,14 @@ std::unique_ptr<Database> open_store_file(const std::string& path, const std::st
     db->leave_log_alone(true);
     db->execute("PRAGMA locking_mode=EXCLUSIVE");
     const bool is_new = db->integer("SELECT count(*) FROM sqlite_schema") == 0;
-    if (!is_new) check_format(*db);
+    const std::int64_t format = is_new ? 0 : check_format(*db);
     db->leave_log_alone(false);
     settings(*db);
-    if (!is_new) return db;
-    Transaction transaction(*db);
-    db->execute(tables);
-    transaction.commit();
+    if (is_new) {
+        create(*db);
+    } else {
+        upgrade(*db, format);
+    }
     return db;
 }
 

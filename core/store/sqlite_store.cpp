@@ -77,6 +77,7 @@ private:
     void commit(const std::vector<TopicBatch>& batches);
     void apply(const TopicBatch& batch);
     void bury(TopicRow& topic, const DeadLetter& letter);
+    void edit(TopicRow& topic, const Edit& edit);
     void send_back(TopicRow& topic, const Redrive& redrive, Wall accepted_at);
     void set_dead_letter_aside(TopicRow& topic, const Ledger::Found& found);
     ReadResult read(const Read& read);
@@ -178,6 +179,7 @@ void SqliteStore::apply(const TopicBatch& batch) {
     for (const OffsetRange& range : batch.settled) chunks_.settle(topic.id, range);
     chunks_.set_marks(topic.id, batch.marks);
     for (const DeadLetter& letter : batch.dead) bury(topic, letter);
+    for (const Edit& one : batch.edits) edit(topic, one);
     for (const Redrive& redrive : batch.redrives) send_back(topic, redrive, batch.accepted_at);
     for (const Offset dead : batch.purged) ledger_.purge(topic, dead);
     for (const Watermark& watermark : batch.watermarks) ledger_.put(topic, watermark);
@@ -195,6 +197,16 @@ void SqliteStore::bury(TopicRow& topic, const DeadLetter& letter) {
     if (!body) return;  // damaged: set aside with its neighbours, and reported
     ledger_.bury(topic, letter, held->chunk.bytes(index, body->view()), held->chunk.message(index).redrives);
     chunks_.settle_at(*held, index);
+}
+
+void SqliteStore::edit(TopicRow& topic, const Edit& edit) {
+    const auto found = ledger_.dead_letter(topic, edit.dead);
+    if (!found) return;
+    if (found->damaged) {
+        set_dead_letter_aside(topic, *found);
+        return;
+    }
+    ledger_.edit(topic, found->letter, edit.envelope.view());
 }
 
 void SqliteStore::send_back(TopicRow& topic, const Redrive& redrive, Wall accepted_at) {
@@ -273,7 +285,7 @@ ReadDeadResult SqliteStore::read_dead(const ReadDead& read) {
             }
             continue;
         }
-        if (!gathering.fits(found->letter.envelope.size())) break;
+        if (!gathering.fits(found->letter.size())) break;
         result.letters.push_back(std::move(found->letter));
     }
     return result;
@@ -352,7 +364,8 @@ std::uint64_t SqliteStore::free_bytes() {
 }
 
 void SqliteStore::check_room(const std::vector<TopicBatch>& batches) {
-    const bool grows = std::any_of(batches.begin(), batches.end(), [](const auto& b) { return !b.appends.empty(); });
+    const bool grows = std::any_of(batches.begin(), batches.end(),
+                                   [](const auto& b) { return !b.appends.empty() || !b.edits.empty(); });
     if (!grows) return;
     const std::uint64_t floor = options_.min_free / floor_share;
     const auto free = room();

@@ -79,6 +79,9 @@ struct StoredDeadLetter {
     DeadLetter record;
     Slice envelope;
     std::uint16_t redrives = 0;
+    std::optional<Slice> original{};  // the envelope as it was before the first edit
+
+    [[nodiscard]] std::size_t size() const noexcept { return envelope.size() + (original ? original->size() : 0); }
 };
 
 // A publish that was refused: remembered so that a resend gets the same answer.
@@ -97,6 +100,12 @@ struct Watermark {
     Wall seen{};
 };
 
+// A dead letter gets another envelope. What it had before the first of these is kept beside it.
+struct Edit {
+    Offset dead = 0;
+    Slice envelope;
+};
+
 // A dead letter goes back: stored again at `offset` with one more redrive and no end to its life, and its record goes.
 struct Redrive {
     Offset dead = 0;
@@ -113,14 +122,15 @@ struct TopicBatch {
     std::vector<OffsetRange> settled;  // of earlier batches, ascending, disjoint
     std::vector<Mark> marks;           // replaces what was known of that message
     std::vector<DeadLetter> dead;      // of this or earlier batches
+    std::vector<Edit> edits;
     std::vector<Redrive> redrives;
     std::vector<Offset> purged;         // dead letters that go for good
     std::vector<Watermark> watermarks;  // replace
     std::vector<Identity> forgotten;    // watermarks that go
 
     [[nodiscard]] bool empty() const noexcept {
-        return appends.empty() && settled.empty() && marks.empty() && dead.empty() && redrives.empty() &&
-               purged.empty() && watermarks.empty() && forgotten.empty();
+        return appends.empty() && settled.empty() && marks.empty() && dead.empty() && edits.empty() &&
+               redrives.empty() && purged.empty() && watermarks.empty() && forgotten.empty();
     }
 };
 
@@ -249,8 +259,8 @@ struct RecoveredTopic {
     std::uint64_t messages = 0;  // unsettled
     std::uint64_t bytes = 0;     // of their envelopes
     std::uint64_t dead = 0;
-    std::uint64_t dead_bytes = 0;
-    Wall oldest{};  // when the first unsettled one was accepted; zero: none
+    std::uint64_t dead_bytes = 0;  // of their envelopes, with the originals of those that were edited
+    Wall oldest{};                 // when the first unsettled one was accepted; zero: none
     std::vector<Watermark> watermarks;
 };
 

@@ -55,8 +55,8 @@ StoreView::StoreView(const std::filesystem::path& folder)
         file_bytes_ = size_of(path_);
         log_bytes_ = size_of(path_ + "-wal");
         file_.emplace(path_, Database::ForLooking{});
-        check_format(*file_);
-        format_ = file_->integer("SELECT value FROM meta WHERE key='format'");
+        format_ = check_format(*file_);
+        look_at_format(*file_, format_);
         ledger_.emplace(*file_);
         ledger_->reload();
     });
@@ -159,7 +159,7 @@ StoreView::DeadLetters StoreView::read_dead(const ReadDead& read) {
             const Offset offset = found->letter.record.offset;
             if (found->damaged) {
                 dead.damage.push_back({read.topic, {offset, offset}, 1, "dead letter damaged"});
-            } else if (!gathering.fits(found->letter.envelope.size())) {
+            } else if (!gathering.fits(found->letter.size())) {
                 break;
             } else {
                 dead.result.letters.push_back(std::move(found->letter));

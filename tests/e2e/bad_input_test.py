@@ -87,7 +87,7 @@ class StartOfANode(Case):
             changed = db.execute("UPDATE meta SET value = value + 1 WHERE key = 'format'").rowcount
         self.assertEqual(changed, 1)
         before = self.rows(file)
-        self.assert_fails(self.start("--data", node.data), 1, re.escape(str(file)), "format 2", "newer Posthorn")
+        self.assert_fails(self.start("--data", node.data), 1, re.escape(str(file)), "format 3", "newer Posthorn")
         self.assertEqual(self.rows(file), before, "it is left as it was")
 
     @staticmethod

@@ -63,13 +63,15 @@ class Completion(Case):
         self.assert_fails(self.run_posthorn("completion", "fish"), 2, "say bash or queues")
 
     def test_words_values_and_files(self):
-        self.assertEqual(self.complete("posthorn dlq "), {"list", "show", "redrive", "purge"})
+        self.assertEqual(self.complete("posthorn dlq "), {"list", "show", "redrive", "purge", "edit"})
         self.assertEqual(self.complete("posthorn dlq re"), {"redrive"})
+        self.assertEqual(self.complete("posthorn dlq edit jobs --payload"), {"--payload", "--payload-file"})
         self.assertEqual(self.complete("posthorn completion "), {"bash", "queues"})
         self.assertEqual(self.complete("posthorn node --auto-create "), {"on", "off"})
         (self.folder / "store").mkdir()
         self.write("store.ini", "")
         self.assertEqual(self.complete("posthorn node --config sto"), {"store", "store.ini"})
+        self.assertEqual(self.complete("posthorn dlq edit jobs --payload-file sto"), {"store", "store.ini"})
         self.assertEqual(self.complete("posthorn node --data sto"), {"store"})
         self.assertEqual(self.complete("posthorn inspect sto"), {"store"})
 

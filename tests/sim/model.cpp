@@ -19,6 +19,7 @@ void Totals::add(const Totals& other) {
     redeliveries += other.redeliveries;
     dead_letters += other.dead_letters;
     redriven += other.redriven;
+    edited += other.edited;
     disk_full += other.disk_full;
     drained_full += other.drained_full;
     refused += other.refused;
@@ -113,6 +114,18 @@ void Model::begun(std::uint64_t message, std::uint64_t offset, std::uint32_t att
     };
     if (here != offsets.begin()) compare(*std::prev(here));
     if (std::next(here) != offsets.end()) compare(*std::next(here));
+}
+
+void Model::edited(std::uint64_t message) {
+    ++totals.edited;
+    records_.at(message).edited = true;
+}
+
+void Model::sent_back(std::uint64_t message, bool edited) {
+    const auto it = records_.find(message);
+    if (it != records_.end() && it->second.edited && !edited) {
+        violation("message " + std::to_string(message) + " is again what it was before an edit that was confirmed");
+    }
 }
 
 void Model::handed_out(std::uint64_t message, std::uint32_t token, Now now) {

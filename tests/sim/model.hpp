@@ -28,7 +28,7 @@ struct Totals {
     std::uint64_t steps = 0, messages = 0, deliveries = 0, settled = 0;
     std::uint64_t crashes = 0, power_cuts = 0, consumer_deaths = 0, cuts = 0, lost_frames = 0, repeated_frames = 0;
     std::uint64_t resends = 0, redeliveries = 0, dead_letters = 0, redriven = 0, disk_full = 0, drained_full = 0;
-    std::uint64_t refused = 0, stale = 0, expired = 0, keyed = 0, delayed = 0, prioritised = 0;
+    std::uint64_t refused = 0, stale = 0, expired = 0, edited = 0, keyed = 0, delayed = 0, prioritised = 0;
     void add(const Totals& other);
 };
 
@@ -38,6 +38,7 @@ struct Record {
     std::uint64_t sequence = 0;
     bool confirmed = false;  // the producer was told that it is safe
     bool refused = false;
+    bool edited = false;
     bool orphan = false;         // its producer died before it was confirmed
     bool ack_confirmed = false;  // its consumer was told that the ack is safe
     std::uint32_t begun = 0;
@@ -64,6 +65,8 @@ public:
     void producer_died(int producer);
     void begun(std::uint64_t message, std::uint64_t offset, std::uint32_t attempt, bool redriven);
     void ack_confirmed(std::uint64_t message);
+    void edited(std::uint64_t message);                  // while it was dead; confirmed to the operator
+    void sent_back(std::uint64_t message, bool edited);  // redriven, or dead
     // By the host, not a redriven one. After all of one turn: turn_over().
     void handed_out(std::uint64_t message, std::uint32_t token, Now now);
     void turn_over(Now now);

@@ -39,9 +39,10 @@ TEST(Simulator, KeepsItsPromisesInEveryWorld) {
               << totals.consumer_deaths << ", links cut " << totals.cuts << ", frames lost " << totals.lost_frames
               << ", repeated " << totals.repeated_frames << ", resends " << totals.resends << ", redeliveries "
               << totals.redeliveries << ", dead letters " << totals.dead_letters << ", redriven " << totals.redriven
-              << ", disk full " << totals.disk_full << ", drained all the same " << totals.drained_full << ", refused "
-              << totals.refused << ", stale " << totals.stale << ", expired " << totals.expired << ", delayed "
-              << totals.delayed << ", keyed " << totals.keyed << ", prioritised " << totals.prioritised << "\n";
+              << ", edited " << totals.edited << ", disk full " << totals.disk_full << ", drained all the same "
+              << totals.drained_full << ", refused " << totals.refused << ", stale " << totals.stale << ", expired "
+              << totals.expired << ", delayed " << totals.delayed << ", keyed " << totals.keyed << ", prioritised "
+              << totals.prioritised << "\n";
     if (one != 0) return;
     EXPECT_GT(totals.crashes, 0U);
     EXPECT_GT(totals.power_cuts, 0U);
@@ -50,6 +51,7 @@ TEST(Simulator, KeepsItsPromisesInEveryWorld) {
     EXPECT_GT(totals.redeliveries, 0U);
     EXPECT_GT(totals.dead_letters, 0U);
     EXPECT_GT(totals.redriven, 0U);
+    EXPECT_GT(totals.edited, 0U);
     EXPECT_GT(totals.lost_frames, 0U);
     EXPECT_GT(totals.repeated_frames, 0U);
     EXPECT_GT(totals.disk_full, 0U);

@@ -24,6 +24,16 @@ constexpr std::uint64_t min_free = 128 * 1024 * 1024;      // where there is any
 constexpr std::uint64_t settling_room = 12 * 1024 * 1024;  // ... and room for settlements in so much
 constexpr std::uint64_t no_room = 64 * 1024;               // hardly for anything
 
+constexpr std::uint64_t shows = 1, edits = 2, redrives = 3;  // what an operator asks, by its id
+constexpr const char* edited_header = "edited";
+
+// Of an admin's row.
+wire::Reader field(const std::string& row, std::string_view name) {
+    wire::Reader in{row};
+    for (std::uint32_t left = in.map(); left > 0 && in.string() != name; --left) in.skip();
+    return in;
+}
+
 }  // namespace
 
 World::World(Setup setup)
@@ -235,6 +245,10 @@ void World::hand_out(const std::string& bytes) {
             const auto envelope = envelope::decode(item.envelope.view());
             if (envelope && item.redrives == 0)
                 model_.handed_out(std::stoull(envelope->message.payload), item.token, now_);
+            if (envelope && item.redrives > 0) {
+                model_.sent_back(std::stoull(envelope->message.payload),
+                                 envelope->message.headers.contains(edited_header));
+            }
         }
     }
 }
@@ -468,7 +482,7 @@ void World::step() {
         const std::uint64_t left[] = {no_room, settling_room};
         disk_->set_capacity(chance(0.3) ? SimDisk::unlimited : disk_->used() + left[pick(std::size(left))]);
     }
-    if (host_ && chance(0.002)) admin_redrive();
+    if (host_ && chance(0.002)) admin_looks_after_the_dead();
     pump();
 }
 
@@ -558,12 +572,17 @@ bool World::drained() {
                        [](const Consumer& one) { return one.working.empty() && one.session->quiet(); });
 }
 
-// An operator sends dead letters back, on a link of his own that he opens anew each time.
-void World::admin_redrive() {
+// An operator edits a dead letter and sends all of them back, on a link of his own that he opens anew each time.
+void World::admin_looks_after_the_dead() {
     operator_ = ++last_peer_;
-    protocol::FrameWriter out{defaults::frame_limit};
-    out.add(protocol::Hello{.role = protocol::Role::admin, .attempt = 1});
-    for (std::string& bytes : out.flush()) host_->receive(operator_, Slice{std::move(bytes)}, now_);
+    operator_out_ = protocol::FrameWriter{defaults::frame_limit};
+    operator_out_.add(protocol::Hello{.role = protocol::Role::admin, .attempt = 1});
+    for (std::string& bytes : operator_out_.flush()) host_->receive(operator_, Slice{std::move(bytes)}, now_);
+}
+
+void World::operator_asks(const protocol::AdminRequest& request) {
+    operator_out_.add(request);
+    for (std::string& bytes : operator_out_.flush()) host_->receive(operator_, Slice{std::move(bytes)}, now_);
 }
 
 void World::operator_hears(const std::string& bytes) {
@@ -574,20 +593,34 @@ void World::operator_hears(const std::string& bytes) {
     }
     for (const protocol::Command& command : frame->commands) {
         if (std::holds_alternative<protocol::Welcome>(command)) {
-            protocol::FrameWriter out{defaults::frame_limit};
-            out.start_session(frame->epoch);
-            out.add(protocol::AdminRequest{.id = 1, .verb = "dlq_redrive", .address = queue_name});
-            for (std::string& request : out.flush()) host_->receive(operator_, Slice{std::move(request)}, now_);
+            operator_out_.start_session(frame->epoch);
+            operator_asks({.id = shows, .verb = "dlq_show", .address = queue_name, .max = 1});
         } else if (const auto* result = std::get_if<protocol::AdminResult>(&command)) {
-            if (result->rows.empty()) continue;  // an error: the queue is not there yet
-            wire::Reader row{result->rows.front()};
-            for (std::uint32_t pairs = row.map(); pairs > 0; --pairs) {
-                const std::string_view key = row.string();
-                const std::uint64_t value = row.unsigned_integer();
-                if (key == "done") model_.totals.redriven += value;
-            }
+            operator_hears(*result);
         }
     }
+}
+
+void World::operator_hears(const protocol::AdminResult& result) {
+    const protocol::AdminRequest redrive{.id = redrives, .verb = "dlq_redrive", .address = queue_name};
+    if (result.id == shows) {
+        if (result.rows.empty()) return;  // none, or an error: the queue is not there yet
+        operator_edits_ = std::stoull(std::string{field(result.rows.front(), "payload").binary()});
+        operator_asks({.id = edits,
+                       .verb = "dlq_edit",
+                       .address = queue_name,
+                       .ids = {std::string{field(result.rows.front(), "id").string()}},
+                       .change = {.headers = {{edited_header, "yes"}}}});
+        if (chance(0.3)) operator_asks(redrive);  // at the same time
+        return;
+    }
+    const std::uint64_t done = result.rows.empty() ? 0 : field(result.rows.front(), "done").unsigned_integer();
+    if (result.id == redrives) {
+        model_.totals.redriven += done;
+        return;
+    }
+    if (done > 0 && durable_) model_.edited(operator_edits_);
+    if (chance(0.7)) operator_asks(redrive);
 }
 
 void World::read_dead_letters() {
@@ -602,8 +635,9 @@ void World::read_dead_letters() {
                 model_.violation("a dead letter cannot be read");
                 continue;
             }
-            model_.dead_letter(std::stoull(envelope->message.payload),
-                               std::string{store::to_string(letter.record.reason)}, letter.record.attempts,
+            const std::uint64_t message = std::stoull(envelope->message.payload);
+            model_.sent_back(message, envelope->message.headers.contains(edited_header));
+            model_.dead_letter(message, std::string{store::to_string(letter.record.reason)}, letter.record.attempts,
                                policy_.max_attempts, letter.record.last_failure);
         }
         if (!read.more) return;

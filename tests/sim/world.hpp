@@ -108,8 +108,10 @@ private:
     void start_consumer(std::size_t index);
     void kill_consumer(std::size_t index);
     void run_job();
-    void admin_redrive();
+    void admin_looks_after_the_dead();
+    void operator_asks(const protocol::AdminRequest& request);
     void operator_hears(const std::string& bytes);
+    void operator_hears(const protocol::AdminResult& result);
     void hand_out(const std::string& bytes);
     Message some_message();
     void read_dead_letters();
@@ -147,6 +149,8 @@ private:
     int last_consumer_ = 0;
     PeerId last_peer_ = 0;
     PeerId operator_ = 0;
+    protocol::FrameWriter operator_out_{defaults::frame_limit};
+    std::uint64_t operator_edits_ = 0;  // this message
     std::uint64_t damaged_ = 0;
 };
 

@@ -4,12 +4,14 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 
 #include <posthorn/time.hpp>
 
 namespace posthorn {
 
 inline constexpr std::uint8_t priority_limit = 9;
+inline constexpr std::string_view msgpack_content_type = "application/msgpack";
 
 // What is sent. `payload` is the user's bytes; payload.hpp turns a typed value into them.
 // Limits: subject, type, content type, ids and header keys at most 1 KiB each, headers at most 64 KiB

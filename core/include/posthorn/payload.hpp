@@ -13,7 +13,6 @@
 
 namespace posthorn {
 
-inline constexpr std::string_view msgpack_content_type = "application/msgpack";
 
 template <typename T>
 concept MsgpackMap = requires(const T& value, msgpack::packer<msgpack::sbuffer>& packer) {

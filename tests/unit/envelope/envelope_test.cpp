@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "envelope/wire.hpp"
 #include "support/mutate.hpp"
 #include "support/vectors.hpp"
 
@@ -205,6 +206,78 @@ TEST(EnvelopeEncode, AppendsBehindWhatIsThere) {
     std::string out = "before";
     encode(valid(), out);
     EXPECT_EQ(out, "before" + encoded(valid()));
+}
+
+class ChangeTest : public ::testing::Test {
+protected:
+    static std::string bytes_of(const Envelope& envelope) {
+        std::string bytes;
+        encode(envelope, bytes);
+        return bytes;
+    }
+    static std::string fault(const Envelope& envelope, const Change& change) {
+        const Changed result = changed(bytes_of(envelope), change);
+        EXPECT_TRUE(result.bytes.empty());
+        return result.fault;
+    }
+
+    Envelope sent = [] {
+        Envelope envelope;
+        envelope.producer.bytes.fill(7);
+        envelope.sequence = 9;
+        envelope.previous = 4;
+        envelope.timestamp_ms = 1000;
+        envelope.reply_to = "answers";
+        envelope.message = {.payload = "old", .type = "A", .headers = {{"lang", "en"}, {"size", "1"}}, .subject = "s"};
+        envelope.message.ttl = 5s;
+        return envelope;
+    }();
+};
+
+TEST_F(ChangeTest, WhatIsNotNamedStays) {
+    const Changed result = changed(bytes_of(sent), {.payload = "new", .headers = {{"lang", "de"}, {"size", {}}}});
+    EXPECT_EQ(result.fault, "");
+    const auto got = decode(result.bytes);
+    ASSERT_TRUE(got);
+    Envelope want = sent;
+    want.message.payload = "new";
+    want.message.headers = {{"lang", "de"}};
+    expect_same(*got, want);
+    EXPECT_EQ(result.bytes, bytes_of(want));
+}
+
+TEST_F(ChangeTest, WhatBecomesEmptyGoes) {
+    const Changed result =
+        changed(bytes_of(sent), {.payload = "", .type = "", .headers = {{"lang", {}}, {"size", {}}}});
+    Envelope want = sent;
+    want.message.payload = want.message.type = "";
+    want.message.headers.clear();
+    EXPECT_EQ(result.bytes, bytes_of(want));
+}
+
+TEST_F(ChangeTest, FieldsOfLaterVersionsStay) {
+    std::string bytes;
+    wire::Writer writer(bytes);
+    writer.map(5).unsigned_integer(0).unsigned_integer(1).unsigned_integer(1).binary(sent.producer.view());
+    writer.unsigned_integer(2).unsigned_integer(9).unsigned_integer(20).string("later").unsigned_integer(1000).nil();
+    const Changed result = changed(bytes, {.payload = "new"});
+    std::string want;
+    wire::Writer more(want);
+    more.map(6).unsigned_integer(0).unsigned_integer(1).unsigned_integer(1).binary(sent.producer.view());
+    more.unsigned_integer(2).unsigned_integer(9).unsigned_integer(20).string("later");
+    more.unsigned_integer(31).binary("new").unsigned_integer(1000).nil();
+    EXPECT_EQ(to_hex(result.bytes), to_hex(want));
+}
+
+TEST_F(ChangeTest, WhatWouldNotBeAnEnvelopeIsRefusedByName) {
+    EXPECT_THAT(fault(sent, {.type = std::string(text_limit + 1, 'x')}), HasSubstr("type is longer than 1 KiB"));
+    EXPECT_THAT(fault(sent, {.headers = {{std::string(text_limit + 1, 'x'), ""}}}), HasSubstr("header key"));
+    EXPECT_THAT(fault(sent, {.headers = {{"x", std::string(headers_limit, 'x')}}}), HasSubstr("64 KiB"));
+    sent.message.content_type = msgpack_content_type;
+    EXPECT_THAT(fault(sent, {.payload = "{\"path\":1}"}), HasSubstr("is not one msgpack value"));
+    EXPECT_EQ(changed(bytes_of(sent), {.payload = "\x81\xa1p\x01"}).fault, "");
+    EXPECT_EQ(changed(bytes_of(sent), {.type = "B"}).fault, "") << "an old payload is as it was";
+    EXPECT_THAT(changed("\xc1", {.payload = "x"}).fault, HasSubstr("cannot be read"));
 }
 
 TEST(MessageId, NamesProducerSequenceAndRedrives) {

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "envelope/envelope.hpp"
+#include "envelope/wire.hpp"
 #include "host/host.hpp"
 #include "protocol/commands.hpp"
 #include "store/memory_store.hpp"
@@ -12,6 +13,7 @@
 namespace posthorn::host {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
@@ -41,8 +43,9 @@ public:
     store::Recovery recover() override { return inner_->recover(); }
     store::Outcome run(const store::Job& job) override {
         ++runs;
-        const bool grows =
-            std::any_of(job.batch.begin(), job.batch.end(), [](const auto& batch) { return !batch.appends.empty(); });
+        const bool grows = std::any_of(job.batch.begin(), job.batch.end(), [](const auto& batch) {
+            return !batch.appends.empty() || !batch.edits.empty();
+        });
         if ((grows && takes != Takes::all) || (!job.batch.empty() && takes == Takes::nothing)) {
             return {.failure = store::Failure::full, .text = "no room", .free_bytes = 0};
         }
@@ -354,6 +357,248 @@ TEST_F(HostFixture, OperatorsSeeTheQueuesAndSendDeadLettersBack) {
     say(admin, protocol::AdminRequest{.id = 5, .verb = "backup", .folder = "/somewhere"});
     results = heard_of<protocol::AdminResult>(admin);
     EXPECT_THAT(results.back().error, HasSubstr("in memory"));
+}
+
+// Dead letters of their own for who looks after them: rejected, one a minute.
+class DeadLettersFixture : public HostFixture {
+protected:
+    void SetUp() override { make(); }
+    void make(Options options = {}, std::unique_ptr<store::Store> on = store::make_memory_store()) {
+        HostFixture::make(std::move(options), std::move(on));
+        meet();
+    }
+    TightStore& make_tight() {
+        TightStore& tight = HostFixture::make_tight();
+        meet();
+        return tight;
+    }
+    void meet() {
+        producer = hello(1, protocol::Role::producer, 1);
+        consumer = hello(2, protocol::Role::consumer, 2);
+        admin = {.id = 3};
+        say(admin, protocol::Hello{.role = protocol::Role::admin, .attempt = 1});
+        for (Peer* peer : {&producer, &consumer, &admin}) static_cast<void>(heard(*peer));
+    }
+    void minute() {
+        for (int i = 0; i < 6; ++i) {
+            now.mono += 10s;
+            now.wall += 10s;
+            for (Peer* peer : {&producer, &consumer, &admin}) {
+                peer->out.heartbeat();
+                for (std::string& bytes : peer->out.flush()) host->receive(peer->id, Slice{std::move(bytes)}, now);
+            }
+            work();
+        }
+        for (Peer* peer : {&producer, &consumer, &admin}) static_cast<void>(heard(*peer));
+    }
+    std::string reject(Slice envelope, const std::string& text) {
+        say(producer, protocol::Publish{{std::move(envelope)}});
+        const auto given = heard_of<protocol::Deliver>(consumer);
+        EXPECT_THAT(given, SizeIs(1));
+        const auto& one = given.at(0).items.at(0);
+        say(consumer, protocol::Settle{.others = {{one.offset, one.token, protocol::Verdict::reject, {}, text}}});
+        minute();
+        return envelope::message_id(identity(1), sent, 0);
+    }
+    std::string reject(Message message, const std::string& text) {
+        envelope::Envelope envelope;
+        envelope.producer = identity(1);
+        envelope.previous = sent;
+        envelope.sequence = ++sent;
+        envelope.message = std::move(message);
+        std::string bytes;
+        envelope::encode(envelope, bytes);
+        return reject(Slice{std::move(bytes)}, text);
+    }
+    protocol::AdminResult ask(protocol::AdminRequest request) {
+        request.id = ++asked;
+        if (request.address.empty()) request.address = "q";
+        say(admin, request);
+        auto results = heard_of<protocol::AdminResult>(admin);
+        EXPECT_THAT(results, SizeIs(1));
+        return results.empty() ? protocol::AdminResult{} : std::move(results.front());
+    }
+    std::vector<std::string> ids(protocol::AdminRequest request = {}) {
+        request.verb = "dlq_list";
+        std::vector<std::string> found;
+        for (const std::string& row : ask(std::move(request)).rows) found.push_back(text_of(row, "id"));
+        return found;
+    }
+    protocol::AdminRequest edit_of(const std::string& id, envelope::Change change) {
+        return {.verb = "dlq_edit", .address = "q", .ids = {id}, .change = std::move(change)};
+    }
+    std::string show(const std::string& id) {
+        const auto rows = ask({.verb = "dlq_show", .ids = {id}}).rows;
+        EXPECT_THAT(rows, SizeIs(1));
+        return rows.empty() ? std::string{} : rows.front();
+    }
+    static wire::Reader field(const std::string& row, std::string_view name) {
+        wire::Reader in{row};
+        for (std::uint32_t left = in.map(); left > 0; --left) {
+            if (in.string() == name) return in;
+            in.skip();
+        }
+        ADD_FAILURE() << "no " << name;
+        return in;
+    }
+    static std::string text_of(const std::string& row, std::string_view name) {
+        return std::string{field(row, name).string()};
+    }
+    static std::uint64_t number_of(const std::string& row, std::string_view name) {
+        return field(row, name).unsigned_integer();
+    }
+
+    Peer producer, consumer, admin;
+    std::uint64_t sent = 0;
+    std::uint64_t asked = 0;
+};
+
+TEST_F(DeadLettersFixture, OperatorsSeeHowFastAQueueIs) {
+    for (int i = 0; i < 4; ++i) {
+        say(producer, protocol::Publish{{envelope_of(identity(1), ++sent)}});
+        const auto given = heard_of<protocol::Deliver>(consumer);
+        ASSERT_THAT(given, SizeIs(1));
+        if (i < 3) ack(consumer, given[0].items.at(0));
+    }
+    auto row = ask({.verb = "queues"}).rows.at(0);
+    EXPECT_EQ(field(row, "in_rate").floating(), 4);
+    EXPECT_EQ(field(row, "out_rate").floating(), 3);
+    EXPECT_TRUE(field(row, "drain_ms").nil()) << "it grows";
+    minute();
+    minute();
+    row = ask({.verb = "queues"}).rows.at(0);
+    EXPECT_EQ(field(row, "in_rate").floating(), 0);
+    EXPECT_EQ(field(row, "out_rate").floating(), 0);
+}
+
+TEST_F(DeadLettersFixture, FiltersHoldAltogether) {
+    const auto a = reject({.type = "A", .headers = {{"lang", "en"}, {"size", "1"}}}, "no such file: a");
+    const auto b = reject({.type = "A", .headers = {{"lang", "de"}}}, "no such file: b");
+    const auto c = reject({.type = "B", .headers = {{"lang", "en"}}}, "too large");
+    EXPECT_THAT(ids(), ElementsAre(a, b, c));
+    EXPECT_THAT(ids({.type = "A"}), ElementsAre(a, b));
+    EXPECT_THAT(ids({.type = "a"}), IsEmpty()) << "exactly";
+    EXPECT_THAT(ids({.headers = {{"lang", "en"}}}), ElementsAre(a, c));
+    EXPECT_THAT(ids({.headers = {{"lang", "en"}, {"size", std::nullopt}}}), ElementsAre(a));
+    EXPECT_THAT(ids({.headers = {{"size", "2"}}}), IsEmpty());
+    EXPECT_THAT(ids({.text = "file"}), ElementsAre(a, b));
+    EXPECT_THAT(ids({.type = "A", .text = ": b"}), ElementsAre(b));
+    // They failed three, two and one minute ago.
+    EXPECT_THAT(ids({.older_than_ms = 120'000}), ElementsAre(a, b));
+    EXPECT_THAT(ids({.newer_than_ms = 120'000}), ElementsAre(c));
+    EXPECT_THAT(ids({.older_than_ms = 90'000, .newer_than_ms = 150'000}), ElementsAre(b));
+    now.wall -= 10min;
+    EXPECT_THAT(ids({.newer_than_ms = 1}), ElementsAre(a, b, c)) << "a clock that was set back";
+    now.wall += 10min;
+    auto result = ask({.verb = "dlq_purge", .dry_run = true, .type = "A"});
+    EXPECT_EQ(number_of(result.rows.at(0), "matched"), 2U);
+    EXPECT_EQ(number_of(result.rows.at(0), "done"), 0U);
+    result = ask({.verb = "dlq_purge", .text = "too"});
+    EXPECT_EQ(number_of(result.rows.at(0), "done"), 1U);
+    result = ask({.verb = "dlq_redrive", .headers = {{"lang", "de"}}});
+    EXPECT_EQ(number_of(result.rows.at(0), "done"), 1U);
+    EXPECT_THAT(ids(), ElementsAre(a));
+}
+
+TEST_F(DeadLettersFixture, WhatCannotBeReadHasNoTypeAndNoHeaders) {
+    std::string bytes;
+    wire::Writer writer{bytes};
+    writer.map(4).unsigned_integer(0).unsigned_integer(1).unsigned_integer(1).binary(identity(1).view());
+    writer.unsigned_integer(2).unsigned_integer(++sent).unsigned_integer(5).boolean(true);  // as its type
+    reject(Slice{std::move(bytes)}, "cannot read it");
+    EXPECT_THAT(ids(), SizeIs(1));
+    EXPECT_THAT(ids({.text = "cannot"}), SizeIs(1));
+    EXPECT_THAT(ids({.headers = {{"lang", std::nullopt}}}), IsEmpty());
+    EXPECT_THAT(ids({.type = "A"}), IsEmpty());
+}
+
+TEST_F(DeadLettersFixture, AnEditKeepsTheFirstOriginalAndTheId) {
+    const auto other = reject({.payload = "other"}, "no");
+    const auto id = reject({.payload = "old", .type = "A", .headers = {{"lang", "en"}}}, "no");
+    EXPECT_FALSE(field(show(id), "edited").boolean());
+    auto result = ask(edit_of(id, {.payload = "newer"}));
+    EXPECT_EQ(result.error, "");
+    EXPECT_EQ(number_of(result.rows.at(0), "done"), 1U);
+    EXPECT_EQ(ask(edit_of(id, {.payload = "newest", .type = "B", .headers = {{"lang", {}}}})).error, "");
+    EXPECT_THAT(ids(), ElementsAre(other, id));
+    EXPECT_THAT(ids({.type = "B"}), ElementsAre(id));
+    const std::string row = show(id);
+    EXPECT_EQ(field(row, "payload").binary(), "newest");
+    EXPECT_TRUE(field(row, "edited").boolean());
+    const std::string original{field(row, "original").raw()};
+    EXPECT_EQ(field(original, "payload").binary(), "old");
+    EXPECT_EQ(text_of(original, "type"), "A");
+    EXPECT_EQ(field(original, "headers").map(), 1U);
+    EXPECT_EQ(number_of(ask({.verb = "dlq_redrive", .ids = {id}}).rows.at(0), "done"), 1U);
+    const auto given = heard_of<protocol::Deliver>(consumer);
+    ASSERT_THAT(given, SizeIs(1));
+    const auto back = envelope::decode(given[0].items.at(0).envelope.view());
+    EXPECT_EQ(back->message.payload, "newest");
+    EXPECT_EQ(back->sequence, 2U);
+}
+
+TEST_F(DeadLettersFixture, AnEditThatCannotBeIsRefusedByName) {
+    Options options;
+    options.message_limit = 1000;
+    make(std::move(options));
+    const auto id = reject({.payload = "old"}, "no");
+    const auto error = [&](protocol::AdminRequest request) { return ask(std::move(request)).error; };
+    EXPECT_THAT(error(edit_of(id, {})), HasSubstr("what to change"));
+    EXPECT_THAT(error({.verb = "dlq_edit", .change = {.payload = "x"}}), HasSubstr("give its id"));
+    EXPECT_THAT(error(edit_of(id, {.payload = std::string(1000, 'x')})), HasSubstr("takes messages up to 1000"));
+    EXPECT_THAT(error(edit_of(id, {.type = std::string(1025, 'x')})), HasSubstr("type is longer"));
+    const auto nobody = ask(edit_of("0-0", {.payload = "x"}));
+    EXPECT_EQ(nobody.error, "");
+    EXPECT_EQ(number_of(nobody.rows.at(0), "matched"), 0U);
+    EXPECT_FALSE(field(show(id), "edited").boolean());
+    EXPECT_EQ(field(show(id), "payload").binary(), "old");
+}
+
+TEST_F(DeadLettersFixture, OfTwoEditsAtATimeOneIsRefused) {
+    const auto id = reject({.payload = "old"}, "no");
+    stores = false;
+    auto one = edit_of(id, {.payload = "one"});
+    one.id = 100;
+    auto two = edit_of(id, {.type = "two"});
+    two.id = 101;
+    auto purge = protocol::AdminRequest{.id = 102, .verb = "dlq_purge", .address = "q"};
+    for (const auto& request : {one, two, purge}) say(admin, request);
+    stores = true;
+    work();
+    const auto results = heard_of<protocol::AdminResult>(admin);
+    ASSERT_THAT(results, SizeIs(3));
+    EXPECT_EQ(results[0].id, 101U);
+    EXPECT_THAT(results[0].error, HasSubstr("by somebody else"));
+    EXPECT_EQ(results[1].id, 102U);
+    EXPECT_EQ(number_of(results[1].rows.at(0), "done"), 0U);
+    EXPECT_EQ(results[2].id, 100U) << "once it is stored";
+    EXPECT_EQ(field(show(id), "payload").binary(), "one");
+}
+
+TEST_F(DeadLettersFixture, EditsThatWaitAreBounded) {
+    const auto id = reject({.payload = "old"}, "no");
+    stores = false;
+    for (std::uint64_t i = 0; i < 20; ++i) {
+        auto request = edit_of(id, {.payload = "new"});
+        request.id = 100 + i;
+        say(admin, request);
+    }
+    const auto results = heard_of<protocol::AdminResult>(admin);
+    EXPECT_THAT(results, SizeIs(12));
+    EXPECT_THAT(results.at(0).error, HasSubstr("ask again"));
+}
+
+TEST_F(DeadLettersFixture, AFullDiskEditsLater) {
+    TightStore& tight = make_tight();
+    const auto id = reject({.payload = "old"}, "no");
+    tight.takes = TightStore::Takes::settlements;
+    say(admin, edit_of(id, {.payload = "new"}));
+    EXPECT_THAT(heard_of<protocol::AdminResult>(admin), IsEmpty()) << "there is no room for it yet";
+    EXPECT_EQ(field(show(id), "payload").binary(), "old");
+    tight.takes = TightStore::Takes::all;
+    pass(1s);
+    EXPECT_THAT(heard_of<protocol::AdminResult>(admin), SizeIs(1));
+    EXPECT_EQ(field(show(id), "payload").binary(), "new");
 }
 
 TEST_F(HostFixture, SettlementsWaitForCompanyUnlessSomebodyWaitsForThem) {

@@ -83,7 +83,7 @@ TEST(CommandLine, EveryVerbRefusesWrongUsage) {
     expect_usage(work_command(), {"q", "--count", "0"}, "--count: at least 1");
     expect_usage(work_command(), {"q", "--exec", "cat", "--raw"}, "--raw is for standard output");
     expect_usage(queues_command(), {"q"}, "'q' is not expected");
-    expect_usage(dlq_command(), {}, "say list, show, redrive or purge");
+    expect_usage(dlq_command(), {}, "say list, show, redrive, purge or edit");
     expect_usage(dlq_command(), {"lst", "q"}, "'lst' is none of");
     expect_usage(dlq_command(), {"list"}, "give one queue");
     expect_usage(dlq_command(), {"list", "q", "--reason", "because"}, "none of rejected, max_attempts");

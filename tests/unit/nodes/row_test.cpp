@@ -26,6 +26,32 @@ TEST(AdminRow, GivesItsFieldsByName) {
     EXPECT_EQ(row.json(), R"({"name":"jobs","ready":7,"payload":"/w==","headers":{"k":"v"}})");
 }
 
+TEST(AdminRow, NumbersMayHaveFractionsOrBeNil) {
+    std::string bytes;
+    wire::Writer writer{bytes};
+    writer.map(3).string("rate").floating(0.5).string("never").nil().string("soon").unsigned_integer(7);
+    const Row row{bytes};
+    EXPECT_EQ(row.real("rate"), 0.5);
+    EXPECT_EQ(row.real("other"), 0);
+    EXPECT_EQ(row.maybe_number("never"), std::nullopt);
+    EXPECT_EQ(row.maybe_number("soon"), 7U);
+    EXPECT_EQ(row.json(), R"({"rate":0.5,"never":null,"soon":7})");
+}
+
+TEST(AdminRow, HasFlagsAndRowsWithin) {
+    std::string bytes;
+    wire::Writer writer{bytes};
+    writer.map(3).string("yes").boolean(true).string("inner").map(1).string("n").unsigned_integer(7);
+    writer.string("none").nil();
+    const Row row{bytes};
+    EXPECT_TRUE(row.flag("yes"));
+    EXPECT_FALSE(row.flag("other"));
+    ASSERT_TRUE(row.row("inner"));
+    EXPECT_EQ(row.row("inner")->number("n"), 7U);
+    EXPECT_FALSE(row.row("none"));
+    EXPECT_FALSE(row.row("other"));
+}
+
 TEST(AdminRow, WhatIsNotThereOrOfAnotherTypeIsEmpty) {
     std::string bytes;
     wire::Writer{bytes}.map(1).string("name").unsigned_integer(1);

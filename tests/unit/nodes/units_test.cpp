@@ -79,6 +79,10 @@ TEST(Units, PeopleReadAgesSizesAndTimes) {
     EXPECT_EQ(format_age(59s), "59s");
     EXPECT_EQ(format_age(200s), "3min 20s");
     EXPECT_EQ(format_age(2h + 5min), "2h 5min");
+    EXPECT_EQ(format_rate(0), "0");
+    EXPECT_EQ(format_rate(0.04), "<0.1");
+    EXPECT_EQ(format_rate(2.54), "2.5");
+    EXPECT_EQ(format_rate(1234.6), "1235");
     EXPECT_EQ(format_size(1023), "1023 B");
     EXPECT_EQ(format_size(1536), "1.5 KiB");
     EXPECT_EQ(format_size(UINT64_MAX), "16.0 EiB");

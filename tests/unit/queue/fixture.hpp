@@ -104,6 +104,11 @@ protected:
             stored.erase(letter.offset);
             marks.erase(letter.offset);
         }
+        for (const auto& edit : last.edits) {
+            auto& letter = dead.at(edit.dead);
+            if (!letter.original) letter.original = letter.envelope;
+            letter.envelope = edit.envelope;
+        }
         for (const auto& redrive : last.redrives) {
             stored[redrive.offset] = dead.at(redrive.dead).envelope;
             terms[redrive.offset] = {now.wall, redrive.terms};

@@ -624,6 +624,60 @@ TEST_F(QueueFixture, RedriveReturnsItUnderANewOffsetAndOnlyOnce) {
     EXPECT_EQ(queue->depth().dead, 0U);
 }
 
+TEST_F(QueueFixture, AnEditedDeadLetterIsLeftAloneUntilThatIsStored) {
+    make();
+    publish_many(1);
+    consumer(7);
+    settle(turn()[0], Verdict::reject, {}, "bad");
+    commit();
+    const auto before = dead.at(1);
+    using Edited = Queue::Edited;
+    EXPECT_EQ(queue->edit(before, Slice{std::string{"edited"}}, now), Edited::yes);
+    EXPECT_EQ(queue->edit(before, Slice{std::string{"of what it was before"}}, now), Edited::claimed);
+    EXPECT_FALSE(queue->redrive(before, now));
+    EXPECT_FALSE(queue->purge(before, now));
+
+    EXPECT_FALSE(queue->has_changes(false));
+    commit(false);
+    EXPECT_THAT(last.edits, IsEmpty()) << "there is no room";
+    EXPECT_TRUE(queue->has_changes());
+    queue->take_back(queue->gather(now), now);
+    EXPECT_FALSE(queue->redrive(before, now)) << "it is still on its way";
+    commit();
+    EXPECT_FALSE(queue->has_changes());
+    EXPECT_EQ(dead.at(1).envelope.view(), "edited");
+    EXPECT_TRUE(queue->redrive(dead.at(1), now));
+    EXPECT_EQ(queue->edit(dead.at(1), Slice{std::string{"too late"}}, now), Edited::claimed);
+    commit();
+    const auto given = turn();
+    ASSERT_THAT(given, SizeIs(1));
+    EXPECT_EQ(given[0].envelope.view(), "edited");
+}
+
+TEST_F(QueueFixture, EditedDeadLettersTakeRoomInMemoryWithTheirOriginals) {
+    make({.max_bytes = 10'000}, false);
+    publish_many(1);
+    consumer(7);
+    settle(turn()[0], Verdict::reject);
+    commit();
+    const std::uint64_t empty = 10'000;
+    const std::uint64_t original = dead.at(1).envelope.size();
+    EXPECT_EQ(queue->free_bytes(), empty - original);
+    using Edited = Queue::Edited;
+    EXPECT_EQ(queue->edit(dead.at(1), Slice{std::string(10'000, 'x')}, now), Edited::no_room);
+    EXPECT_EQ(queue->edit(dead.at(1), Slice{std::string(6'000, 'x')}, now), Edited::yes);
+    commit();
+    EXPECT_EQ(queue->free_bytes(), empty - original - 6'000);
+    EXPECT_EQ(queue->edit(dead.at(1), Slice{std::string(7'000, 'x')}, now), Edited::yes) << "the first edit goes";
+    commit();
+    EXPECT_EQ(queue->free_bytes(), empty - original - 7'000);
+    EXPECT_TRUE(queue->redrive(dead.at(1), now));
+    EXPECT_EQ(queue->free_bytes(), empty - 7'000);
+    commit();
+    settle(turn().at(0), Verdict::ack);
+    EXPECT_EQ(queue->free_bytes(), empty);
+}
+
 TEST_F(QueueFixture, ALongTaskIsNotInTheWayOfAFreeConsumer) {
     make();
     publish_many(3);

@@ -182,6 +182,52 @@ TEST_P(Conformance, a_dead_letter_goes_back_once) {
     EXPECT_EQ(back.envelope.view().substr(0, 2), "2.");
 }
 
+TEST_P(Conformance, an_edited_dead_letter_keeps_what_it_was_first_and_goes_back_as_it_is_last) {
+    static_cast<void>(store->recover());
+    TopicBatch bury = batch_of(1, 3);
+    for (Offset offset = 1; offset <= 3; ++offset)
+        bury.dead.push_back({offset, Reason::rejected, "", 1, some_time, some_time, ""});
+    run(job_of(bury));
+    const auto edit = [&](std::vector<Edit> edits) {
+        TopicBatch batch{.topic = "q", .edits = std::move(edits)};
+        Job job = job_of(batch);
+        job.dead_reads.push_back({"q", 0, 10, 0});
+        return run(job).dead_reads.at(0).letters;
+    };
+    edit({{1, Slice(std::string("first edit"))},
+          {2, Slice(std::string("x"))},
+          {9, Slice(std::string("nothing there"))}});
+    const auto letters = edit({{1, Slice(std::string("second edit"))}});
+    ASSERT_EQ(letters.size(), 3U);
+    EXPECT_EQ(letters[0].envelope.view(), "second edit");
+    ASSERT_TRUE(letters[0].original);
+    EXPECT_EQ(letters[0].original->view().substr(0, 2), "1.");
+    EXPECT_FALSE(letters[2].original);
+
+    TopicBatch leave{.topic = "q", .next_offset = 5};
+    leave.redrives = {{1, 4}};
+    leave.purged = {2};
+    Job job = job_of(leave);
+    job.reads.push_back(read_all());
+    job.dead_reads.push_back({"q", 0, 10, 0});
+    const Outcome outcome = run(job);
+    ASSERT_EQ(outcome.reads.at(0).messages.size(), 1U);
+    EXPECT_EQ(outcome.reads[0].messages[0].envelope.view(), "second edit");
+    EXPECT_EQ(outcome.dead_reads.at(0).letters.size(), 1U);
+}
+
+TEST_P(Conformance, originals_count_where_dead_letters_come_in_parts) {
+    static_cast<void>(store->recover());
+    TopicBatch batch = batch_of(1, 4, 300'000);
+    for (Offset offset = 1; offset <= 4; ++offset) {
+        batch.dead.push_back({offset, Reason::rejected, "", 1, some_time, some_time, ""});
+        batch.edits.push_back({offset, Slice(std::string(300'000, 'e'))});
+    }
+    Job job = job_of(batch);
+    job.dead_reads.push_back({"q", 0, 1000, 0});
+    EXPECT_EQ(run(job).dead_reads.at(0).letters.size(), 1U);
+}
+
 TEST_P(Conformance, many_dead_letters_come_in_parts_of_about_a_mebibyte) {
     static_cast<void>(store->recover());
     TopicBatch batch = batch_of(1, 10, 300'000);

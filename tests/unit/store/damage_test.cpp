@@ -150,6 +150,26 @@ TEST_F(DamageTest, a_damaged_dead_letter_is_reported_and_not_sent_back) {
     EXPECT_TRUE(outcome.reads.at(0).messages.empty());
 }
 
+TEST_F(DamageTest, a_damaged_original_sets_its_dead_letter_aside_with_both) {
+    TopicBatch bury = batch_of(301, 1);
+    bury.appends[0].envelope = Slice(std::string("an original"));
+    bury.dead = {{301, Reason::rejected, "", 1, some_time, some_time, ""}};
+    bury.edits = {{301, Slice(std::string("an edit"))}};
+    bury.next_offset = 302;
+    ASSERT_EQ(store->run(job_of(bury)).failure, Failure::none);
+    damage("an original");
+    open();
+    Job job;
+    job.dead_reads.push_back({"q", 0, 10, 0});
+    const Outcome outcome = store->run(job);
+    ASSERT_EQ(outcome.damage.size(), 1U);
+    EXPECT_EQ(outcome.damage[0].range, (OffsetRange{301, 301}));
+    EXPECT_TRUE(outcome.dead_reads.at(0).letters.empty());
+    store.reset();
+    EXPECT_NE(disk->read(file).find("an edit"), std::string::npos);
+    EXPECT_EQ(open().topics.at(0).dead_bytes, 0U);
+}
+
 TEST_F(DamageTest, a_damaged_dead_letter_is_passed_over_while_there_is_no_room_to_set_it_aside) {
     TopicBatch bury = batch_of(301, 1);
     bury.appends[0].envelope = Slice(std::string("a dead letter"));

@@ -46,8 +46,15 @@ void play(Model& model, const TopicBatch& batch) {
         const auto found = topic.messages.find(dead.offset);
         if (found == topic.messages.end()) continue;
         topic.dead[dead.offset] = {dead.reason,       dead.text,     dead.attempts,          dead.first_failure,
-                                   dead.last_failure, dead.consumer, found->second.envelope, found->second.redrives};
+                                   dead.last_failure, dead.consumer, found->second.envelope, found->second.redrives,
+                                   std::nullopt};
         topic.messages.erase(found);
+    }
+    for (const Edit& edit : batch.edits) {
+        const auto found = topic.dead.find(edit.dead);
+        if (found == topic.dead.end()) continue;
+        if (!found->second.original) found->second.original = found->second.envelope;
+        found->second.envelope = edit.envelope.view();
     }
     for (const Redrive& redrive : batch.redrives) {
         const auto found = topic.dead.find(redrive.dead);
@@ -138,7 +145,9 @@ Model contents(Store& store, const std::vector<std::string>& topics) {
                                              record.last_failure,
                                              record.consumer,
                                              std::string(letter.envelope.view()),
-                                             letter.redrives};
+                                             letter.redrives,
+                                             {}};
+                if (letter.original) topic.dead[record.offset].original = letter.original->view();
                 from = record.offset + 1;
             }
             more = result.more;
@@ -175,7 +184,7 @@ Model recovered(Store& store) {
                 << offset;
         }
         std::uint64_t dead_bytes = 0;
-        for (const auto& [offset, letter] : read.dead) dead_bytes += letter.envelope.size();
+        for (const auto& [offset, letter] : read.dead) dead_bytes += letter.size();
         EXPECT_EQ(topic.messages, read.messages.size());
         EXPECT_EQ(topic.bytes, bytes);
         EXPECT_EQ(topic.dead, read.dead.size());
@@ -305,6 +314,9 @@ void Work::look_after_dead(TopicBatch& batch, const ModelTopic& topic) {
         chosen.insert(some_key(topic.dead, random_()));
     }
     for (const Offset dead : chosen) {
+        const std::uint64_t fate = pick(4);
+        if (fate < 2) batch.edits.push_back({dead, Slice(bytes())});
+        if (fate == 0) continue;
         if (pick(3) == 0) {
             batch.purged.push_back(dead);
         } else {

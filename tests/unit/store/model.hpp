@@ -35,6 +35,8 @@ struct ModelDead {
     std::string consumer;
     std::string envelope;
     std::uint16_t redrives = 0;
+    std::optional<std::string> original;
+    [[nodiscard]] std::size_t size() const { return envelope.size() + (original ? original->size() : 0); }
     friend bool operator==(const ModelDead&, const ModelDead&) = default;
 };
 

@@ -14,7 +14,9 @@
 #include "store/commit_thread.hpp"
 #include "store/database.hpp"
 #include "store/memory_store.hpp"
+#include "store/schema.hpp"
 #include "store/sqlite_store.hpp"
+#include "store/store_view.hpp"
 #include "unit/store/model.hpp"
 #include "unit/temp_folder.hpp"
 
@@ -122,6 +124,64 @@ TEST_F(OpenTest, a_new_file_has_the_pages_the_store_is_made_for) {
     EXPECT_EQ(file.integer("PRAGMA page_size"), 16384);
     EXPECT_EQ(file.integer("PRAGMA auto_vacuum"), 2);
     EXPECT_EQ(file.text("PRAGMA journal_mode"), "wal");
+}
+
+class OldFormatTest : public OpenTest {
+protected:
+    void SetUp() override {
+        std::ifstream dump(std::string(POSTHORN_OLD_STORES) + "/format_1.sql");
+        const std::string sql{std::istreambuf_iterator<char>(dump), {}};
+        ASSERT_FALSE(sql.empty());
+        make_file(("PRAGMA page_size=16384; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; " + sql).c_str());
+    }
+    static ReadDead all_dead() { return {"jobs", 0, 10, 0}; }
+    // What it held when it was written.
+    static void expect_all(const ReadResult& messages, const ReadDeadResult& dead) {
+        EXPECT_EQ(messages.messages.size(), 3U);
+        ASSERT_EQ(dead.letters.size(), 2U);
+        EXPECT_EQ(dead.letters[0].record.text, "no such file");
+        EXPECT_FALSE(dead.letters[0].original);
+    }
+};
+
+TEST_F(OldFormatTest, is_looked_at_without_a_change) {
+    ASSERT_GT(bytes_of("posthorn.db-wal").size(), 0U);
+    const auto look = [&] {
+        const std::string file = bytes_of("posthorn.db");
+        const std::string log = bytes_of("posthorn.db-wal");
+        {
+            StoreView view(folder);
+            EXPECT_EQ(view.format(), 1);
+            expect_all(view.read(read_all("jobs")), view.read_dead(all_dead()).result);
+            EXPECT_EQ(view.contents().topics.at(0).dead, 2U);
+        }
+        EXPECT_TRUE(bytes_of("posthorn.db") == file);
+        EXPECT_TRUE(bytes_of("posthorn.db-wal") == log);
+    };
+    look();
+    { Database((folder / "posthorn.db").string(), "").execute("PRAGMA user_version"); }  // moves the log into the file
+    ASSERT_FALSE(std::filesystem::exists(folder / "posthorn.db-wal"));
+    look();
+}
+
+TEST_F(OldFormatTest, is_brought_up_to_ours_with_all_it_holds) {
+    auto store = open(folder);
+    Job job;
+    job.reads.push_back(read_all("jobs"));
+    job.dead_reads.push_back(all_dead());
+    const Outcome outcome = store->run(job);
+    ASSERT_EQ(outcome.failure, Failure::none) << outcome.text;
+    expect_all(outcome.reads.at(0), outcome.dead_reads.at(0));
+    TopicBatch edit{.topic = "jobs"};
+    edit.edits = {{outcome.dead_reads[0].letters[1].record.offset, Slice(std::string("edited"))}};
+    ASSERT_EQ(store->run(job_of(edit)).failure, Failure::none);
+    store = nullptr;
+    store = open_sqlite_store({.folder = folder, .min_free = 0, .vfs = {}});
+    EXPECT_EQ(store->recover().topics.at(0).dead_bytes, 2 * 60 + std::string("edited").size());
+    EXPECT_TRUE(contents(*store, {"jobs"}).at("jobs").dead.rbegin()->second.original);
+    store = nullptr;
+    Database file((folder / "posthorn.db").string(), "");
+    EXPECT_EQ(file.integer("SELECT value FROM meta WHERE key='format'"), format_version);
 }
 
 TEST_F(OpenTest, a_newer_format_is_refused_by_name_and_left_as_it_was) {

@@ -14,6 +14,7 @@
 
 #include <posthorn/status.hpp>
 
+#include "store/schema.hpp"
 #include "store/sqlite_store.hpp"
 #include "unit/store/model.hpp"
 #include "unit/temp_folder.hpp"
@@ -73,8 +74,11 @@ protected:
                 read.from = page.next;
             }
             EXPECT_EQ(to.messages.size(), topic.messages);
-            for (const auto& letter : view.read_dead({topic.topic, 0, 1000, 0}).result.letters)
-                to.dead[letter.record.offset].envelope = letter.envelope.view();
+            for (const auto& letter : view.read_dead({topic.topic, 0, 1000, 0}).result.letters) {
+                ModelDead& dead = to.dead[letter.record.offset];
+                dead.envelope = letter.envelope.view();
+                if (letter.original) dead.original = letter.original->view();
+            }
             EXPECT_EQ(to.dead.size(), topic.dead);
             if (!to.messages.empty()) {
                 EXPECT_EQ(topic.oldest, to.messages.begin()->second.accepted_at);
@@ -87,8 +91,10 @@ protected:
         for (const auto& [name, topic] : model) {
             EXPECT_EQ(seen.at(name).messages, topic.messages) << name;
             EXPECT_EQ(seen.at(name).dead.size(), topic.dead.size()) << name;
-            for (const auto& [offset, letter] : topic.dead)
+            for (const auto& [offset, letter] : topic.dead) {
                 EXPECT_EQ(seen.at(name).dead.at(offset).envelope, letter.envelope);
+                EXPECT_EQ(seen.at(name).dead.at(offset).original, letter.original);
+            }
         }
     }
 
@@ -110,7 +116,7 @@ TEST_F(StoreViewTest, sees_what_a_clean_stop_left_and_changes_nothing) {
     const auto before = bytes();
     {
         StoreView view(folder);
-        EXPECT_EQ(view.format(), 1);
+        EXPECT_EQ(view.format(), format_version);
         EXPECT_FALSE(view.log());
         expect_same(model, seen(view));
     }
