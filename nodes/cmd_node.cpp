@@ -13,9 +13,11 @@ namespace po = boost::program_options;
 namespace {
 
 std::string queue_settings() {
-    constexpr std::size_t width = 14;
+    const auto settings = queue_settings_help();
+    std::size_t width = 0;
+    for (const auto& setting : settings) width = std::max(width, setting.name.size() + 2);
     std::string text;
-    for (const auto& [name, help, form] : queue_settings_help())
+    for (const auto& [name, help, form] : settings)
         text.append("  ").append(name).append(width - name.size(), ' ').append(help).append("\n");
     return text;
 }

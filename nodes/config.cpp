@@ -74,6 +74,12 @@ WhenFull parse_when_full(const std::string& text) {
     throw Error{"'" + text + "' is neither block nor reject"};
 }
 
+DlqWhenFull parse_dlq_when_full(const std::string& text) {
+    if (text == "block") return DlqWhenFull::block;
+    if (text == "drop_oldest") return DlqWhenFull::drop_oldest;
+    throw Error{"'" + text + "' is neither block nor drop_oldest"};
+}
+
 void set_backoff(QueuePolicy& policy, const std::string& text) {
     if (text == "exponential" || text == "fixed") {
         policy.backoff.kind = text == "fixed" ? Backoff::Kind::fixed : Backoff::Kind::exponential;
@@ -162,6 +168,15 @@ constexpr auto queue_settings = std::to_array<Known<QueuePolicy>>({
     {"when_full", "block | reject", "producers wait, or are refused",
      [](QueuePolicy& p, const std::string& v) { p.when_full = parse_when_full(v); },
      [](const QueuePolicy& p) { return std::string{p.when_full == WhenFull::block ? "block" : "reject"}; }},
+    {"dlq_max_messages", "number", "dead letters kept, 0: as the disk allows",
+     [](QueuePolicy& p, const std::string& v) { p.dlq_max_messages = parse_count(v); },
+     [](const QueuePolicy& p) { return std::to_string(p.dlq_max_messages); }},
+    {"dlq_max_bytes", "size", "bytes of dead letters kept, 0: as the disk allows",
+     [](QueuePolicy& p, const std::string& v) { p.dlq_max_bytes = parse_size(v); },
+     [](const QueuePolicy& p) { return write_size(p.dlq_max_bytes); }},
+    {"dlq_when_full", "block | drop_oldest", "deliveries pause until there is room, or the oldest dead letters go",
+     [](QueuePolicy& p, const std::string& v) { p.dlq_when_full = parse_dlq_when_full(v); },
+     [](const QueuePolicy& p) { return std::string{p.dlq_when_full == DlqWhenFull::block ? "block" : "drop_oldest"}; }},
 });
 
 template <typename Target>

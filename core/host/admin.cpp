@@ -231,7 +231,7 @@ bool Host::Impl::change(Box& box, const store::StoredDeadLetter& letter, Questio
 }
 
 void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& request, Now now) {
-    constexpr std::uint32_t fields = 28;
+    constexpr std::uint32_t fields = 30;
     protocol::AdminResult result{.id = request.id, .rows = {}, .next = 0, .error = {}};
     std::uint64_t index = 0;
     std::uint64_t bytes = 0;
@@ -247,6 +247,7 @@ void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& req
         const queue::Counters& counters = box->queue.counters();
         const std::uint64_t oldest = depth.oldest ? ms(now.wall) - std::min(ms(now.wall), ms(*depth.oldest)) : 0;
         std::string state = blocked_reason();
+        if (state.empty() && box->queue.dlq_blocks()) state = "dlq_full";
         if (state.empty())
             state = box->queue.free_messages() == 0 || box->queue.free_bytes() == 0 ? "queue_full" : "ok";
         result.rows.push_back(Row{fields}
@@ -255,6 +256,7 @@ void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& req
                                   .add("waiting", depth.waiting)
                                   .add("in_flight", depth.in_flight)
                                   .add("dead", depth.dead)
+                                  .add("dead_bytes", depth.dead_bytes)
                                   .real("in_rate", flow.in)
                                   .real("out_rate", flow.out)
                                   .maybe("drain_ms", flow.drain)
@@ -276,6 +278,7 @@ void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& req
                                   .add("dead_max_attempts", counters.dead_max_attempts)
                                   .add("dead_undecodable", counters.dead_undecodable)
                                   .add("dead_expired", counters.dead_expired)
+                                  .add("dead_dropped", counters.dead_dropped)
                                   .add("state", state)
                                   .add("store", store.durable() ? "disk" : "memory")
                                   .take());

@@ -381,6 +381,9 @@ void Host::Impl::complete(store::Outcome outcome, Now now) {
         }
         touch(*box);
     }
+    for (const store::DeadDropped& one : outcome.dropped) {
+        find_box(one.topic)->queue.dead_dropped(one.messages, one.bytes);
+    }
     answer_stored();
     for (const store::Damage& damage : outcome.damage) {
         if (Box* box = find_box(damage.topic)) box->queue.lost_damaged(damage);

@@ -233,9 +233,10 @@ void Queue::evict_waiting() {
 // What is to be read next, and the number of the first block of it; nothing: there is nothing, or no room.
 std::optional<Offset> Queue::next_reading(Now now, Reading& next) {
     next = {};
-    if (const auto number = backlog_.first_due(now.mono)) {
+    const auto due = dlq_blocks() ? std::nullopt : backlog_.first_due(now.mono);
+    if (due) {
         next.why = Why::due;
-        return number;
+        return due;
     }
     while (!hungry_.empty()) {
         next.why = Why::key;

@@ -556,7 +556,7 @@ void Queue::unwatch_expiry(Offset offset, const Entry& entry) {
 // Fires before anything is handed out, so nothing is delivered past its time.
 void Queue::expire_due(Now now) {
     std::uint64_t count = 0;
-    for (; !expiring_.empty() && expiring_.begin()->first <= now.mono; ++count) {
+    for (; !expiring_.empty() && expiring_.begin()->first <= now.mono && !dlq_blocks(); ++count) {
         const auto it = entries_.find(expiring_.begin()->second);
         Entry& entry = it->second;
         unwatch_expiry(it->first, entry);
@@ -575,6 +575,31 @@ void Queue::expire_due(Now now) {
     if (fresh_.size() > 2 * (ready_ + limits_.ready)) {  // nobody may ever look through it
         std::erase_if(fresh_, [this](Offset offset) { return !entries_.contains(offset); });
     }
+}
+
+bool Queue::dlq_blocks() const noexcept {
+    if (policy_.dlq_when_full != DlqWhenFull::block) return false;
+    return (policy_.dlq_max_messages != 0 && dead_count_ >= policy_.dlq_max_messages) ||
+           (policy_.dlq_max_bytes != 0 && dead_bytes_ >= policy_.dlq_max_bytes);
+}
+
+void Queue::tell_dlq() {
+    if (dlq_blocks() == dlq_blocked_) return;
+    dlq_blocked_ = !dlq_blocked_;
+    emit(Event::Kind::dlq_full,
+         dlq_blocked_ ? "as many dead letters as dlq_max_messages or dlq_max_bytes allow; nothing is delivered until "
+                        "some are sent back or purged (posthorn dlq)"
+                      : "there is room for dead letters again; deliveries go on",
+         dead_count_);
+}
+
+void Queue::dead_dropped(std::uint64_t messages, std::uint64_t bytes) {
+    dead_count_ -= std::min(dead_count_, messages);
+    dead_bytes_ -= std::min(dead_bytes_, bytes);
+    counters_.dead_dropped += messages;
+    if (!worth_a_word(++drops_)) return;
+    emit(Event::Kind::dlq_full, "the oldest dead letters were deleted, to keep to dlq_max_messages and dlq_max_bytes",
+         counters_.dead_dropped);
 }
 
 // The consumer's leases are over: its link and its process may be gone. What it held becomes suspect; what it held as a
@@ -656,9 +681,10 @@ void Queue::turn(Now now, std::vector<Delivered>& deliveries, std::vector<Recall
     if (forget_at_ <= now.mono) forget_producers(now);
     recall_at_ = never;
     if (reading_.why == Why::nothing && fetching_.empty()) (void)begin_reading(false, now);
-    asked_to_read_ = asked_to_read_ || backlog_.next_time() <= now.mono;
+    asked_to_read_ = asked_to_read_ || (backlog_.next_time() <= now.mono && !dlq_blocks());
     expire_due(now);
-    if (paused_) return;
+    tell_dlq();
+    if (paused_ || dlq_blocks()) return;
     dispatch(now, deliveries);
     want_recalls(now, recalls);
 }
@@ -666,8 +692,8 @@ void Queue::turn(Now now, std::vector<Delivered>& deliveries, std::vector<Recall
 Mono Queue::next_deadline() const {
     Mono next = std::min({sweep_at_, forget_at_, recall_at_});
     if (!waiting_.empty()) next = std::min(next, waiting_.begin()->first);
-    if (!asked_to_read_ && reading_.why == Why::nothing) next = std::min(next, backlog_.next_time());
-    if (!expiring_.empty()) next = std::min(next, expiring_.begin()->first);
+    if (!asked_to_read_ && reading_.why == Why::nothing && !dlq_blocks()) next = std::min(next, backlog_.next_time());
+    if (!expiring_.empty() && !dlq_blocks()) next = std::min(next, expiring_.begin()->first);
     for (const auto& [id, consumer] : consumers_) {
         if (consumer.in_flight > 0 || !consumer.connected) next = std::min(next, consumer.lease_end);
     }
@@ -706,6 +732,7 @@ Depth Queue::depth() const {
     depth.in_flight = in_flight_;
     depth.ready = messages_ - depth.waiting - depth.in_flight;
     depth.dead = dead_count_;
+    depth.dead_bytes = dead_bytes_;
     Offset first = std::numeric_limits<Offset>::max();
     for (const auto& [offset, entry] : entries_) {
         if (offset < first) {

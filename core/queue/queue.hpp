@@ -91,11 +91,11 @@ enum class Accepted { yes, duplicate, refused, gap };
 struct Counters {
     std::uint64_t acked = 0, nacked = 0, released = 0, rejected = 0, redelivered = 0, expired_leases = 0;
     std::uint64_t refused_full = 0, refused_other = 0, duplicates = 0, stale = 0;
-    std::uint64_t dead_rejected = 0, dead_max_attempts = 0, dead_undecodable = 0, dead_expired = 0;
+    std::uint64_t dead_rejected = 0, dead_max_attempts = 0, dead_undecodable = 0, dead_expired = 0, dead_dropped = 0;
 };
 
 struct Depth {
-    std::uint64_t messages = 0, bytes = 0, ready = 0, waiting = 0, in_flight = 0, dead = 0;
+    std::uint64_t messages = 0, bytes = 0, ready = 0, waiting = 0, in_flight = 0, dead = 0, dead_bytes = 0;
     std::optional<Wall> oldest;
     std::size_t consumers = 0, producers = 0;
 };
@@ -188,6 +188,10 @@ public:
     // False: it is being edited, or is already on its way out.
     bool redrive(const store::StoredDeadLetter& letter, Now now);
     bool purge(const store::StoredDeadLetter& letter, Now now);
+    // Some were deleted, to keep to the policy's bound.
+    void dead_dropped(std::uint64_t messages, std::uint64_t bytes);
+    // No more are taken: nothing is delivered until there are fewer.
+    [[nodiscard]] bool dlq_blocks() const noexcept;
     enum class Edited { yes, claimed, no_room };  // no_room: in a memory home
     Edited edit(const store::StoredDeadLetter& letter, Slice envelope, Now now);
 
@@ -279,6 +283,7 @@ private:
     void watch_expiry(Offset offset, const Entry& entry);
     void unwatch_expiry(Offset offset, const Entry& entry);
     void expire_due(Now now);
+    void tell_dlq();
     void give_back(Offset offset, Entry& entry, Now now);
     void forget(std::map<ConsumerId, Consumer>::iterator it);
     void lease(ConsumerId id, Consumer& consumer, Offset offset, Entry& entry, Now now);
@@ -437,6 +442,8 @@ private:
     std::uint64_t bytes_ = 0;
     std::uint64_t dead_count_ = 0;
     std::uint64_t dead_bytes_ = 0;
+    bool dlq_blocked_ = false;  // as it was told
+    std::uint64_t drops_ = 0;   // commits that deleted dead letters
     std::optional<Wall> recovered_oldest_;
     Counters counters_;
     Rate in_;

@@ -123,6 +123,11 @@ store::TopicBatch Queue::gather(Now now, bool room) {
     for (const store::Edit& edit : batch.edits) claimed_committing_.push_back(edit.dead);
     for (const store::Redrive& redrive : batch.redrives) claimed_committing_.push_back(redrive.dead);
     claimed_committing_.insert(claimed_committing_.end(), batch.purged.begin(), batch.purged.end());
+    if (policy_.dlq_when_full == DlqWhenFull::drop_oldest &&
+        (policy_.dlq_max_messages != 0 || policy_.dlq_max_bytes != 0)) {
+        batch.dead_bound = {policy_.dlq_max_messages, policy_.dlq_max_bytes, claimed_};
+        for (const Offset offset : claimed_committing_) batch.dead_bound->keep.erase(offset);
+    }
     std::erase_if(forgotten_, [this](const Identity& id) { return producers_.contains(id); });  // back meanwhile
     batch.forgotten = std::exchange(forgotten_, {});
     changed_since_.reset();

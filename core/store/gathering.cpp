@@ -92,6 +92,11 @@ bool DeadGathering::fits(std::size_t envelope_bytes) {
     return true;
 }
 
+bool exceeds(const DeadBound& bound, std::uint64_t messages, std::uint64_t bytes) noexcept {
+    return (bound.max_messages != 0 && messages > bound.max_messages) ||
+           (bound.max_bytes != 0 && bytes > bound.max_bytes);
+}
+
 Chunk::Message redriven(const Redrive& redrive, const StoredDeadLetter& letter, Wall accepted_at) {
     return {redrive.offset,
             static_cast<std::uint32_t>(letter.envelope.size()),

@@ -39,6 +39,8 @@ private:
     std::size_t bytes_ = 0;
 };
 
+[[nodiscard]] bool exceeds(const DeadBound& bound, std::uint64_t messages, std::uint64_t bytes) noexcept;
+
 // What a dead letter is when it stands in its topic again.
 [[nodiscard]] Chunk::Message redriven(const Redrive& redrive, const StoredDeadLetter& letter, Wall accepted_at);
 

@@ -4,6 +4,7 @@
 
 #include "envelope/wire.hpp"
 #include "store/chunk_format.hpp"
+#include "store/gathering.hpp"
 
 namespace posthorn::store {
 
@@ -64,6 +65,10 @@ Ledger::Ledger(Database& db)
                      "INSERT OR IGNORE INTO dead_original(topic, \"offset\", crc, envelope) "
                      "SELECT topic, \"offset\", crc, envelope FROM dead_letter WHERE topic=? AND \"offset\"=?"),
       update_dead_(db, "UPDATE dead_letter SET crc=?, envelope=? WHERE topic=? AND \"offset\"=?"),
+      select_dead_size_(db,
+                        "SELECT \"offset\", length(dead_letter.envelope), ifnull(length(dead_original.envelope), 0) "
+                        "FROM dead_letter LEFT JOIN dead_original USING(topic, \"offset\") "
+                        "WHERE topic=? AND \"offset\">=? ORDER BY \"offset\" LIMIT 1"),
       delete_dead_(db, "DELETE FROM dead_letter WHERE topic=? AND \"offset\"=?"),
       delete_original_(db, "DELETE FROM dead_original WHERE topic=? AND \"offset\"=?"),
       insert_damaged_(db,
@@ -143,6 +148,31 @@ void Ledger::purge(TopicRow& topic, Offset dead) {
     --topic.dead;
     topic.dead_bytes -= found->letter.size();
     topic.changed = true;
+}
+
+// By their sizes alone: what is dropped is not read.
+DeadDropped Ledger::cut_back(TopicRow& topic, const DeadBound& bound) {
+    DeadDropped dropped;
+    for (Offset from = 0; exceeds(bound, topic.dead, topic.dead_bytes);) {
+        std::uint64_t bytes = 0;
+        {
+            Query oldest(select_dead_size_);
+            if (!oldest.integer(topic.id).integer(from).step()) break;
+            from = oldest.integer_at(0);
+            bytes = oldest.integer_at(1) + oldest.integer_at(2);
+        }
+        if (!bound.keep.contains(from)) {
+            Query(delete_dead_).integer(topic.id).integer(from).run();
+            Query(delete_original_).integer(topic.id).integer(from).run();
+            ++dropped.messages;
+            dropped.bytes += bytes;
+            --topic.dead;
+            topic.dead_bytes -= bytes;
+            topic.changed = true;
+        }
+        ++from;
+    }
+    return dropped;
 }
 
 Ledger::Found Ledger::read_dead_letter(const Query& row) {

@@ -36,6 +36,7 @@ public:
     void bury(TopicRow& topic, const DeadLetter& letter, std::string_view envelope, std::uint16_t redrives);
     void edit(TopicRow& topic, const StoredDeadLetter& letter, std::string_view envelope);
     void purge(TopicRow& topic, Offset dead);
+    DeadDropped cut_back(TopicRow& topic, const DeadBound& bound);
     // Nothing: there is none.
     struct Found {
         StoredDeadLetter letter;
@@ -64,6 +65,7 @@ private:
     Statement select_dead_from_;
     Statement keep_original_;
     Statement update_dead_;
+    Statement select_dead_size_;
     Statement delete_dead_;
     Statement delete_original_;
     Statement insert_damaged_;

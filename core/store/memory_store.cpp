@@ -21,13 +21,14 @@ struct KeptChunk {
 
 class Topic {
 public:
-    void apply(const TopicBatch& batch) {
+    DeadDropped apply(const TopicBatch& batch) {
         append(batch);
         for (const OffsetRange& range : batch.settled) settle(range);
         for (const DeadLetter& letter : batch.dead) bury(letter);
         for (const Edit& one : batch.edits) edit(one);
         for (const Redrive& redrive : batch.redrives) send_back(redrive, batch.accepted_at);
         for (const Offset dead : batch.purged) dead_.erase(dead);
+        return batch.dead_bound ? cut_back(*batch.dead_bound) : DeadDropped{};
     }
 
     [[nodiscard]] ReadResult read(const Read& read) const;
@@ -53,6 +54,7 @@ private:
     Chunks::iterator shrink(Chunks::iterator at);
     void bury(const DeadLetter& letter);
     void edit(const Edit& edit);
+    DeadDropped cut_back(const DeadBound& bound);
     void send_back(const Redrive& redrive, Wall accepted_at);
 
     Chunks chunks_;
@@ -116,6 +118,24 @@ void Topic::edit(const Edit& edit) {
     letter.envelope = edit.envelope;
 }
 
+DeadDropped Topic::cut_back(const DeadBound& bound) {
+    std::uint64_t bytes = 0;
+    if (bound.max_bytes != 0) {
+        for (const auto& [offset, letter] : dead_) bytes += letter.size();
+    }
+    DeadDropped dropped;
+    for (auto at = dead_.begin(); at != dead_.end() && exceeds(bound, dead_.size(), bytes - dropped.bytes);) {
+        if (bound.keep.contains(at->first)) {
+            ++at;
+            continue;
+        }
+        ++dropped.messages;
+        dropped.bytes += at->second.size();
+        at = dead_.erase(at);
+    }
+    return dropped;
+}
+
 void Topic::send_back(const Redrive& redrive, Wall accepted_at) {
     const auto found = dead_.find(redrive.dead);
     if (found == dead_.end()) return;
@@ -152,8 +172,12 @@ public:
     Recovery recover() override { return {}; }
 
     Outcome run(const Job& job) override {
-        for (const TopicBatch& batch : job.batch) topics_[batch.topic].apply(batch);
         Outcome outcome;
+        for (const TopicBatch& batch : job.batch) {
+            DeadDropped dropped = topics_[batch.topic].apply(batch);
+            dropped.topic = batch.topic;
+            if (dropped.messages != 0) outcome.dropped.push_back(std::move(dropped));
+        }
         for (const Read& read : job.reads) outcome.reads.push_back(topic(read.topic).read(read));
         for (const ReadDead& read : job.dead_reads) outcome.dead_reads.push_back(topic(read.topic).read_dead(read));
         return outcome;

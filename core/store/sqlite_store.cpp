@@ -103,9 +103,10 @@ private:
     Ledger ledger_;
     ChunkTable chunks_;
     Upkeep upkeep_;
-    std::vector<Damage> dead_damage_;  // dead letters that a commit found damaged
-    std::unique_ptr<Backup> backup_;   // under way
-    std::string broken_;               // why nothing is stored any more
+    std::vector<Damage> dead_damage_;   // dead letters that a commit found damaged
+    std::vector<DeadDropped> dropped_;  // by the commit under way
+    std::unique_ptr<Backup> backup_;    // under way
+    std::string broken_;                // why nothing is stored any more
 };
 
 Recovery SqliteStore::recover() {
@@ -127,7 +128,9 @@ Outcome SqliteStore::run(const Job& job) {
         return outcome;
     }
     try {
+        dropped_.clear();
         if (!job.batch.empty()) commit(job.batch);
+        outcome.dropped = std::exchange(dropped_, {});
         add_lost(outcome.damage);
         for (const Read& read : job.reads) outcome.reads.push_back(this->read(read));
         for (const ReadDead& read : job.dead_reads) outcome.dead_reads.push_back(read_dead(read));
@@ -182,6 +185,11 @@ void SqliteStore::apply(const TopicBatch& batch) {
     for (const Edit& one : batch.edits) edit(topic, one);
     for (const Redrive& redrive : batch.redrives) send_back(topic, redrive, batch.accepted_at);
     for (const Offset dead : batch.purged) ledger_.purge(topic, dead);
+    if (batch.dead_bound) {
+        DeadDropped dropped = ledger_.cut_back(topic, *batch.dead_bound);
+        dropped.topic = batch.topic;
+        if (dropped.messages != 0) dropped_.push_back(std::move(dropped));
+    }
     for (const Watermark& watermark : batch.watermarks) ledger_.put(topic, watermark);
     for (const Identity& producer : batch.forgotten) ledger_.forget(topic, producer);
     ledger_.write(topic);

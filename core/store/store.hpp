@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -113,6 +114,13 @@ struct Redrive {
     Terms terms{};
 };
 
+// What a topic's dead letters are cut back to, oldest first.
+struct DeadBound {
+    std::uint64_t max_messages = 0;  // 0: any number
+    std::uint64_t max_bytes = 0;     // 0: any size
+    std::set<Offset> keep;           // not these
+};
+
 // All that changes in one topic in one commit. The parts take effect in the order of the members.
 struct TopicBatch {
     std::string topic;            // created when new
@@ -124,9 +132,10 @@ struct TopicBatch {
     std::vector<DeadLetter> dead;      // of this or earlier batches
     std::vector<Edit> edits;
     std::vector<Redrive> redrives;
-    std::vector<Offset> purged;         // dead letters that go for good
-    std::vector<Watermark> watermarks;  // replace
-    std::vector<Identity> forgotten;    // watermarks that go
+    std::vector<Offset> purged;           // dead letters that go for good
+    std::optional<DeadBound> dead_bound;  // of what is dead then
+    std::vector<Watermark> watermarks;    // replace
+    std::vector<Identity> forgotten;      // watermarks that go
 
     [[nodiscard]] bool empty() const noexcept {
         return appends.empty() && settled.empty() && marks.empty() && dead.empty() && edits.empty() &&
@@ -229,6 +238,12 @@ struct Job {
     }
 };
 
+struct DeadDropped {
+    std::string topic;
+    std::uint64_t messages = 0;
+    std::uint64_t bytes = 0;
+};
+
 enum class Failure {
     none,
     full,    // no room on the disk; nothing of the batch was stored, nothing read; run it later, or with less in it
@@ -240,6 +255,7 @@ struct Outcome {
     std::string text;                 // what happened, to which file, and what to do
     std::vector<ReadResult> reads;
     std::vector<ReadDeadResult> dead_reads;
+    std::vector<DeadDropped> dropped;       // by the batch, for want of room within a bound
     std::optional<BackupResult> backup;     // of a step that was not to give up
     std::vector<Damage> damage;             // found by the commit or among dead letters; reads carry their own
     std::uint64_t free_bytes = UINT64_MAX;  // left for messages after the job; UINT64_MAX: not bounded by a disk

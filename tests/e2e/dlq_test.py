@@ -257,5 +257,46 @@ class DeadLetters(Case):
         self.assertFalse(self.list("--id", bad["id"])[0]["edited"])
 
 
+class Bounds(Case):
+    """Dead letters may be bounded: then the oldest go, or nothing more is delivered."""
+
+    def bounded(self, config):
+        node = Node(self, config="[queue.jobs]\n" + config)
+        self.send(node, "jobs", *(f"bad {number}" for number in range(5)))
+        return node
+
+    def test_drop_oldest(self):
+        node = self.bounded("dlq_max_messages = 2\ndlq_when_full = drop_oldest\n")
+        self.work(node, "jobs", "--exec", FAILS)
+        self.assertEqual([one["text"] for one in self.dlq(node, "list", "jobs")], ["reason of bad 3", "reason of bad 4"])
+        row = node.queue("jobs")
+        self.assertEqual((row["dead"], row["dead_dropped"], row["state"]), (2, 3, "ok"))
+        node.process.wait_until_said("dlq_full: jobs: the oldest dead letters were deleted")
+        node.restart()
+        self.assertEqual(node.queue("jobs")["dead"], 2)
+
+    def test_drop_oldest_by_bytes(self):
+        node = self.bounded("dlq_max_bytes = 100B\ndlq_when_full = drop_oldest\n")
+        self.work(node, "jobs", "--exec", FAILS)
+        row = node.queue("jobs")
+        self.assertEqual((row["dead"], row["dead_dropped"]), (2, 3), row)
+        self.assertLessEqual(row["dead_bytes"], 100)
+
+    def test_block(self):
+        node = self.bounded("dlq_max_messages = 2\n")
+        worker = self.spawn("work", "--node", node.endpoint, "jobs", "--exec", FAILS)
+        node.until_queue("jobs", lambda row: row["state"] == "dlq_full" and row["in_flight"] == 0, "nothing is delivered")
+        node.process.wait_until_said("dlq_full: jobs: as many dead letters as")
+        before = node.queue("jobs")
+        self.assertGreaterEqual(before["dead"], 2)
+        node.restart()
+        self.assertEqual(node.queue("jobs")["state"], "dlq_full")
+        self.dlq(node, "purge", "jobs")
+        if before["dead"] < 4:
+            node.until_queue("jobs", lambda row: row["state"] == "dlq_full" or row["ready"] == 0, "it goes on")
+        worker.signal()
+        self.assertEqual(worker.wait(), 0)
+
+
 if __name__ == "__main__":
     main()

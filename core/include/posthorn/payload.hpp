@@ -13,7 +13,6 @@
 
 namespace posthorn {
 
-
 template <typename T>
 concept MsgpackMap = requires(const T& value, msgpack::packer<msgpack::sbuffer>& packer) {
     value.msgpack_pack(packer);

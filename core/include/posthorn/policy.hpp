@@ -62,6 +62,11 @@ enum class WhenFull {
     reject,  // refused to the producer, with the reason queue_full; exact, but an empty queue takes any one message
 };
 
+enum class DlqWhenFull {
+    block,        // nothing is delivered until an operator makes room (default); what is with workers may go beyond
+    drop_oldest,  // the oldest dead letters are deleted for good; exact
+};
+
 // Belongs to the host of the queue, so it is given where the home is given and nowhere else.
 struct QueuePolicy {
     std::uint32_t max_attempts = defaults::max_attempts;  // 1 or more
@@ -71,6 +76,9 @@ struct QueuePolicy {
     std::uint64_t max_messages = 0;  // 0: the home's default (memory 100,000; node: by disk)
     std::uint64_t max_bytes = 0;     // 0: the home's default (memory 256 MiB; node: by disk)
     WhenFull when_full = WhenFull::block;
+    std::uint64_t dlq_max_messages = 0;  // of dead letters; 0: as many as fit
+    std::uint64_t dlq_max_bytes = 0;     // with the originals of those that were edited; 0: as many as fit
+    DlqWhenFull dlq_when_full = DlqWhenFull::block;
     bool operator==(const QueuePolicy&) const = default;
 };
 

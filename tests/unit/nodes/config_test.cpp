@@ -58,6 +58,9 @@ lease_cap = 1h
 max_messages = 1000
 max_bytes = 64MiB
 when_full = reject
+dlq_max_messages = 100
+dlq_max_bytes = 1MiB
+dlq_when_full = drop_oldest
 )");
     EXPECT_THAT(config.bind, ElementsAre("tcp://127.0.0.1:1", "ipc:///tmp/x"));
     EXPECT_EQ(config.data, "/var/lib/posthorn");
@@ -76,6 +79,9 @@ when_full = reject
     EXPECT_EQ(policy.max_messages, 1000U);
     EXPECT_EQ(policy.max_bytes, 64U << 20U);
     EXPECT_EQ(policy.when_full, WhenFull::reject);
+    EXPECT_EQ(policy.dlq_max_messages, 100U);
+    EXPECT_EQ(policy.dlq_max_bytes, 1U << 20U);
+    EXPECT_EQ(policy.dlq_when_full, DlqWhenFull::drop_oldest);
 }
 
 TEST(Config, WhatIsPrintedHasEverySettingAndParsesToTheDefaults) {
@@ -140,6 +146,8 @@ TEST(Config, InvalidSettingsAreRefusedByName) {
     expect_refused("[queue.jobs]\nbackoff = linear\n", "backoff is exponential, fixed, or a list such as 1s,10s,1min");
     expect_refused("[queue.jobs]\nbackoff = 1s,,2s\n", "queue.jobs.backoff");
     expect_refused("[queue.jobs]\nbackoff =\n", "queue.jobs.backoff: is empty");
+    expect_refused("[queue.jobs]\ndlq_when_full = reject\n",
+                   "queue.jobs.dlq_when_full: 'reject' is neither block nor drop_oldest");
     expect_refused("[queue.jobs]\nwhen_full = drop\n", "queue.jobs.when_full: 'drop' is neither block nor reject");
 }
 

@@ -624,6 +624,70 @@ TEST_F(QueueFixture, RedriveReturnsItUnderANewOffsetAndOnlyOnce) {
     EXPECT_EQ(queue->depth().dead, 0U);
 }
 
+TEST_F(QueueFixture, ABoundOfDeadLettersPausesDeliveriesUntilThereIsRoom) {
+    for (const bool by_bytes : {false, true}) {
+        SCOPED_TRACE(by_bytes);
+        now = {Mono{1h}, now.wall};
+        dead.clear();
+        stored.clear();
+        events.clear();
+        QueuePolicy policy;
+        (by_bytes ? policy.dlq_max_bytes : policy.dlq_max_messages) =
+            by_bytes ? 2 * envelope_bytes(identity(1), 1).size() : 2;
+        make(policy);
+        publish_many(4);
+        publish("x", 5s);
+        consumer(7, 3, 3);
+        const auto given = turn();
+        ASSERT_THAT(given, SizeIs(3));
+        settle(given[0], Verdict::reject);
+        EXPECT_FALSE(queue->dlq_blocks());
+        settle(given[1], Verdict::reject);
+        EXPECT_TRUE(queue->dlq_blocks());
+        EXPECT_THAT(turn(), IsEmpty());
+        settle(given[2], Verdict::reject);
+        EXPECT_EQ(queue->depth().dead, 3U) << "what is with workers goes beyond";
+        commit();
+        pass(6s);
+        EXPECT_THAT(turn(), IsEmpty());
+        EXPECT_EQ(queue->depth().dead, 3U) << "nothing expires meanwhile";
+        EXPECT_GT(queue->next_deadline(), now.mono);
+        const auto told = [&] {
+            return std::count_if(events.begin(), events.end(),
+                                 [](const Event& event) { return event.kind == Event::Kind::dlq_full; });
+        };
+        EXPECT_EQ(told(), 1);
+        EXPECT_TRUE(queue->purge(dead.at(1), now));
+        EXPECT_THAT(turn(), IsEmpty());
+        EXPECT_TRUE(queue->purge(dead.at(2), now));
+        EXPECT_THAT(offsets(turn()), IsEmpty()) << "the one that had expired takes the room";
+        EXPECT_TRUE(queue->purge(dead.at(3), now));
+        EXPECT_THAT(offsets(turn()), ElementsAre(4));
+        EXPECT_EQ(queue->depth().dead, 1U);
+    }
+}
+
+TEST_F(QueueFixture, ABoundOfDeadLettersCutsThemBackButForThoseThatAreOnTheirWay) {
+    make({.dlq_max_messages = 2, .dlq_max_bytes = 1000, .dlq_when_full = DlqWhenFull::drop_oldest});
+    publish_many(3);
+    consumer(7, 3, 3);
+    for (const Delivered& one : turn()) settle(one, Verdict::reject);
+    EXPECT_FALSE(queue->dlq_blocks());
+    commit();
+    ASSERT_TRUE(last.dead_bound);
+    EXPECT_EQ(last.dead_bound->max_messages, 2U);
+    EXPECT_EQ(last.dead_bound->max_bytes, 1000U);
+    queue->dead_dropped(1, dead.at(1).size());
+    EXPECT_EQ(queue->depth().dead, 2U);
+    EXPECT_EQ(queue->depth().dead_bytes, dead.at(2).size() + dead.at(3).size());
+    EXPECT_EQ(queue->counters().dead_dropped, 1U);
+    EXPECT_EQ(events.back().kind, Event::Kind::dlq_full);
+    EXPECT_TRUE(queue->redrive(dead.at(2), now));
+    EXPECT_TRUE(queue->purge(dead.at(3), now));
+    last = queue->gather(now, false);
+    EXPECT_THAT(last.dead_bound->keep, ElementsAre(2)) << "there is no room to send it back";
+}
+
 TEST_F(QueueFixture, AnEditedDeadLetterIsLeftAloneUntilThatIsStored) {
     make();
     publish_many(1);

@@ -216,6 +216,29 @@ TEST_P(Conformance, an_edited_dead_letter_keeps_what_it_was_first_and_goes_back_
     EXPECT_EQ(outcome.dead_reads.at(0).letters.size(), 1U);
 }
 
+TEST_P(Conformance, the_oldest_dead_letters_go_where_there_are_too_many) {
+    static_cast<void>(store->recover());
+    TopicBatch bury = batch_of(1, 5, 100);
+    for (Offset offset = 1; offset <= 5; ++offset)
+        bury.dead.push_back({offset, Reason::rejected, "", 1, some_time, some_time, ""});
+    bury.edits = {{2, Slice(std::string(10, 'e'))}};
+    bury.dead_bound = {4, 0, {1}};
+    Outcome outcome = run(job_of(bury));
+    ASSERT_EQ(outcome.dropped.size(), 1U);
+    EXPECT_EQ(outcome.dropped[0].topic, "q");
+    EXPECT_EQ(outcome.dropped[0].messages, 1U);
+    EXPECT_EQ(outcome.dropped[0].bytes, 110U) << "with its original";
+    TopicBatch later{.topic = "q"};
+    later.dead_bound = {0, 299, {}};
+    Job job = job_of(later);
+    job.dead_reads.push_back({"q", 0, 10, 0});
+    outcome = run(job);
+    ASSERT_EQ(outcome.dropped.size(), 1U);
+    EXPECT_EQ(outcome.dropped[0].messages, 2U);
+    EXPECT_EQ(outcome.dead_reads.at(0).letters.at(0).record.offset, 4U);
+    EXPECT_TRUE(run(job).dropped.empty()) << "it fits now";
+}
+
 TEST_P(Conformance, originals_count_where_dead_letters_come_in_parts) {
     static_cast<void>(store->recover());
     TopicBatch batch = batch_of(1, 4, 300'000);

@@ -24,6 +24,21 @@ Offset some_key(const Map& map, std::uint64_t any) {
 
 }  // namespace
 
+void cut_back(ModelTopic& topic, const DeadBound& bound) {
+    std::uint64_t bytes = 0;
+    for (const auto& [offset, letter] : topic.dead) bytes += letter.size();
+    for (auto at = topic.dead.begin(); at != topic.dead.end();) {
+        const bool too_many = bound.max_messages != 0 && topic.dead.size() > bound.max_messages;
+        const bool too_large = bound.max_bytes != 0 && bytes > bound.max_bytes;
+        if ((!too_many && !too_large) || bound.keep.contains(at->first)) {
+            ++at;
+        } else {
+            bytes -= at->second.size();
+            at = topic.dead.erase(at);
+        }
+    }
+}
+
 void play(Model& model, const TopicBatch& batch) {
     ModelTopic& topic = model[batch.topic];
     topic.next_offset = std::max(topic.next_offset, batch.next_offset);
@@ -68,6 +83,7 @@ void play(Model& model, const TopicBatch& batch) {
         topic.dead.erase(found);
     }
     for (const Offset dead : batch.purged) topic.dead.erase(dead);
+    if (batch.dead_bound) cut_back(topic, *batch.dead_bound);
     for (const Watermark& mark : batch.watermarks) topic.watermarks[mark.producer] = {mark.sequence, mark.refusals};
     for (const Identity& producer : batch.forgotten) topic.watermarks.erase(producer);
 }
@@ -348,6 +364,7 @@ TopicBatch Work::batch(const std::string& name, const ModelTopic& topic) {
     bury(batch, topic);
     look_after_dead(batch, topic);
     remember(batch, topic);
+    if (pick(5) == 0) batch.dead_bound = {pick(20), pick(3) * pick(1000), {some_key(topic.dead, random_())}};
     return batch;
 }
 
