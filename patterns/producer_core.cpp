@@ -8,6 +8,7 @@
 
 #include "random.hpp"
 #include "store/memory_store.hpp"
+#include "store/sqlite_store.hpp"
 
 namespace posthorn::work_queue::detail {
 
@@ -72,7 +73,7 @@ void ProducerCore::start(const Home& home) {
         options.seed = posthorn::detail::random_number();
         options.defaults = home.options().queue;
         options.only_queue = queue_;
-        host_ = std::make_unique<HostOnLoop>(context_, std::move(options), store::make_memory_store());
+        host_ = make_host(std::move(options), home.options());
         host_->set_local([this] { loop_.wake(*this); });
         session_.add_link(local_peer, "the queue here");
         if (!home.options().bind.empty()) endpoint_ = host_->bind(home.options().bind);
@@ -81,6 +82,19 @@ void ProducerCore::start(const Home& home) {
     } else {
         loop_.add(*this);
         for (const std::string& endpoint : home.endpoints()) loop_.connect(*this, endpoint);
+    }
+}
+
+std::unique_ptr<HostOnLoop> ProducerCore::make_host(host::Options options, const Here& home) {
+    if (home.store.empty()) {
+        return std::make_unique<HostOnLoop>(context_, std::move(options), store::make_memory_store());
+    }
+    const auto folder = std::filesystem::absolute(home.store);  // wherever this process may go
+    auto store = store::open_sqlite_store({.folder = folder, .min_free = home.min_free, .vfs = {}});
+    try {
+        return std::make_unique<HostOnLoop>(context_, std::move(options), std::move(store));
+    } catch (const Error& error) {
+        throw Error("the store in " + folder.string() + ": " + error.what());
     }
 }
 
@@ -437,7 +451,8 @@ void ProducerCore::end_session() {
         session_.bye(now);
         (void)(host_ ? exchange_with_host(now) : send_frames(now));
     });
-    if (host_) (void)host_->drain(1s, host_goodbye);  // a word to the workers; there is no disk to wait for
+    // A word to the workers. What they have settled and is not stored by then is confirmed to nobody, and comes again.
+    if (host_) (void)host_->drain(1s, host_goodbye);
     loop_.remove(*this);
     host_.reset();
 }

@@ -65,6 +65,7 @@ public:
 private:
     ProducerCore(Context& context, std::string queue, ProducerOptions options, Identity producer);
     void start(const Home& home);
+    std::unique_ptr<HostOnLoop> make_host(host::Options options, const Here& home);
 
     void on_frame(transport::PeerId peer, Slice frame, Now now) override;
     void on_link(transport::PeerId peer, const std::string& endpoint) override;

@@ -33,6 +33,7 @@ Host::Impl::Impl(Options given, store::Store& on, Now now)
     for (const store::Damage& damage : recovery.damage) {
         emit(Event::Kind::damaged, damage.topic, store::describe(damage), damage.messages);
     }
+    check_queues(recovery);
     store::Job opening;
     for (const store::RecoveredTopic& topic : recovery.topics) {
         Box& box = make_box(topic.topic);
@@ -54,6 +55,19 @@ Host::Impl::Impl(Options given, store::Store& on, Now now)
     opened = false;
     job = std::make_shared<const store::Job>(std::move(opening));
     look_again_at = now.mono;
+}
+
+// Messages of other queues would lie here and nobody would ever be told.
+void Host::Impl::check_queues(const store::Recovery& recovery) const {
+    if (options.only_queue.empty()) return;
+    std::string others;
+    for (const store::RecoveredTopic& topic : recovery.topics) {
+        if (topic.topic == options.only_queue || topic.messages + topic.dead == 0) continue;
+        others += (others.empty() ? "" : ", ") + topic.topic;
+    }
+    if (others.empty()) return;
+    throw Error("it holds messages of other queues (" + others + "), and only " + options.only_queue +
+                " would be served; let `posthorn node --data` serve them all, or give another folder");
 }
 
 void Host::Impl::emit(Event::Kind kind, std::string subject, std::string text, std::uint64_t count) const {

@@ -110,6 +110,7 @@ struct Host::Impl {
     [[nodiscard]] Box* find_box(const std::string& name);
     Box& make_box(const std::string& name);
     Box& open_box(const std::string& name);  // found or new
+    void check_queues(const store::Recovery& recovery) const;
     void emit(Event::Kind kind, std::string subject, std::string text, std::uint64_t count = 1) const;
 
     // sessions.cpp

@@ -281,7 +281,7 @@ void Host::Impl::on_hello(PeerId peer, const protocol::Hello& hello, Now now) {
     welcome.message_limit = options.message_limit;
     welcome.heartbeat_ms = static_cast<std::uint64_t>(
         std::chrono::duration_cast<std::chrono::milliseconds>(defaults::heartbeat_busy).count());
-    welcome.capabilities = {store.durable() ? "host:node" : "host:memory"};
+    welcome.capabilities = {!store.durable() ? "host:memory" : options.only_queue.empty() ? "host:node" : "host:spool"};
     if (hello.role != protocol::Role::admin) session.box = &open_box(hello.address);
     if (hello.role == protocol::Role::producer) {
         welcome_producer(session, hello, welcome, now);

@@ -149,7 +149,7 @@ struct Welcome {  // "welcome"; the frame carries the new epoch and the number 1
     std::uint64_t stored = 0;         // producer "stored": and on disk
     std::vector<Refused> refused;     // producer "refused": those above its `confirmed`
     std::vector<Held> lost;           // consumer "lost": listed as held, but no longer its own
-    // "capabilities": order, bounds and dedup hold per host: ["host:memory"|"host:node"]
+    // "capabilities": order, bounds and dedup hold per host: ["host:memory"|"host:spool"|"host:node"]
     std::vector<std::string> capabilities;
 };
 

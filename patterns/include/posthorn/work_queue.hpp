@@ -132,9 +132,12 @@ private:
 // Thread-safe. Sends from one thread keep their order.
 class Producer {
 public:
-    // Throws Error: invalid name or policy, endpoint malformed or in use.
+    // Throws Error: invalid name or policy, endpoint malformed or in use; a store that another process has, that holds
+    // messages of other queues, or that cannot be read or written.
     Producer(Context& context, std::string queue, Home home, ProducerOptions options = {});
-    ~Producer();  // waits up to close_timeout; what is then not safe is reported by an event (left_behind)
+    // Waits up to close_timeout for what is not yet safe; what is left then is reported by an event (left_behind). With
+    // a store here, what is stored and not yet done waits on the disk for whoever has the folder next.
+    ~Producer();
     Producer(Producer&&) noexcept;
     Producer& operator=(Producer&&) noexcept;
 
@@ -168,7 +171,8 @@ public:
     // Why the host takes no more just now: "queue_full", "disk_full", "store_failed", "draining", "starting". Empty: it
     // does, or there is no session.
     [[nodiscard]] std::string waits_for() const;
-    // What the host said of itself: "host:memory" or "host:node". Empty before the first session.
+    // What the host said of itself: "host:memory", "host:spool" (here, with a store) or "host:node". Empty before the
+    // first session.
     [[nodiscard]] std::vector<std::string> capabilities() const;
     // As bound, for homes here: wildcards are numbers now. Empty for homes elsewhere.
     [[nodiscard]] const std::string& endpoint() const;

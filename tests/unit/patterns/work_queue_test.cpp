@@ -14,20 +14,29 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
 
-class Over : public ::testing::TestWithParam<const char*> {
+// Every transport, with the queue in memory and in a store.
+class Over : public ::testing::TestWithParam<std::tuple<const char*, bool>> {
 protected:
+    [[nodiscard]] static bool stores() { return std::get<1>(GetParam()); }
+    [[nodiscard]] Home home() const {
+        Here options = here_at(endpoint());
+        if (stores()) options = stored_at(std::move(options), folder_.path() / "store");
+        return here(std::move(options));
+    }
+    TempFolder folder_;
+
+private:
     [[nodiscard]] std::string endpoint() const {
-        const std::string scheme = GetParam();
+        const std::string scheme = std::get<0>(GetParam());
         if (scheme == "tcp") return "tcp://127.0.0.1:*";
         return scheme == "ipc" ? folder_.ipc("socket") : "inproc://queue";
     }
-    TempFolder folder_;
 };
 
 TEST_P(Over, EveryMessageIsHandledAndTheTicketsSay) {
     Events events;
     Context context{events.hook()};
-    Producer producer{context, "q", here(here_at(endpoint()))};
+    Producer producer{context, "q", home()};
     Log<std::string> handled;
     Running running{context, at(producer.endpoint()), {.concurrency = 2}, [&](Delivery& delivery) {
                         handled.add(delivery.message().payload);
@@ -37,19 +46,23 @@ TEST_P(Over, EveryMessageIsHandledAndTheTicketsSay) {
     tickets.reserve(1000);
     for (int i = 0; i < 1000; ++i) tickets.push_back(producer.send(std::to_string(i)));
     for (const Ticket& ticket : tickets) ASSERT_EQ(ticket.wait(patience), Status::ok);
-    EXPECT_EQ(tickets.front().level(), Level::settled);
+    EXPECT_EQ(tickets.front().level(), stores() ? Level::stored : Level::settled);
     EXPECT_EQ(producer.flush(patience), Status::ok);
     EXPECT_EQ(producer.unconfirmed(), 0U);
-    EXPECT_THAT(producer.capabilities(), ElementsAre("host:memory"));
-    const auto all = handled.now();
+    EXPECT_THAT(producer.capabilities(), ElementsAre(stores() ? "host:spool" : "host:memory"));
+    const auto all = stores() ? handled.wait(1000) : handled.now();
     EXPECT_EQ(all.size(), 1000U);
     EXPECT_EQ(std::set<std::string>(all.begin(), all.end()).size(), 1000U);
     EXPECT_EQ(running.stop(), Status::ok);
     EXPECT_TRUE(running.worker.idle());
 }
 
-INSTANTIATE_TEST_SUITE_P(WorkQueue, Over, ::testing::Values("inproc", "ipc", "tcp"),
-                         [](const auto& instance) { return std::string{instance.param}; });
+INSTANTIATE_TEST_SUITE_P(WorkQueue, Over,
+                         ::testing::Combine(::testing::Values("inproc", "ipc", "tcp"), ::testing::Bool()),
+                         [](const auto& instance) {
+                             return std::string{std::get<0>(instance.param)} +
+                                    (std::get<1>(instance.param) ? "_stored" : "_in_memory");
+                         });
 
 TEST_F(WorkQueue, FieldsAndIdentityArriveAsTheyWereSent) {
     Producer producer{producers_, "q", here(here_at("tcp://127.0.0.1:*"))};
