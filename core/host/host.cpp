@@ -212,7 +212,14 @@ void Host::Impl::tell_producer(Session& session) {
     auto known = session.refused.begin();
     for (; known != session.refused.end() && known->sequence <= final; ++known) confirm.refused.push_back(*known);
     session.refused.erase(session.refused.begin(), known);
-    if (confirm.held != 0 || confirm.stored != 0 || !confirm.refused.empty()) send(session, confirm);
+    // Its place is one it can build on: neither the messages up to there nor its hold on the name may be lost again.
+    const bool safe = producer.stored >= producer.decided && producer.stored_life == session.incarnation;
+    if (session.resume_due && (safe || !store.durable())) {
+        session.resume_due = false;
+        confirm.resume = producer.decided;
+    }
+    const bool news = confirm.held != 0 || confirm.stored != 0 || !confirm.refused.empty() || confirm.resume;
+    if (news) send(session, confirm);
 }
 
 std::string Host::Impl::blocked_reason() const {

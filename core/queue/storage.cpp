@@ -95,11 +95,12 @@ void Queue::gather_pending(store::TopicBatch& batch, Now now) {
     pending_dead_.clear();
     for (Producer* producer : dirty_producers_) {
         producer->dirty = false;
-        committing_producers_.emplace_back(producer->id, producer->decided);
+        committing_producers_.push_back({producer->id, producer->decided, producer->life});
         batch.watermarks.push_back({.producer = producer->id,
                                     .sequence = producer->decided,
                                     .refusals = {producer->refusals.begin(), producer->refusals.end()},
-                                    .seen = now.wall});
+                                    .seen = now.wall,
+                                    .life = producer->life});
     }
     dirty_producers_.clear();
 }
@@ -142,9 +143,11 @@ store::TopicBatch Queue::gather(Now now, bool room) {
 
 void Queue::committed() {
     committing_bytes_ = 0;
-    for (const auto& [id, sequence] : committing_producers_) {
-        const auto it = producers_.find(id);
-        if (it != producers_.end()) it->second.stored = std::max(it->second.stored, sequence);
+    for (const Committing& one : committing_producers_) {
+        const auto it = producers_.find(one.id);
+        if (it == producers_.end()) continue;
+        it->second.stored = std::max(it->second.stored, one.sequence);
+        it->second.stored_life = one.life;
     }
     committing_producers_.clear();
     for (const Offset offset : leaving_committing_) leaving_.erase(offset);
@@ -168,8 +171,8 @@ void Queue::take_back(const store::TopicBatch& batch, Now now) {
     for (const store::DeadLetter& letter : batch.dead) write_dead(letter);
     purged_.insert(purged_.end(), batch.purged.begin(), batch.purged.end());
     leaving_committing_.clear();
-    for (const auto& [id, sequence] : committing_producers_) {
-        const auto it = producers_.find(id);
+    for (const Committing& one : committing_producers_) {
+        const auto it = producers_.find(one.id);
         if (it != producers_.end()) write_watermark(it->second);
     }
     committing_producers_.clear();
@@ -379,6 +382,7 @@ void Queue::recover(const store::RecoveredTopic& topic, Now now) {
         producer.decided = producer.stored = mark.sequence;
         producer.refusals.assign(mark.refusals.begin(), mark.refusals.end());
         producer.seen = mark.seen;
+        producer.life = producer.stored_life = mark.life;
         producer.known = true;
     }
     if (!producers_.empty()) forget_at_ = now.mono + 1h;

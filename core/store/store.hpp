@@ -85,6 +85,7 @@ struct Watermark {
     std::uint64_t sequence = 0;
     std::vector<Refusal> refusals;  // ascending
     Wall seen{};
+    Identity life{};  // of a named producer: who goes on under the name; zero: it has none
 };
 
 // A dead letter goes back: stored again at `offset` with one more redrive and no end to its life, and its record goes.

@@ -22,6 +22,8 @@ void Totals::add(const Totals& other) {
     refused += other.refused;
     stale += other.stale;
     expired += other.expired;
+    resumed += other.resumed;
+    fenced += other.fenced;
 }
 
 void Model::violation(std::string what) {
@@ -33,6 +35,7 @@ std::uint64_t Model::publish(Kind kind, int producer, std::uint64_t sequence, Du
     records_[message] = {.kind = kind,
                          .producer = producer,
                          .sequence = sequence,
+                         .gone = replaced_.contains(producer),
                          .deaths_before = deaths,
                          .ttl = ttl,
                          .published = now.wall};
@@ -49,6 +52,7 @@ void Model::confirmed(int producer, std::uint64_t first, std::uint64_t last, Now
         }
         Record& record = records_[it->second];
         if (record.refused) continue;  // a range runs over what was refused within it
+        if (record.gone) violation("message " + std::to_string(it->second) + " was confirmed and is another one");
         record.confirmed = true;
         if (!record.confirmed_at) record.confirmed_at = now.mono;
     }
@@ -70,6 +74,33 @@ void Model::producer_died(int producer) {
     for (auto& [message, record] : records_) {
         if (record.producer == producer && !record.confirmed && !record.refused) record.orphan = true;
     }
+}
+
+void Model::resumed(int producer, std::uint64_t place, Now now) {
+    if (place < place_) {
+        violation("a named producer was sent back from " + std::to_string(place_) + " to " + std::to_string(place));
+    }
+    for (auto& [message, record] : records_) {
+        if (record.producer != named_ || record.refused) continue;
+        if (record.sequence <= place) {
+            record.confirmed = true;  // nobody will send it again
+            if (!record.confirmed_at) record.confirmed_at = now.mono;
+            continue;
+        }
+        record.gone = true;
+        if (record.confirmed) violation("message " + std::to_string(message) + ", confirmed, is to be sent again");
+    }
+    if (named_ != 0) {
+        replaced_.insert(named_);
+        ++totals.resumed;
+    }
+    named_ = producer;
+    place_ = place;
+}
+
+void Model::refused_before(std::uint64_t sequence) {
+    const auto it = by_sequence_.find({named_, sequence});
+    if (it != by_sequence_.end()) records_[it->second].refused = true;
 }
 
 void Model::begun(std::uint64_t message, std::uint64_t offset, std::uint32_t attempt, bool redriven) {
@@ -105,6 +136,7 @@ void Model::begun(std::uint64_t message, std::uint64_t offset, std::uint32_t att
 
 void Model::handed_out(std::uint64_t message, Now now) {
     const Record& record = records_.at(message);
+    if (record.gone) violation("message " + std::to_string(message) + " was delivered, and its number again");
     if (record.ttl == Duration::zero() || !record.confirmed_at) return;  // accepted at the latest when it was confirmed
     if (now.mono >= *record.confirmed_at + record.ttl) {
         violation("message " + std::to_string(message) + " was delivered after its time to live");
@@ -150,6 +182,7 @@ void Model::at_the_end() {
     for (const auto& [message, record] : records_) {
         if (record.refused || record.acked > 0 || record.dead_lettered) continue;
         if (record.orphan && !record.confirmed) continue;  // nobody was told that it is safe
+        if (record.gone) continue;
         violation("message " + std::to_string(message) +
                   (record.confirmed ? ", confirmed, is lost" : " never came through") + " (begun " +
                   std::to_string(record.begun) + ", kind " + static_cast<char>(record.kind) + ")");

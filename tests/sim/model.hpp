@@ -27,7 +27,7 @@ struct Totals {
     std::uint64_t steps = 0, messages = 0, deliveries = 0, settled = 0;
     std::uint64_t crashes = 0, power_cuts = 0, consumer_deaths = 0, cuts = 0, lost_frames = 0, repeated_frames = 0;
     std::uint64_t resends = 0, redeliveries = 0, dead_letters = 0, redriven = 0, disk_full = 0, drained_full = 0;
-    std::uint64_t refused = 0, stale = 0, expired = 0;
+    std::uint64_t refused = 0, stale = 0, expired = 0, resumed = 0, fenced = 0;
     void add(const Totals& other);
 };
 
@@ -38,6 +38,7 @@ struct Record {
     bool confirmed = false;  // the producer was told that it is safe
     bool refused = false;
     bool orphan = false;         // its producer died before it was confirmed
+    bool gone = false;           // a later life under the name goes on before it: its number is another message's now
     bool ack_confirmed = false;  // its consumer was told that the ack is safe
     std::uint32_t begun = 0;
     std::uint32_t acked = 0;  // by a handler
@@ -59,6 +60,9 @@ public:
     void confirmed(int producer, std::uint64_t first, std::uint64_t last, Now now);
     void refused(int producer, std::uint64_t sequence);
     void producer_died(int producer);
+    // A life of the named producer is told its place; and what of the life before it was refused.
+    void resumed(int producer, std::uint64_t place, Now now);
+    void refused_before(std::uint64_t sequence);
     void begun(std::uint64_t message, std::uint64_t offset, std::uint32_t attempt, bool redriven);
     void ack_confirmed(std::uint64_t message);
     void handed_out(std::uint64_t message, Now now);  // by the host, not a redriven one
@@ -77,7 +81,10 @@ private:
     std::map<std::uint64_t, Record> records_;
     std::map<std::pair<int, std::uint64_t>, std::uint64_t> by_sequence_;
     std::map<std::pair<std::uint64_t, int>, std::map<std::uint64_t, std::uint64_t>>
-        offsets_;  // (life of the host, producer): sequence -> offset
+        offsets_;    // (life of the host, producer): sequence -> offset
+    int named_ = 0;  // the last life that was told its place; 0: none
+    std::uint64_t place_ = 0;
+    std::set<int> replaced_;  // and those before
     std::vector<std::string> violations_;
 };
 

@@ -40,7 +40,8 @@ TEST(Simulator, KeepsItsPromisesInEveryWorld) {
               << ", repeated " << totals.repeated_frames << ", resends " << totals.resends << ", redeliveries "
               << totals.redeliveries << ", dead letters " << totals.dead_letters << ", redriven " << totals.redriven
               << ", disk full " << totals.disk_full << ", drained all the same " << totals.drained_full << ", refused "
-              << totals.refused << ", stale " << totals.stale << ", expired " << totals.expired << "\n";
+              << totals.refused << ", stale " << totals.stale << ", expired " << totals.expired
+              << ", named producers resumed " << totals.resumed << ", fenced " << totals.fenced << "\n";
     if (one != 0) return;
     EXPECT_GT(totals.crashes, 0U);
     EXPECT_GT(totals.power_cuts, 0U);
@@ -55,6 +56,8 @@ TEST(Simulator, KeepsItsPromisesInEveryWorld) {
     EXPECT_GT(totals.drained_full, 0U);
     EXPECT_GT(totals.refused, 0U);
     EXPECT_GT(totals.expired, 0U);
+    EXPECT_GT(totals.resumed, 0U);
+    EXPECT_GT(totals.fenced, 0U);
 }
 
 // One seed twice is one history.
