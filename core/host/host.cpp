@@ -212,9 +212,10 @@ void Host::Impl::tell_producer(Session& session) {
     auto known = session.refused.begin();
     for (; known != session.refused.end() && known->sequence <= final; ++known) confirm.refused.push_back(*known);
     session.refused.erase(session.refused.begin(), known);
-    // Its place is one it can build on: neither the messages up to there nor its hold on the name may be lost again.
-    const bool safe = producer.stored >= producer.decided && producer.stored_life == session.incarnation;
-    if (session.resume_due && (safe || !store.durable())) {
+    // It builds on its place, so neither the messages up to there nor its hold on the name may be lost again: the
+    // commit that has the one has the other.
+    const bool safe = !store.durable() || producer.stored_life == session.incarnation;
+    if (session.resume_due && safe) {
         session.resume_due = false;
         confirm.resume = producer.decided;
     }

@@ -1,5 +1,6 @@
-// A producer that is killed. Arguments: HOME QUEUE COUNT. Sends the texts "message 0", "message 1", ... and says on
-// standard output how many are confirmed; then stays, and a queue of its own with it, until standard input ends.
+// A producer that is killed. Arguments: HOME QUEUE COUNT [NAME]. Sends the texts "message 0", "message 1", ..., under a
+// name those that are not in the queue yet, and says on standard output how many are confirmed; then stays, and a queue
+// of its own with it, until standard input ends.
 #include <algorithm>
 #include <deque>
 #include <exception>
@@ -36,12 +37,18 @@ void send(wq::Producer& producer, std::uint64_t first, std::uint64_t count) {
 }  // namespace
 
 int main(int count, char** arguments) {
-    if (count != 4) return 2;
+    if (count < 4 || count > 5) return 2;
     try {
         posthorn::Context context;
-        wq::Producer producer{context, arguments[2], posthorn::Home::parse(arguments[1])};
+        wq::ProducerOptions options;
+        options.resume = count == 5;
+        if (options.resume) options.name = arguments[4];
+        wq::Producer producer{context, arguments[2], posthorn::Home::parse(arguments[1]), options};
         std::cout << "at " << producer.endpoint() << std::endl;
-        send(producer, 0, std::stoull(arguments[3]));
+        const auto place = producer.resumed_at(60s);
+        if (!place) throw posthorn::Error("it was not told its place");
+        std::cout << "resumed at " << *place << std::endl;
+        send(producer, *place, std::stoull(arguments[3]));
         std::string rest;
         while (std::getline(std::cin, rest)) {
         }
