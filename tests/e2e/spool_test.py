@@ -59,6 +59,15 @@ class Spool(Case):
             self.assert_first_ones(former, confirmed)
             self.assertEqual([first, second], ["message 0", "message 1"])
 
+    def test_operators_reach_it_as_they_reach_a_node(self):
+        producer = self.produce(1000)
+        until(lambda: self.confirmed(producer) == 1000, "all are stored")
+        endpoint = self.host(producer).endpoint
+        self.assertIn('"store":"disk"', self.run_posthorn("queues", "--json", "--node", endpoint).out.decode())
+        self.assertEqual(self.run_posthorn("backup", self.folder / "backup", "--node", endpoint).wait(), 0)
+        copy = Node(self, data=self.folder / "backup")
+        self.assert_first_ones(self.work(copy, "jobs").lines, 1000)
+
     def test_one_process_at_a_time(self):
         producer = self.produce(1)
         self.host(producer)

@@ -43,8 +43,9 @@ struct ProducerOptions {
     std::string name{};  // for listings and logs; grants nothing
     // A named producer: one that continues under its name where the last one of that name on this queue ended, even if
     // that was killed. For who sends from a source of his own, a file or a table: see resumed_at(). The queue's host
-    // remembers names on its disk (in memory: as long as it lives). One at a time: a later producer of the name ends
-    // this one, with an event of the code "fenced"; from then on send() and wait() answer closed.
+    // remembers names on its disk (in memory: as long as it lives), so several endpoints must be ways to one host. One
+    // at a time: a later producer of the name ends this one, with an event of the code "fenced"; send() answers closed
+    // then, and so does wait() for what was not known to be safe.
     bool resume = false;
     Duration send_timeout = defaults::send_timeout;                    // how long send() waits for room
     Duration close_timeout = defaults::close_timeout;                  // how long the destructor waits for confirms
@@ -167,11 +168,11 @@ public:
         return send_all(messages);
     }
 
-    // Of a named producer (ProducerOptions::resume): how many messages its host has decided under this name before this
-    // producer, accepted ones and refused ones, whether or not their sender lived to know. Those are safe; what else
-    // the former ones had buffered is gone. So whoever sends the items of a source one by one goes on with item number
-    // resumed_at(), counting from 0, and each is in the queue once. Waits for the host's word, before which send()
-    // finds no room; empty: not in time, or closed. 0 for producers that do not resume.
+    // Of a named producer (ProducerOptions::resume): how many messages that send() took its host has decided under this
+    // name before this producer, accepted or refused, whether or not their sender lived to know. These are safe; what
+    // else the former ones had buffered is gone. So whoever sends the items of a source one by one goes on with item
+    // number resumed_at(), counting from 0, and each comes into the queue once. Waits for the host's word, before which
+    // send() finds no room; empty: not in time, or closed. 0 for producers that do not resume.
     [[nodiscard]] std::optional<std::uint64_t> resumed_at(Duration timeout) const;
 
     // Waits until everything sent so far is safe (see Ticket::wait) or refused. ok, timed_out, closed, rejected (some

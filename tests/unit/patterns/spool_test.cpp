@@ -91,6 +91,17 @@ TEST_F(Spool, MessagesOfAnotherQueueAreNotLeftLying) {
     EXPECT_THAT(refusal(), IsEmpty()) << "an empty queue is in nobody's way";
 }
 
+TEST_F(Spool, DeadLettersStayWithTheOthers) {
+    {
+        Producer one = producer();
+        Worker worker{workers_, "q", at(one.endpoint())};
+        EXPECT_EQ(one.send("x").wait(patience), Status::ok);
+        EXPECT_EQ(worker.receive(patience)->reject("no good"), Status::ok);
+        EXPECT_EQ(worker.drain(patience), Status::ok);
+    }
+    EXPECT_THAT(refusal("other"), HasSubstr("(q)")) << "they are messages that somebody may want back";
+}
+
 TEST_F(Spool, ACopyOfItsFolderIsAQueueOfItsOwn) {
     leave("before");
     std::filesystem::copy(folder_.path() / "spool", folder_.path() / "copy");

@@ -64,6 +64,18 @@ INSTANTIATE_TEST_SUITE_P(WorkQueue, Over,
                                     (std::get<1>(instance.param) ? "_stored" : "_in_memory");
                          });
 
+// With the queue in memory and in a store.
+class EitherHome : public WorkQueue, public ::testing::WithParamInterface<bool> {
+protected:
+    [[nodiscard]] Here home() const {
+        const Here options = here_at("tcp://127.0.0.1:*");
+        return GetParam() ? stored_at(options, folder_.path() / "store") : options;
+    }
+};
+
+INSTANTIATE_TEST_SUITE_P(WorkQueue, EitherHome, ::testing::Bool(),
+                         [](const auto& instance) { return instance.param ? "stored" : "in_memory"; });
+
 TEST_F(WorkQueue, FieldsAndIdentityArriveAsTheyWereSent) {
     Producer producer{producers_, "q", here(here_at("tcp://127.0.0.1:*"))};
     Log<Message> messages;
@@ -104,8 +116,8 @@ TEST_F(WorkQueue, TypedHandlersGetTypedValuesAndWhatIsNoneIsDeadLettered) {
     EXPECT_TRUE(producer_events_.wait(Event::Kind::dead_lettered));
 }
 
-TEST_F(WorkQueue, WhatNoWorkerTakesInItsTimeIsDeadLetteredAndSettled) {
-    Producer producer{producers_, "q", here(here_at("tcp://127.0.0.1:*"))};
+TEST_P(EitherHome, WhatNoWorkerTakesInItsTimeIsDeadLetteredAndSettled) {
+    Producer producer{producers_, "q", here(home())};
     Message message;
     message.ttl = 1ms;
     EXPECT_EQ(producer.send(message).wait(patience), Status::ok);
@@ -140,8 +152,8 @@ TEST_F(WorkQueue, FunctionsAndMutableLambdasAreHandlersToo) {
     EXPECT_EQ(producer.flush(patience), Status::ok);
 }
 
-TEST_F(WorkQueue, EveryVerdictDoesWhatItSays) {
-    auto home = here_at("tcp://127.0.0.1:*");
+TEST_P(EitherHome, EveryVerdictDoesWhatItSays) {
+    auto home = this->home();
     home.queue.max_attempts = 3;
     Producer producer{producers_, "q", here(home)};
     Log<std::pair<std::string, std::uint32_t>> seen;
@@ -163,7 +175,7 @@ TEST_F(WorkQueue, EveryVerdictDoesWhatItSays) {
     }
     EXPECT_EQ(producer.flush(patience), Status::ok);
     using Seen = std::pair<std::string, std::uint32_t>;
-    const auto all = seen.now();
+    const auto all = GetParam() ? seen.wait(12) : seen.now();
     EXPECT_THAT(all, ::testing::UnorderedElementsAre(Seen("ack", 1), Seen("nack", 1), Seen("nack", 2), Seen("nack", 3),
                                                      Seen("delayed", 1), Seen("delayed", 2), Seen("release", 1),
                                                      Seen("release", 1), Seen("reject", 1), Seen("throw", 1),
@@ -356,8 +368,8 @@ TEST_F(WorkQueue, SendNeverWaitsOnTheLoopsThread) {
     full.reset();  // before its context
 }
 
-TEST_F(WorkQueue, RefusalsReachTheTicket) {
-    auto home = here_at("tcp://127.0.0.1:*");
+TEST_P(EitherHome, RefusalsReachTheTicket) {
+    auto home = this->home();
     home.queue.max_messages = 1;
     home.queue.when_full = WhenFull::reject;
     Producer producer{producers_, "q", here(home)};
@@ -374,8 +386,8 @@ TEST_F(WorkQueue, RefusalsReachTheTicket) {
     EXPECT_EQ(producer.flush(patience), Status::ok) << "that was told";
 }
 
-TEST_F(WorkQueue, AFullQueueSaysWhyNothingMoves) {
-    auto home = here_at("tcp://127.0.0.1:*");
+TEST_P(EitherHome, AFullQueueSaysWhyNothingMoves) {
+    auto home = this->home();
     home.queue.max_messages = 1;
     Producer producer{producers_, "q", here(home)};
     EXPECT_EQ(producer.send("1").status(), Status::ok);
