@@ -82,7 +82,7 @@ struct Here {
     // folder next goes on with it, another producer of the queue or `posthorn node --data FOLDER`. One process at a
     // time. Empty: in memory.
     std::filesystem::path store{};
-    std::uint64_t min_free = defaults::min_free;  // with a store; below so much room nothing more is taken
+    std::uint64_t min_free = defaults::min_free;  // bytes of its disk; with less free nothing more is taken
     QueuePolicy queue{};
 };
 
