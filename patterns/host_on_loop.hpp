@@ -1,5 +1,5 @@
 // A host at work: Host + Store + Loop joined, with a commit thread when the store is on a disk. A node is one of these
-// with a store and an endpoint; a brokerless producer is one with a memory store and itself as the local end.
+// with a store and an endpoint; a brokerless producer is one with a store of either kind and itself as the local end.
 //
 // Thread-safe but for exchange(); never to be made, drained or let go on the loop's thread.
 #pragma once

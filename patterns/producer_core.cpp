@@ -6,8 +6,12 @@
 #include <ctime>
 #include <utility>
 
+#include <boost/uuid/name_generator_sha1.hpp>
+#include <boost/uuid/string_generator.hpp>
+
 #include "random.hpp"
 #include "store/memory_store.hpp"
+#include "store/sqlite_store.hpp"
 
 namespace posthorn::work_queue::detail {
 
@@ -30,11 +34,22 @@ std::uint64_t timestamp_ms() {
     return static_cast<std::uint64_t>(now.tv_sec) * 1000 + static_cast<std::uint64_t>(now.tv_nsec) / 1'000'000;
 }
 
+// The id of a named producer: the same in every life, as clients in other languages can make it as well
+// (docs/protocol.md).
+Identity identity_of(const std::string& queue, const std::string& name) {
+    const boost::uuids::uuid space = boost::uuids::string_generator{}("cf01eeef-7e5f-4e76-91cb-fe1dfaa16ab5");
+    const boost::uuids::uuid id = boost::uuids::name_generator_sha1{space}(queue + "/" + name);
+    Identity identity;
+    std::copy(id.begin(), id.end(), identity.bytes.begin());
+    return identity;
+}
+
 void check(const std::string& queue, const ProducerOptions& options) {
     if (!valid_queue_name(queue)) {
         throw Error("\"" + queue.substr(0, 200) +
                     "\" is not a queue name: 1 to 200 of A-Z a-z 0-9 . _ -, not ending in .dlq");
     }
+    if (options.resume && options.name.empty()) throw Error("ProducerOptions.resume needs a name to resume under");
     if (options.buffer_messages == 0) throw Error("ProducerOptions.buffer_messages is 0; give at least 1");
     if (options.buffer_bytes == 0) throw Error("ProducerOptions.buffer_bytes is 0; give at least 1");
     if (options.send_timeout < Duration::zero()) throw Error("ProducerOptions.send_timeout is negative");
@@ -46,19 +61,23 @@ void check(const std::string& queue, const ProducerOptions& options) {
 std::shared_ptr<ProducerCore> ProducerCore::make(Context& context, std::string queue, const Home& home,
                                                  ProducerOptions options) {
     check(queue, options);
-    std::shared_ptr<ProducerCore> core{
-        new ProducerCore(context, std::move(queue), std::move(options), posthorn::detail::random_identity())};
+    std::shared_ptr<ProducerCore> core{new ProducerCore(context, std::move(queue), std::move(options))};
     core->start(home);
     return core;
 }
 
-ProducerCore::ProducerCore(Context& context, std::string queue, ProducerOptions options, Identity producer)
+ProducerCore::ProducerCore(Context& context, std::string queue, ProducerOptions options)
     : context_(context),
       loop_(context.loop()),
       queue_(std::move(queue)),
       options_(std::move(options)),
-      producer_(producer),
-      session_({.producer = producer_, .queue = queue_, .name = options_.name, .client = "posthorn"}) {}
+      producer_(options_.resume ? identity_of(queue_, options_.name) : posthorn::detail::random_identity()),
+      session_({.producer = producer_,
+                .incarnation = options_.resume ? posthorn::detail::random_identity() : Identity{},
+                .queue = queue_,
+                .name = options_.name,
+                .client = "posthorn"}),
+      place_(session_.place()) {}
 
 ProducerCore::~ProducerCore() {
     end_session();
@@ -72,7 +91,7 @@ void ProducerCore::start(const Home& home) {
         options.seed = posthorn::detail::random_number();
         options.defaults = home.options().queue;
         options.only_queue = queue_;
-        host_ = std::make_unique<HostOnLoop>(context_, std::move(options), store::make_memory_store());
+        host_ = make_host(std::move(options), home.options());
         host_->set_local([this] { loop_.wake(*this); });
         session_.add_link(local_peer, "the queue here");
         if (!home.options().bind.empty()) endpoint_ = host_->bind(home.options().bind);
@@ -81,6 +100,19 @@ void ProducerCore::start(const Home& home) {
     } else {
         loop_.add(*this);
         for (const std::string& endpoint : home.endpoints()) loop_.connect(*this, endpoint);
+    }
+}
+
+std::unique_ptr<HostOnLoop> ProducerCore::make_host(host::Options options, const Here& home) {
+    if (home.store.empty()) {
+        return std::make_unique<HostOnLoop>(context_, std::move(options), store::make_memory_store());
+    }
+    const auto folder = std::filesystem::absolute(home.store);  // wherever this process may go
+    auto store = store::open_sqlite_store({.folder = folder, .min_free = home.min_free, .vfs = {}});
+    try {
+        return std::make_unique<HostOnLoop>(context_, std::move(options), std::move(store));
+    } catch (const Error& error) {
+        throw Error("the store in " + folder.string() + ": " + error.what());
     }
 }
 
@@ -105,17 +137,18 @@ bool ProducerCore::has_room(std::size_t bytes) const {
 // Several that are sent together follow one another: while they wait for room in their midst, others wait for them.
 Status ProducerCore::await_room(std::unique_lock<std::mutex>& lock, const Message& message, Sending& sending) {
     const std::size_t estimate = message.payload.size() + envelope_overhead;
-    const auto room = [&] { return (sending.begun || !batch_) && has_room(estimate); };
-    if (!closing_ && !room()) {
+    const auto room = [&] { return place_ && (sending.begun || !batch_) && has_room(estimate); };
+    const auto over = [&] { return closing_ || closed_; };
+    if (!over() && !room()) {
         const auto now = std::chrono::steady_clock::now();
         if (!sending.until) sending.until = now + options_.send_timeout;
         if (sending.begun) {
             batch_ = true;
             loop_.wake(*this);
         }
-        (void)wait_until(room_, senders_, lock, *sending.until - now, [&] { return closing_ || room(); });
+        (void)wait_until(room_, senders_, lock, *sending.until - now, [&] { return over() || room(); });
     }
-    if (closing_) return Status::closed;
+    if (over()) return Status::closed;
     if (room()) return Status::ok;
     return loop_.is_this_thread() ? Status::would_block : Status::timed_out;
 }
@@ -255,6 +288,15 @@ Mono ProducerCore::publish_news(Now now) {
         connected_ = session_.connected();
         waits_for_ = session_.waits_for();
         if (!news.events.empty()) capabilities_ = session_.capabilities();
+        if (!place_ && session_.place()) {
+            place_ = session_.place();
+            open_.start_behind(*place_);
+            room_.notify_all();
+        }
+        if (session_.fenced() && !closed_) {
+            end_waits();
+            take_forwards(0, open_.last(), decided_);
+        }
         if (waiting_ > 0) changed_.notify_all();
         again = tell_senders(now.mono);
     }
@@ -315,6 +357,12 @@ std::string ProducerCore::refusal(std::uint64_t first, std::uint64_t last) {
     if (refused == 0) return {};
     const auto it = refusals_.find(refused);
     return it != refusals_.end() ? it->second : "refused: too long ago to remember why";
+}
+
+std::optional<std::uint64_t> ProducerCore::resumed_at(Duration timeout) {
+    std::unique_lock lock(mutex_);
+    (void)wait_until(changed_, waiting_, lock, timeout, [&] { return closed_ || place_; });
+    return place_;
 }
 
 Status ProducerCore::flush(Duration timeout) {
@@ -402,13 +450,19 @@ void ProducerCore::ack_when(Forward forward) {
 
 // The end ----------------------------------------------------------------------------------------------------------
 
+// What is not decided by now will not be, as far as anybody here can know.
+void ProducerCore::end_waits() {
+    closed_ = true;
+    changed_.notify_all();
+    room_.notify_all();
+}
+
 std::uint64_t ProducerCore::close(Duration timeout) {
     std::unique_lock lock(mutex_);
     if (std::exchange(closing_, true)) return open_.count();
     room_.notify_all();
-    (void)wait_until(changed_, waiting_, lock, timeout, [&] { return open_.count() == 0; });
-    closed_ = true;
-    changed_.notify_all();
+    (void)wait_until(changed_, waiting_, lock, timeout, [&] { return closed_ || open_.count() == 0; });
+    end_waits();
     const std::uint64_t left = open_.count();
     std::vector<Forward> undecided;
     take_forwards(0, open_.last(), undecided);
@@ -437,7 +491,8 @@ void ProducerCore::end_session() {
         session_.bye(now);
         (void)(host_ ? exchange_with_host(now) : send_frames(now));
     });
-    if (host_) (void)host_->drain(1s, host_goodbye);  // a word to the workers; there is no disk to wait for
+    // A word to the workers. What they have settled and is not stored by then is confirmed to nobody, and comes again.
+    if (host_) (void)host_->drain(1s, host_goodbye);
     loop_.remove(*this);
     host_.reset();
 }

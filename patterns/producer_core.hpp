@@ -52,6 +52,7 @@ public:
     // Settles the delivery now, or keeps it with the producer of the first ticket that is not decided yet.
     static void ack_when(Forward forward);
 
+    [[nodiscard]] std::optional<std::uint64_t> resumed_at(Duration timeout);
     Status flush(Duration timeout);
     std::uint64_t close(Duration timeout);
     void close_in_destructor() noexcept;
@@ -63,8 +64,9 @@ public:
     [[nodiscard]] const std::string& endpoint() const noexcept { return endpoint_; }
 
 private:
-    ProducerCore(Context& context, std::string queue, ProducerOptions options, Identity producer);
+    ProducerCore(Context& context, std::string queue, ProducerOptions options);
     void start(const Home& home);
+    std::unique_ptr<HostOnLoop> make_host(host::Options options, const Here& home);
 
     void on_frame(transport::PeerId peer, Slice frame, Now now) override;
     void on_link(transport::PeerId peer, const std::string& endpoint) override;
@@ -76,6 +78,7 @@ private:
     Mono exchange_with_host(Now now);
     Mono publish_news(Now now);
     Mono tell_senders(Mono now);
+    void end_waits();
     void end_session();
 
     [[nodiscard]] bool has_room(std::size_t bytes) const;
@@ -120,6 +123,7 @@ private:
     Mono room_since_ = never;                              // there is room they have not been told of
     std::string arena_;                                    // envelopes that the loop has not taken yet
     std::vector<std::uint32_t> sizes_;                     // of each
+    std::optional<std::uint64_t> place_;                   // where our sequences begin, once that is known
     protocol::SequenceBits open_;                          // sent, neither safe nor refused
     std::uint64_t session_bytes_ = 0;                      // of those that the loop has taken
     std::map<std::uint64_t, std::uint64_t> refused_bits_;  // by word of 64 sequences

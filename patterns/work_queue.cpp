@@ -44,6 +44,9 @@ Ticket Producer::send(Message message) {
 Ticket Producer::send_all(std::span<Message> messages) {
     return core_->send(messages);
 }
+std::optional<std::uint64_t> Producer::resumed_at(Duration timeout) const {
+    return core_->resumed_at(timeout);
+}
 Status Producer::flush(Duration timeout) {
     return core_->flush(timeout);
 }

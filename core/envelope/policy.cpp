@@ -79,10 +79,17 @@ Home Home::at(std::vector<std::string> endpoints) {
 
 Home Home::parse(std::string_view text) {
     constexpr std::string_view here_prefix = "here:";
+    constexpr std::string_view store_mark = "?store=";
     constexpr std::string_view at_prefix = "at:";
     if (text.starts_with(here_prefix)) {
+        text.remove_prefix(here_prefix.size());
         Here options;
-        options.bind = std::string{text.substr(here_prefix.size())};
+        if (const auto store = text.find(store_mark); store != std::string_view::npos) {
+            options.store = text.substr(store + store_mark.size());
+            if (options.store.empty()) throw Error("here: name a folder after ?store=, or leave that out");
+            text = text.substr(0, store);
+        }
+        options.bind = std::string{text};
         return here(std::move(options));
     }
     if (text.starts_with(at_prefix)) text.remove_prefix(at_prefix.size());

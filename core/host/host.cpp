@@ -33,6 +33,7 @@ Host::Impl::Impl(Options given, store::Store& on, Now now)
     for (const store::Damage& damage : recovery.damage) {
         emit(Event::Kind::damaged, damage.topic, store::describe(damage), damage.messages);
     }
+    check_queues(recovery);
     store::Job opening;
     for (const store::RecoveredTopic& topic : recovery.topics) {
         Box& box = make_box(topic.topic);
@@ -55,6 +56,19 @@ Host::Impl::Impl(Options given, store::Store& on, Now now)
     opened = false;
     job = std::make_shared<const store::Job>(std::move(opening));
     look_again_at = now.mono;
+}
+
+// Messages of other queues would lie here and nobody would ever be told.
+void Host::Impl::check_queues(const store::Recovery& recovery) const {
+    if (options.only_queue.empty()) return;
+    std::string others;
+    for (const store::RecoveredTopic& topic : recovery.topics) {
+        if (topic.topic == options.only_queue || topic.messages + topic.dead == 0) continue;
+        others += (others.empty() ? "" : ", ") + topic.topic;
+    }
+    if (others.empty()) return;
+    throw Error("it holds messages of other queues (" + others + "), and only " + options.only_queue +
+                " would be served; let `posthorn node --data` serve them all, or give another folder");
 }
 
 void Host::Impl::emit(Event::Kind kind, std::string subject, std::string text, std::uint64_t count) const {
@@ -199,7 +213,15 @@ void Host::Impl::tell_producer(Session& session) {
     auto known = session.refused.begin();
     for (; known != session.refused.end() && known->sequence <= final; ++known) confirm.refused.push_back(*known);
     session.refused.erase(session.refused.begin(), known);
-    if (confirm.held != 0 || confirm.stored != 0 || !confirm.refused.empty()) send(session, confirm);
+    // It builds on its place, so neither the messages up to there nor its hold on the name may be lost again: the
+    // commit that has the one has the other.
+    const bool safe = !store.durable() || producer.stored_life == session.incarnation;
+    if (session.resume_due && safe) {
+        session.resume_due = false;
+        confirm.resume = producer.decided;
+    }
+    const bool news = confirm.held != 0 || confirm.stored != 0 || !confirm.refused.empty() || confirm.resume;
+    if (news) send(session, confirm);
 }
 
 std::string Host::Impl::blocked_reason() const {

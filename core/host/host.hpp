@@ -46,7 +46,7 @@ struct OutFrame {
 
 class Host {
 public:
-    // Recovers the store; throws what Store::recover throws.
+    // Recovers the store; throws what Store::recover throws, and Error if it holds messages that only_queue leaves out.
     Host(Options options, store::Store& store, Now now);
     ~Host();
     Host(const Host&) = delete;

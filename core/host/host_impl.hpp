@@ -38,6 +38,7 @@ struct Session {
     std::uint64_t received_messages = 0;  // of that
     std::uint64_t received_bytes = 0;
     std::vector<protocol::Refused> refused;
+    bool resume_due = false;  // a named one is to be told its place
 
     // of a consumer
     queue::ConsumerId consumer = 0;
@@ -66,7 +67,7 @@ struct Box {
     std::uint64_t uncommitted_bytes = 0;  // as counted in Impl::uncommitted_bytes
     bool in_job = false;                  // part of it is being stored
     bool touched = false;
-    bool sync = false;     // a consumer waits for its settlements to be stored
+    bool sync = false;     // somebody waits for what is not stored yet
     bool unsaved = false;  // listed in Impl::unsaved
 };
 
@@ -111,6 +112,7 @@ struct Host::Impl {
     [[nodiscard]] Box* find_box(const std::string& name);
     Box& make_box(const std::string& name);
     Box& open_box(const std::string& name);  // found or new
+    void check_queues(const store::Recovery& recovery) const;
     void emit(Event::Kind kind, std::string subject, std::string text, std::uint64_t count = 1) const;
 
     // sessions.cpp
@@ -120,7 +122,9 @@ struct Host::Impl {
     [[nodiscard]] std::optional<protocol::Refusal> refusal_of(const protocol::Hello& hello) const;
     void welcome_producer(Session& session, const protocol::Hello& hello, protocol::Welcome& welcome, Now now);
     void welcome_consumer(Session& session, const protocol::Hello& hello, protocol::Welcome& welcome, Now now);
-    void fence(Box& box, const std::string& name, const Identity& incarnation, Now now);
+    [[nodiscard]] bool is_fenced(const protocol::Hello& hello) const;
+    void fence(const Identity& earlier, const std::string& text, Now now);
+    void fence_consumers(Box& box, const std::string& name, const Identity& incarnation, Now now);
     bool on_command(Session& session, const protocol::Command& command, Now now);
     bool on_publish(Session& session, const protocol::Publish& publish, Now now);
     void on_settle(Session& session, const protocol::Settle& settle, Now now);

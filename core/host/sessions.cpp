@@ -92,7 +92,7 @@ void Host::Impl::end_session(PeerId peer, Now now) {
         session.box->granted_bytes -= bytes;
         granted_bytes -= bytes;
         --producers;
-        const auto of_box = session.box->producers.find(session.incarnation);
+        const auto of_box = session.box->producers.find(session.producer->id);
         if (of_box != session.box->producers.end() && of_box->second == &session) session.box->producers.erase(of_box);
         session.box->queue.detach_producer(*session.producer, now);
     }
@@ -117,6 +117,7 @@ Duration Host::Impl::busy_interval(const Session& session) const {
 // While something is leased or unconfirmed signs of life come more often.
 bool Host::Impl::busy(const Session& session) const {
     if (session.producer != nullptr) {
+        if (session.resume_due) return true;
         return store.durable() ? session.producer->decided > session.producer->stored
                                : session.box->queue.messages() > 0;
     }
@@ -226,7 +227,7 @@ std::optional<protocol::Refusal> Host::Impl::refusal_of(const protocol::Hello& h
                                  "\"" + hello.address.substr(0, 200) +
                                      "\" is not a queue name: 1 to 200 of A-Z a-z 0-9 . _ -, not ending in .dlq"};
     }
-    if (std::find(fenced.begin(), fenced.end(), hello.incarnation) != fenced.end()) {
+    if (is_fenced(hello)) {
         return protocol::Refusal{"fenced",
                                  "a later one came under the name " + hello.name + "; give each its own name"};
     }
@@ -281,7 +282,7 @@ void Host::Impl::on_hello(PeerId peer, const protocol::Hello& hello, Now now) {
     welcome.message_limit = options.message_limit;
     welcome.heartbeat_ms = static_cast<std::uint64_t>(
         std::chrono::duration_cast<std::chrono::milliseconds>(defaults::heartbeat_busy).count());
-    welcome.capabilities = {store.durable() ? "host:node" : "host:memory"};
+    welcome.capabilities = {!store.durable() ? "host:memory" : options.only_queue.empty() ? "host:node" : "host:spool"};
     if (hello.role != protocol::Role::admin) session.box = &open_box(hello.address);
     if (hello.role == protocol::Role::producer) {
         welcome_producer(session, hello, welcome, now);
@@ -295,9 +296,19 @@ void Host::Impl::on_hello(PeerId peer, const protocol::Hello& hello, Now now) {
 
 void Host::Impl::welcome_producer(Session& session, const protocol::Hello& hello, protocol::Welcome& welcome, Now now) {
     Box& box = *session.box;
-    queue::Producer& producer = box.queue.attach_producer(hello.incarnation, now);
+    const bool named = !hello.producer.is_zero();
+    queue::Producer& producer = box.queue.attach_producer(named ? hello.producer : hello.incarnation, now);
+    const std::string later = "a later producer came under the name " + hello.name;
+    if (named && producer.life != hello.incarnation) {
+        if (!producer.life.is_zero()) fence(producer.life, later, now);
+        box.queue.take_over(producer, hello.incarnation, now);
+        box.sync = true;
+    }
+    const auto other = box.producers.find(producer.id);  // one that uses the id and not the name
+    if (other != box.producers.end()) fence(other->second->incarnation, later, now);
+    session.resume_due = named && !hello.resumed;
     session.producer = &producer;
-    box.producers[hello.incarnation] = &session;
+    box.producers[producer.id] = &session;
     ++producers;
     if (hello.confirmed > producer.decided) {
         if (producer.known || store.durable()) {
@@ -328,7 +339,7 @@ void Host::Impl::welcome_producer(Session& session, const protocol::Hello& hello
 
 void Host::Impl::welcome_consumer(Session& session, const protocol::Hello& hello, protocol::Welcome& welcome, Now now) {
     Box& box = *session.box;
-    if (!hello.name.empty()) fence(box, hello.name, hello.incarnation, now);
+    if (!hello.name.empty()) fence_consumers(box, hello.name, hello.incarnation, now);
     std::vector<queue::Held> held;
     held.reserve(hello.held.size());
     for (const protocol::Held& one : hello.held) held.push_back({one.offset, one.token});
@@ -345,16 +356,29 @@ void Host::Impl::welcome_consumer(Session& session, const protocol::Hello& hello
     send(session, welcome);
 }
 
-// Two at once under one name: the later replaces the earlier, whose leases end at once.
-void Host::Impl::fence(Box& box, const std::string& name, const Identity& incarnation, Now now) {
+// A named producer that has been told its place never takes the name over again, whatever this host remembers of those
+// it has fenced: it has numbered messages of its own from there, and those of a later life have the same numbers.
+bool Host::Impl::is_fenced(const protocol::Hello& hello) const {
+    if (std::find(fenced.begin(), fenced.end(), hello.incarnation) != fenced.end()) return true;
+    if (hello.role != protocol::Role::producer || !hello.resumed) return false;
+    const auto box = boxes.find(hello.address);
+    if (box == boxes.end()) return false;
+    const queue::Producer* known = box->second->queue.find_producer(hello.producer);
+    return known != nullptr && !known->life.is_zero() && known->life != hello.incarnation;
+}
+
+// Two at once under one name: the later replaces the earlier.
+void Host::Impl::fence(const Identity& earlier, const std::string& text, Now now) {
+    fenced.push_back(earlier);
+    if (fenced.size() > fenced_limit) fenced.pop_front();
+    const auto peer = by_incarnation.find(earlier);
+    if (peer != by_incarnation.end()) refuse(peer->second, "fenced", text + "; give each its own name", now);
+}
+
+// Their leases end at once.
+void Host::Impl::fence_consumers(Box& box, const std::string& name, const Identity& incarnation, Now now) {
     for (const auto& [id, earlier] : box.queue.named(name, incarnation)) {
-        fenced.push_back(earlier);
-        if (fenced.size() > fenced_limit) fenced.pop_front();
-        const auto peer = by_incarnation.find(earlier);
-        if (peer != by_incarnation.end()) {
-            refuse(peer->second, "fenced", "a later consumer came under the name " + name + "; give each its own name",
-                   now);
-        }
+        fence(earlier, "a later consumer came under the name " + name, now);
         box.queue.fence(id, now);
     }
 }
@@ -409,7 +433,7 @@ bool Host::Impl::on_publish(Session& session, const protocol::Publish& publish, 
     Box& box = *session.box;
     for (const Slice& bytes : publish.envelopes) {
         const auto routing = envelope::read_routing(bytes.view());
-        if (!routing || routing->producer != session.incarnation || routing->sequence == 0) {
+        if (!routing || routing->producer != session.producer->id || routing->sequence == 0) {
             drop("malformed envelope", peer);
             refuse(peer, "malformed", "an envelope could not be read, or is of another producer", now);
             return false;

@@ -104,6 +104,8 @@ void write(const Hello& hello, std::string& out) {
     body.text("address", hello.address);
     body.text("name", hello.name);
     body.identity("incarnation", hello.incarnation);
+    body.identity("producer", hello.producer);
+    if (hello.resumed) body.field("resumed").boolean(true);
     body.number("attempt", hello.attempt);
     body.number("confirmed", hello.confirmed);
     body.number("oldest", hello.oldest);
@@ -225,6 +227,7 @@ void write(const Confirm& confirm, std::string& out) {
         body.writer().array(2).unsigned_integer(range.first).unsigned_integer(range.last);
     });
     body.refused("refused", confirm.refused);
+    if (confirm.resume) body.field("resume").unsigned_integer(*confirm.resume);
 }
 
 void write(const Credit& credit, std::string& out) {

@@ -64,7 +64,9 @@ struct Hello {                                  // "hello"
     Role role = Role::producer;                 // "role": "producer" | "consumer" | "admin"
     std::string address;                        // "address": the queue; empty for admin
     std::string name;                           // "name": for people; grants nothing
-    Identity incarnation;                       // "incarnation": bin 16; a producer's is its producer id
+    Identity incarnation;                       // "incarnation": bin 16; a producer's is its producer id ...
+    Identity producer;                          // ... unless a named one has another: "producer": bin 16, the name's
+    bool resumed = false;                       // named producer "resumed": this life has been told its place
     std::uint32_t attempt = 0;                  // "attempt": counts this end's hellos; echoed in welcome
     std::uint64_t confirmed = 0;                // producer "confirmed": all up to here is decided, as far as it knows
     std::uint64_t oldest = 0;                   // producer "oldest": first sequence it still holds; 0: none
@@ -165,7 +167,7 @@ struct Welcome {  // "welcome"; the frame carries the new epoch and the number 1
     std::uint64_t stored = 0;         // producer "stored": and on disk
     std::vector<Refused> refused;     // producer "refused": those above its `confirmed`
     std::vector<Held> lost;           // consumer "lost": listed as held, but no longer its own
-    // "capabilities": order, bounds and dedup hold per host: ["host:memory"|"host:node"]
+    // "capabilities": order, bounds and dedup hold per host: ["host:memory"|"host:spool"|"host:node"]
     std::vector<std::string> capabilities;
 };
 
@@ -178,12 +180,13 @@ struct Refusal {  // "refused" {"code", "text"}: of a hello or a command; the se
     std::string code, text;
 };
 
-// "confirm" {"held", "stored", "settled": [[first, last], ...], "refused": [[sequence, code, text], ...]}
+// "confirm" {"held", "stored", "settled": [[first, last], ...], "refused": [[sequence, code, text], ...], "resume"}
 struct Confirm {
     std::uint64_t held = 0;    // all up to here decided, in the host's memory; 0: no news
     std::uint64_t stored = 0;  // all up to here on disk; 0: no news
     std::vector<SequenceRange> settled;
     std::vector<Refused> refused;
+    std::optional<std::uint64_t> resume{};  // a named producer's place: its former lives' messages end here
 };
 
 struct Credit {  // "credit" {"messages", "bytes", "reason"}: what may be sent in this session altogether, cumulative

@@ -155,6 +155,8 @@ void read(Source& in, Hello& hello) {
         if (key == "address") return in.word(hello.address);
         if (key == "name") return in.word(hello.name);
         if (key == "incarnation") return in.identity(hello.incarnation);
+        if (key == "producer") return in.identity(hello.producer);
+        if (key == "resumed") return in.flag(hello.resumed);
         if (key == "attempt") return in.number(hello.attempt);
         if (key == "confirmed") return in.number(hello.confirmed);
         if (key == "oldest") return in.number(hello.oldest);
@@ -289,6 +291,7 @@ void read(Source& in, Confirm& confirm) {
             return in.rows(confirm.settled, 2,
                            [&](SequenceRange& range) { in.number(range.first), in.number(range.last); });
         if (key == "refused") return in.refused(confirm.refused);
+        if (key == "resume") return in.number(confirm.resume.emplace());
         return false;
     });
 }

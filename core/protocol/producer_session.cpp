@@ -16,7 +16,8 @@ constexpr std::size_t frame_bytes = 64 * 1024;   // of envelopes: small enough t
 constexpr std::size_t turn_bytes = 1024 * 1024;  // of envelopes: then others on the loop have their turn
 constexpr std::uint64_t thin_after_words = 256;  // envelopes so far behind the newest are looked at ...
 constexpr int thin_at = 16;                      // ... and copied when so few of a word are left
-constexpr int hellos_per_link = 2;               // without an answer, then the next endpoint is tried
+constexpr std::string_view fenced_code = "fenced";
+constexpr int hellos_per_link = 2;  // without an answer, then the next endpoint is tried
 
 // What it follows is told only where it is not the sequence before.
 Slice following(const Slice& bytes, std::uint64_t previous) {
@@ -30,7 +31,9 @@ Slice following(const Slice& bytes, std::uint64_t previous) {
 
 }  // namespace
 
-ProducerSession::ProducerSession(Options options) : options_(std::move(options)) {}
+ProducerSession::ProducerSession(Options options) : options_(std::move(options)) {
+    if (options_.incarnation.is_zero()) place_ = 0;
+}
 
 void ProducerSession::add_link(PeerId peer, std::string label) {
     links_.push_back({HostLink{peer, options_.timing, options_.frame_limit, options_.message_limit + command_room},
@@ -49,6 +52,7 @@ void ProducerSession::offer(Slice envelope) {
 }
 
 void ProducerSession::receive(PeerId peer, const Slice& bytes, Now now) {
+    if (fenced_) return;
     Link* link = current();
     if (link == nullptr || link->host.peer() != peer) {
         drop();
@@ -97,6 +101,10 @@ void ProducerSession::handle(const Command& command, Now now) {
     } else if (const auto* greeting = std::get_if<Welcome>(&command)) {
         welcome(*greeting);
     } else if (const auto* refusal = std::get_if<Refusal>(&command)) {
+        if (refusal->code == fenced_code) {
+            fence(*refusal);
+            return;
+        }
         current()->host.end(now.mono + options_.timing.heartbeat_busy);
         lost("the host ended the session: " + refusal->code + ": " + refusal->text);
     } else if (const auto* bye = std::get_if<Bye>(&command)) {
@@ -145,23 +153,50 @@ void ProducerSession::confirm(const Confirm& confirm) {
     } else {
         for (const SequenceRange& range : confirm.settled) make_safe(range.first, std::min(range.last, sent_));
     }
+    if (confirm.resume && !place_) begin_at(*confirm.resume);
+}
+
+void ProducerSession::begin_at(std::uint64_t place) {
+    place_ = place;
+    open_.start_behind(place);
+    held_ = stored_ = sent_ = published_ = place;
+    current()->stored = durable_ ? place : 0;
 }
 
 void ProducerSession::refuse(const std::vector<Refused>& refused) {
+    const Refused* last = nullptr;
     std::uint64_t count = 0;
     for (const Refused& one : refused) {
-        if (!open_.is_open(one.sequence)) continue;
+        const bool former = !place_;  // a life before may have died without knowing
+        if (!former && !open_.is_open(one.sequence)) continue;
         ++count;
+        last = &one;
+        if (former) continue;
         close(one.sequence, one.sequence);
         news_.refused.push_back(one);
     }
     if (count == 0) return;
-    const Refused& last = news_.refused.back();
-    event(Event::Kind::refused, std::to_string(count) + " messages were refused: " + last.code + ": " + last.text,
-          count, last.code);
+    event(Event::Kind::refused,
+          std::to_string(count) + (place_ ? " messages" : " messages that were sent under this name before") +
+              " were refused: " + last->code + ": " + last->text,
+          count, last->code);
+}
+
+void ProducerSession::fence(const Refusal& refusal) {
+    fenced_ = true;
+    const std::string& label = current()->label;
+    for (Link& link : links_) link.host.end(never);
+    event(Event::Kind::refused,
+          label + ": " + refusal.code + ": " + refusal.text + "; nothing more is sent, and " +
+              std::to_string(open_.count()) + " messages are not known to be safe",
+          open_.count(), refusal.code);
 }
 
 void ProducerSession::session_refused(const Refusal& refusal) {
+    if (refusal.code == fenced_code) {
+        fence(refusal);
+        return;
+    }
     std::string text = refusal.code + ": " + refusal.text;
     if (text != last_refusal_) {  // once, however often it is tried again
         event(Event::Kind::refused, current()->label + ": the session was refused: " + text, 0, refusal.code);
@@ -228,7 +263,7 @@ void ProducerSession::next_link() {
 
 void ProducerSession::send_failed(PeerId peer, Now now) {
     Link* link = current();
-    if (link == nullptr || link->host.peer() != peer) return;
+    if (fenced_ || link == nullptr || link->host.peer() != peer) return;
     if (link->host.send_failed(now.mono)) {
         lost("the link is gone");
     } else if (link->hellos > 0) {
@@ -241,7 +276,10 @@ void ProducerSession::say_hello(Link& link, Now now) {
     hello.role = Role::producer;
     hello.address = options_.queue;
     hello.name = options_.name;
-    hello.incarnation = options_.producer;
+    const bool named = !options_.incarnation.is_zero();
+    hello.incarnation = named ? options_.incarnation : options_.producer;
+    if (named) hello.producer = options_.producer;
+    hello.resumed = named && place_.has_value();
     hello.confirmed = confirmed();
     hello.oldest = open_.oldest();
     hello.client = options_.client;
@@ -250,7 +288,7 @@ void ProducerSession::say_hello(Link& link, Now now) {
 }
 
 void ProducerSession::turn(Now now) {
-    if (links_.empty()) return;
+    if (links_.empty() || fenced_) return;
     if (current()->host.keep_alive(now.mono)) {
         lost("nothing was heard of the host for too long");
     }
@@ -259,7 +297,7 @@ void ProducerSession::turn(Now now) {
     if (link.host.hello_due(now.mono)) say_hello(link, now);
     if (link.host.open()) publish(link.host, now);
     const std::uint64_t oldest = open_.oldest();
-    link.host.set_busy(oldest != 0 && oldest <= sent_, now.mono);
+    link.host.set_busy(!place_ || (oldest != 0 && oldest <= sent_), now.mono);
     link.host.flush(out_, now.mono);
 }
 
@@ -332,7 +370,7 @@ ProducerSession::News ProducerSession::take_news() {
 }
 
 Mono ProducerSession::next_deadline() const {
-    if (links_.empty()) return never;
+    if (links_.empty() || fenced_) return never;
     const HostLink& host = links_[current_].host;
     return host.open() && more_to_send_ ? Mono::min() : host.next_deadline();
 }

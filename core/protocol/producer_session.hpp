@@ -7,6 +7,9 @@
 //
 // Of several links one is used at a time: the first whose host answers, and the next when that session is lost.
 //
+// A named producer's sequences go on where those of its former lives end. Its host tells it that place once nothing
+// that is below can be lost any more.
+//
 // What it asks of a host: after a welcome a memory host repeats in `confirm` which messages above the hello's
 // `confirmed` are settled.
 #pragma once
@@ -14,6 +17,7 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,7 +36,8 @@ namespace posthorn::protocol {
 class ProducerSession {
 public:
     struct Options {
-        Identity producer{};  // random, new for every life of this producer
+        Identity producer{};     // random, new for every life of this producer; or a named one's, in all its lives
+        Identity incarnation{};  // of a named one: random, new for every life. Zero: it is not named
         std::string queue{};
         std::string name{};    // for people
         std::string client{};  // for logs
@@ -53,7 +58,10 @@ public:
 
     // `label` names the link in events: the endpoint.
     void add_link(PeerId peer, std::string label);
-    // The n-th envelope ever offered must carry sequence n (and no `previous`).
+    // Where this life's sequences begin: the first one is the next. Empty: a named producer that its host has not told
+    // yet; it must not offer anything before.
+    [[nodiscard]] const std::optional<std::uint64_t>& place() const noexcept { return place_; }
+    // The n-th envelope ever offered must carry the n-th sequence behind place() (and no `previous`).
     void offer(Slice envelope);
 
     void receive(PeerId peer, const Slice& bytes, Now now);
@@ -67,6 +75,8 @@ public:
     [[nodiscard]] Mono next_deadline() const;
 
     [[nodiscard]] bool connected() const noexcept;
+    // A later producer has taken the name: this one is over, and says nothing any more.
+    [[nodiscard]] bool fenced() const noexcept { return fenced_; }
     [[nodiscard]] bool durable() const noexcept { return durable_; }  // the host, as last heard
     [[nodiscard]] const std::vector<std::string>& capabilities() const noexcept { return capabilities_; }
     [[nodiscard]] const std::string& waits_for() const noexcept { return credit_.reason; }  // why there is no credit
@@ -94,6 +104,8 @@ private:
     void welcome(const Welcome& welcome);
     void confirm(const Confirm& confirm);
     void refuse(const std::vector<Refused>& refused);
+    void begin_at(std::uint64_t place);
+    void fence(const Refusal& refusal);
     void session_refused(const Refusal& refusal);
     void said_bye(const Bye& bye, Now now);
     void make_safe(std::uint64_t first, std::uint64_t last);
@@ -112,6 +124,8 @@ private:
     std::vector<Link> links_;
     std::size_t current_ = 0;
     std::uint32_t attempts_ = 0;
+    bool fenced_ = false;
+    std::optional<std::uint64_t> place_;
 
     SequenceBits open_;                       // neither safe nor refused
     std::map<std::uint64_t, Bodies> bodies_;  // by word

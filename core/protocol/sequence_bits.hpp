@@ -13,6 +13,9 @@ class SequenceBits {
 public:
     static constexpr std::uint64_t word_bits = 64;
 
+    // Before anything else: the next sequence is the one behind `last`.
+    void start_behind(std::uint64_t last) noexcept { last_ = last; }
+
     // The next sequence, from 1, becomes open.
     std::uint64_t open_next() {
         const std::uint64_t sequence = ++last_;

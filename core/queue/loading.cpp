@@ -444,6 +444,7 @@ void Queue::recover(const store::RecoveredTopic& topic, Now now) {
         producer.decided = producer.stored = mark.sequence;
         producer.refusals.assign(mark.refusals.begin(), mark.refusals.end());
         producer.seen = mark.seen;
+        producer.life = producer.stored_life = mark.life;
         producer.known = true;
     }
     if (!producers_.empty()) forget_at_ = now.mono + 1h;

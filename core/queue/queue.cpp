@@ -74,6 +74,17 @@ void Queue::detach_producer(Producer& producer, Now now) {
     producer.seen = now.wall;
 }
 
+void Queue::take_over(Producer& producer, const Identity& life, Now now) {
+    producer.life = life;
+    write_watermark(producer);
+    changed(now);
+}
+
+const Producer* Queue::find_producer(const Identity& id) const {
+    const auto it = producers_.find(id);
+    return it == producers_.end() ? nullptr : &it->second;
+}
+
 // In memory dead letters take room as well.
 std::uint64_t Queue::used_messages() const {
     return messages_ + (durable_ ? 0 : dead_count_);
@@ -185,17 +196,20 @@ void Queue::enqueue(Pending message, const envelope::Routing& routing, Producer&
     }
 }
 
-// Watermarks older than the stated time go; if there are still too many, so do the ones not seen for longest.
+// Watermarks older than the stated time go; if there are still too many, so do the ones not seen for longest. Those of
+// named producers go only then, and last: nobody but the host knows how far they came.
 void Queue::forget_producers(Now now) {
     std::vector<Producer*> idle;
     for (auto& [id, producer] : producers_) {
         if (producer.sessions == 0 && producer.unsettled == 0 && !producer.dirty) idle.push_back(&producer);
     }
-    std::sort(idle.begin(), idle.end(), [](const Producer* a, const Producer* b) { return a->seen < b->seen; });
+    const auto rank = [](const Producer* one) { return std::pair{!one->life.is_zero(), one->seen}; };
+    std::sort(idle.begin(), idle.end(), [&](const Producer* a, const Producer* b) { return rank(a) < rank(b); });
     const Wall oldest = now.wall - std::chrono::duration_cast<WallClock::duration>(defaults::producer_memory);
     constexpr std::size_t keep = defaults::producers_remembered - defaults::producers_remembered / 16;
     for (Producer* producer : idle) {
-        if (producer->seen >= oldest && producers_.size() <= keep) break;
+        const bool kept = producer->seen >= oldest || !producer->life.is_zero();
+        if (kept && producers_.size() <= keep) break;
         forgotten_.push_back(producer->id);
         producers_.erase(producer->id);
         changed(now);

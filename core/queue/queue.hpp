@@ -76,6 +76,8 @@ struct Producer {
     std::uint64_t decided = 0;  // everything up to here: accepted, or refused as listed
     std::uint64_t stored = 0;   // and committed
     std::deque<store::Refusal> refusals;
+    Identity life{};         // of a named producer: who goes on under the name
+    Identity stored_life{};  // and is known to on the disk
     Wall seen{};
     std::uint32_t sessions = 0;
     std::uint64_t unsettled = 0;         // memory homes: tracked messages that point here
@@ -125,6 +127,9 @@ public:
     // Producers -----------------------------------------------------------------------------------------------
     Producer& attach_producer(const Identity& id, Now now);
     void detach_producer(Producer& producer, Now now);
+    // From here on this life goes on under the name of a named producer.
+    void take_over(Producer& producer, const Identity& life, Now now);
+    [[nodiscard]] const Producer* find_producer(const Identity& id) const;
     Accepted publish(Producer& producer, const envelope::Routing& routing, Slice envelope, Now now);
     // Decides a message without taking it; the refusal is repeated on resend.
     void refuse(Producer& producer, std::uint64_t sequence, std::string code, std::string text, Now now);
@@ -422,7 +427,12 @@ private:
 
     Offset gathered_from_ = 1;  // the first of the messages gathered last
     std::uint64_t committing_bytes_ = 0;
-    std::vector<std::pair<Identity, std::uint64_t>> committing_producers_;
+    struct Committing {
+        Identity id;
+        std::uint64_t sequence = 0;
+        Identity life;
+    };
+    std::vector<Committing> committing_producers_;
     std::vector<Offset> settled_;
     std::vector<Offset> dirty_;
     std::vector<store::DeadLetter> dead_;

@@ -82,11 +82,12 @@ void Queue::gather_pending(store::TopicBatch& batch, Now now) {
     pending_dead_.clear();
     for (Producer* producer : dirty_producers_) {
         producer->dirty = false;
-        committing_producers_.emplace_back(producer->id, producer->decided);
+        committing_producers_.push_back({producer->id, producer->decided, producer->life});
         batch.watermarks.push_back({.producer = producer->id,
                                     .sequence = producer->decided,
                                     .refusals = {producer->refusals.begin(), producer->refusals.end()},
-                                    .seen = now.wall});
+                                    .seen = now.wall,
+                                    .life = producer->life});
     }
     dirty_producers_.clear();
 }
@@ -136,9 +137,11 @@ store::TopicBatch Queue::gather(Now now, bool room) {
 
 void Queue::committed() {
     committing_bytes_ = 0;
-    for (const auto& [id, sequence] : committing_producers_) {
-        const auto it = producers_.find(id);
-        if (it != producers_.end()) it->second.stored = std::max(it->second.stored, sequence);
+    for (const Committing& one : committing_producers_) {
+        const auto it = producers_.find(one.id);
+        if (it == producers_.end()) continue;
+        it->second.stored = std::max(it->second.stored, one.sequence);
+        it->second.stored_life = one.life;
     }
     committing_producers_.clear();
     for (const Offset offset : claimed_committing_) claimed_.erase(offset);
@@ -164,8 +167,8 @@ void Queue::take_back(const store::TopicBatch& batch, Now now) {
     purged_.insert(purged_.end(), batch.purged.begin(), batch.purged.end());
     edits_.insert(edits_.end(), batch.edits.begin(), batch.edits.end());
     claimed_committing_.clear();
-    for (const auto& [id, sequence] : committing_producers_) {
-        const auto it = producers_.find(id);
+    for (const Committing& one : committing_producers_) {
+        const auto it = producers_.find(one.id);
         if (it != producers_.end()) write_watermark(it->second);
     }
     committing_producers_.clear();

@@ -19,6 +19,7 @@ std::string encode(const Watermark& watermark) {
     for (const Refusal& refusal : watermark.refusals) {
         out.unsigned_integer(refusal.sequence).string(refusal.code).string(refusal.text);
     }
+    if (!watermark.life.is_zero()) out.binary(watermark.life.view());
     seal(bytes);
     return bytes;
 }
@@ -45,6 +46,7 @@ std::optional<Watermark> decode(std::string_view record) {
         refusal.code = in.string();
         refusal.text = in.string();
     }
+    if (in.ok() && !in.at_end() && !Identity::from_bytes(in.binary(), watermark.life)) return std::nullopt;
     if (!in.ok() || !in.at_end()) return std::nullopt;
     return watermark;
 }

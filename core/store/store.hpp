@@ -99,6 +99,7 @@ struct Watermark {
     std::uint64_t sequence = 0;
     std::vector<Refusal> refusals;  // ascending
     Wall seen{};
+    Identity life{};  // of a named producer: who goes on under the name; zero: it has none
 };
 
 // A dead letter gets another envelope. What it had before the first of these is kept beside it.

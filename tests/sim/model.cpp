@@ -28,6 +28,8 @@ void Totals::add(const Totals& other) {
     keyed += other.keyed;
     delayed += other.delayed;
     prioritised += other.prioritised;
+    resumed += other.resumed;
+    fenced += other.fenced;
 }
 
 void Model::violation(std::string what) {
@@ -43,6 +45,7 @@ const Message& Model::publish(Kind kind, int producer, std::uint64_t sequence, M
     record = {.kind = kind,
               .producer = producer,
               .sequence = sequence,
+              .gone = replaced_.contains(producer),
               .deaths_before = deaths,
               .message = std::move(message),
               .published = now.wall};
@@ -58,6 +61,7 @@ void Model::confirmed(int producer, std::uint64_t first, std::uint64_t last, Now
         }
         Record& record = records_[it->second];
         if (record.refused) continue;  // a range runs over what was refused within it
+        if (record.gone) violation("message " + std::to_string(it->second) + " was confirmed and is another one");
         record.confirmed = true;
         if (record.confirmed_at) continue;
         record.confirmed_at = now.mono;
@@ -84,6 +88,33 @@ void Model::producer_died(int producer) {
     for (auto& [message, record] : records_) {
         if (record.producer == producer && !record.confirmed && !record.refused) record.orphan = true;
     }
+}
+
+void Model::resumed(int producer, std::uint64_t place, Now now) {
+    if (place < place_) {
+        violation("a named producer was sent back from " + std::to_string(place_) + " to " + std::to_string(place));
+    }
+    for (auto& [message, record] : records_) {
+        if (record.producer != named_ || record.refused) continue;
+        if (record.sequence <= place) {
+            record.confirmed = true;  // nobody will send it again
+            if (!record.confirmed_at) record.confirmed_at = now.mono;
+            continue;
+        }
+        record.gone = true;
+        if (record.confirmed) violation("message " + std::to_string(message) + ", confirmed, is to be sent again");
+    }
+    if (named_ != 0) {
+        replaced_.insert(named_);
+        ++totals.resumed;
+    }
+    named_ = producer;
+    place_ = place;
+}
+
+void Model::refused_before(std::uint64_t sequence) {
+    const auto it = by_sequence_.find({named_, sequence});
+    if (it != by_sequence_.end()) records_[it->second].refused = true;
 }
 
 void Model::begun(std::uint64_t message, std::uint64_t offset, std::uint32_t attempt, bool redriven) {
@@ -135,6 +166,7 @@ void Model::handed_out(std::uint64_t message, std::uint32_t token, Now now) {
     waiting_.erase({sent.priority, message});
     // One that was given out before, to a consumer that has not heard of anything since, may still be begun.
     if (record.ack_confirmed) violation(name + " was delivered again after its ack was confirmed");
+    if (record.gone) violation(name + " was delivered, and its number again");
     if (record.handed_out++ == 0 && token == 1) first_handed_out_.push_back(message);
     // It was accepted not before it was sent, and not after it was confirmed.
     if (now.wall < record.published + std::chrono::duration_cast<WallClock::duration>(sent.delay)) {
@@ -215,6 +247,7 @@ void Model::at_the_end() {
     for (const auto& [message, record] : records_) {
         if (record.refused || record.acked > 0 || record.dead_lettered) continue;
         if (record.orphan && !record.confirmed) continue;  // nobody was told that it is safe
+        if (record.gone) continue;
         violation("message " + std::to_string(message) +
                   (record.confirmed ? ", confirmed, is lost" : " never came through") + " (begun " +
                   std::to_string(record.begun) + ", kind " + static_cast<char>(record.kind) + ")");

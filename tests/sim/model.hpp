@@ -28,7 +28,8 @@ struct Totals {
     std::uint64_t steps = 0, messages = 0, deliveries = 0, settled = 0;
     std::uint64_t crashes = 0, power_cuts = 0, consumer_deaths = 0, cuts = 0, lost_frames = 0, repeated_frames = 0;
     std::uint64_t resends = 0, redeliveries = 0, dead_letters = 0, redriven = 0, disk_full = 0, drained_full = 0;
-    std::uint64_t refused = 0, stale = 0, expired = 0, edited = 0, keyed = 0, delayed = 0, prioritised = 0;
+    std::uint64_t refused = 0, stale = 0, expired = 0, edited = 0, keyed = 0, delayed = 0, prioritised = 0, resumed = 0,
+                  fenced = 0;
     void add(const Totals& other);
 };
 
@@ -40,6 +41,7 @@ struct Record {
     bool refused = false;
     bool edited = false;
     bool orphan = false;         // its producer died before it was confirmed
+    bool gone = false;           // a later life under the name goes on before it: its number is another message's now
     bool ack_confirmed = false;  // its consumer was told that the ack is safe
     std::uint32_t begun = 0;
     std::uint32_t acked = 0;  // by a handler
@@ -63,6 +65,9 @@ public:
     void confirmed(int producer, std::uint64_t first, std::uint64_t last, Now now);
     void refused(int producer, std::uint64_t sequence);
     void producer_died(int producer);
+    // A life of the named producer is told its place; and what of the life before it was refused.
+    void resumed(int producer, std::uint64_t place, Now now);
+    void refused_before(std::uint64_t sequence);
     void begun(std::uint64_t message, std::uint64_t offset, std::uint32_t attempt, bool redriven);
     void ack_confirmed(std::uint64_t message);
     void edited(std::uint64_t message);                  // while it was dead; confirmed to the operator
@@ -90,7 +95,10 @@ private:
     std::set<std::pair<unsigned, std::uint64_t>> waiting_;  // by priority: confirmed, never handed out, without terms
     std::vector<std::uint64_t> first_handed_out_;           // in this turn
     std::map<std::pair<std::uint64_t, int>, std::map<std::uint64_t, std::uint64_t>>
-        offsets_;  // (life of the host, producer): sequence -> offset
+        offsets_;    // (life of the host, producer): sequence -> offset
+    int named_ = 0;  // the last life that was told its place; 0: none
+    std::uint64_t place_ = 0;
+    std::set<int> replaced_;  // and those before
     std::vector<std::string> violations_;
 };
 

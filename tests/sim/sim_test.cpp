@@ -42,7 +42,8 @@ TEST(Simulator, KeepsItsPromisesInEveryWorld) {
               << ", edited " << totals.edited << ", disk full " << totals.disk_full << ", drained all the same "
               << totals.drained_full << ", refused " << totals.refused << ", stale " << totals.stale << ", expired "
               << totals.expired << ", delayed " << totals.delayed << ", keyed " << totals.keyed << ", prioritised "
-              << totals.prioritised << "\n";
+              << totals.prioritised << ", named producers resumed " << totals.resumed << ", fenced " << totals.fenced
+              << "\n";
     if (one != 0) return;
     EXPECT_GT(totals.crashes, 0U);
     EXPECT_GT(totals.power_cuts, 0U);
@@ -61,6 +62,8 @@ TEST(Simulator, KeepsItsPromisesInEveryWorld) {
     EXPECT_GT(totals.delayed, 0U);
     EXPECT_GT(totals.keyed, 0U);
     EXPECT_GT(totals.prioritised, 0U);
+    EXPECT_GT(totals.resumed, 0U);
+    EXPECT_GT(totals.fenced, 0U);
 }
 
 // One seed twice is one history.

@@ -62,6 +62,8 @@ World::World(Setup setup)
         limits_ = {
             .tracked = 1000, .ready = 8, .bytes = 3000, .waiting = 4, .waiting_soon = 1s, .line = 3, .block = 16};
     }
+    named_ = chance(0.5);
+    name_ = identity();
     disk_ = std::make_unique<SimDisk>(setup_.seed);
     if (setup_.planted == Planted::confirm_before_sync) disk_->lie_about_sync();
     start_host();
@@ -136,13 +138,32 @@ void World::start_producer(std::size_t index) {
     Producer& producer = producers_[index];
     producer.number = ++last_producer_;
     producer.sent = 0;
-    producer.id = identity();
+    producer.placed = !(named_ && index == 0);
+    const bool named = named_ && index == 0;
+    producer.id = named ? name_ : identity();
     producer.link = {};
     producer.link.at_client = ++last_peer_;
     producer.link.at_host = ++last_peer_;
     producer.session = std::make_unique<protocol::ProducerSession>(
-        protocol::ProducerSession::Options{.producer = producer.id, .queue = queue_name});
+        protocol::ProducerSession::Options{.producer = producer.id,
+                                           .incarnation = named ? identity() : Identity{},
+                                           .queue = queue_name,
+                                           .name = named ? "named" : ""});
     producer.session->add_link(producer.link.at_client, "host");
+}
+
+// It dies. A named one may also be cut off, replaced by somebody who cannot know, and come back.
+void World::replace_producer(std::size_t index) {
+    Producer& producer = producers_[index];
+    if (named_ && index == 0 && producer.session->place() && chance(0.5)) {
+        note("producer " + std::to_string(producer.number) + " is replaced");
+        producer.link.up = chance(0.3);
+        producers_.push_back(std::move(producer));
+    } else {
+        note("producer " + std::to_string(producer.number) + " dies");
+        model_.producer_died(producer.number);
+    }
+    start_producer(index);
 }
 
 void World::start_consumer(std::size_t index) {
@@ -227,18 +248,26 @@ void World::collect_host() {
             operator_hears(frame.bytes);
             continue;
         }
-        hand_out(frame.bytes);
+        hand_out(frame.peer, frame.bytes);
         const auto link = links.find(frame.peer);
         if (link != links.end()) link->second->to_client.push_back({now_.mono, std::move(frame.bytes)});
     }
     model_.turn_over(now_);
 }
 
-// What the host gives to a consumer is looked at as it leaves: it may be on its way for long.
-void World::hand_out(const std::string& bytes) {
+// What the host gives to a consumer is looked at as it leaves: it may be on its way for long. So is what it tells a
+// named producer of those before, which may die without having heard it.
+void World::hand_out(PeerId peer, const std::string& bytes) {
     const auto frame = protocol::decode_frame(Slice{bytes});
     if (!frame) return;
+    const bool new_life = named_ && peer == producers_[0].link.at_host && !producers_[0].session->place();
     for (const protocol::Command& command : frame->commands) {
+        if (const auto* welcome = std::get_if<protocol::Welcome>(&command); welcome != nullptr && new_life) {
+            for (const auto& one : welcome->refused) model_.refused_before(one.sequence);
+        }
+        if (const auto* confirm = std::get_if<protocol::Confirm>(&command); confirm != nullptr && new_life) {
+            for (const auto& one : confirm->refused) model_.refused_before(one.sequence);
+        }
         const auto* deliver = std::get_if<protocol::Deliver>(&command);
         if (deliver == nullptr) continue;
         for (const auto& item : deliver->items) {
@@ -295,6 +324,7 @@ Message World::some_message() {
 }
 
 void World::publish(Producer& producer) {
+    if (!producer.session->place() || producer.session->fenced()) return;
     constexpr Kind kinds[] = {Kind::healthy,  Kind::healthy, Kind::healthy,     Kind::healthy,
                               Kind::healthy,  Kind::healthy, Kind::released,    Kind::delayed,
                               Kind::healthy,  Kind::healthy, Kind::fails_twice, Kind::healthy,
@@ -318,12 +348,21 @@ void World::publish(Producer& producer) {
 
 void World::listen(Producer& producer) {
     const auto news = producer.session->take_news();
+    if (!producer.placed && producer.session->place()) {
+        producer.placed = true;
+        producer.sent = *producer.session->place();
+        model_.resumed(producer.number, producer.sent, now_);
+    }
     for (const auto& one : news.refused) model_.refused(producer.number, one.sequence);
     for (const auto& range : news.safe) model_.confirmed(producer.number, range.first, range.last, now_);
     for (const Event& event : news.events) {
         if (event.kind == Event::Kind::resumed) model_.totals.resends += producer.session->unsafe_messages();
         if (event.kind == Event::Kind::store_lost_confirmed)
             model_.violation("a producer saw a host that lost what it confirmed");
+        if (event.code == "fenced") {
+            ++model_.totals.fenced;
+            if (&producer < &producers_[producers_count]) model_.violation("the last one under its name was fenced");
+        }
     }
 }
 
@@ -432,7 +471,7 @@ void World::step() {
     switch (pick(12)) {
         case 0:
         case 1:
-            publish(producers_[pick(producers_count)]);
+            publish(producers_[pick(producers_.size())]);
             break;
         case 2:
             pass(std::chrono::milliseconds{pick(50)});
@@ -446,7 +485,7 @@ void World::step() {
             run_job();
             break;
         case 6: {
-            Producer& producer = producers_[pick(producers_count)];
+            Producer& producer = producers_[pick(producers_.size())];
             to_host(producer.link, false);
             break;
         }
@@ -459,23 +498,19 @@ void World::step() {
     }
     for (Producer& producer : producers_) to_client(producer.link, *producer.session, false);
     for (Consumer& consumer : consumers_) to_client(consumer.link, *consumer.session, false);
-    if (chance(0.005)) cut(producers_[pick(producers_count)].link);
+    if (chance(0.005)) cut(producers_[pick(producers_.size())].link);
     if (chance(0.005)) cut(consumers_[pick(consumers_count)].link);
     if (chance(0.003)) {
         Consumer& consumer = consumers_[pick(consumers_count)];
         consumer.link.up = !consumer.link.up;
     }
     if (chance(0.003)) {
-        Producer& producer = producers_[pick(producers_count)];
+        Producer& producer = producers_[pick(producers_.size())];
         producer.link.up = !producer.link.up;
     }
     if (chance(0.002)) kill_consumer(pick(consumers_count));
-    if (chance(0.001)) {
-        const std::size_t index = pick(producers_count);
-        note("producer " + std::to_string(producers_[index].number) + " dies");
-        model_.producer_died(producers_[index].number);
-        start_producer(index);
-    }
+    if (chance(0.001)) replace_producer(pick(producers_count));
+    if (named_ && chance(0.002)) replace_producer(0);
     if (durable_ && host_ && chance(0.002)) stop_host(chance(0.5));
     if (!host_ && chance(0.1)) start_host();
     if (durable_ && chance(0.0015)) {
@@ -566,8 +601,10 @@ std::size_t World::stored_messages() {
 
 bool World::drained() {
     if (job_ || host_->unsettled() > 0 || !host_->idle()) return false;
-    return std::all_of(producers_.begin(), producers_.end(),
-                       [](const Producer& one) { return one.session->unsafe_messages() == 0; }) &&
+    const auto done = [](const Producer& one) {
+        return one.session->fenced() || (one.placed && one.session->unsafe_messages() == 0);
+    };
+    return std::all_of(producers_.begin(), producers_.end(), done) &&
            std::all_of(consumers_.begin(), consumers_.end(),
                        [](const Consumer& one) { return one.working.empty() && one.session->quiet(); });
 }

@@ -60,6 +60,7 @@ private:
         std::unique_ptr<protocol::ProducerSession> session;
         Identity id;
         std::uint64_t sent = 0;
+        bool placed = false;  // a named one has been told where its sequences begin
         Link link;
     };
     struct Working {
@@ -112,8 +113,9 @@ private:
     void operator_asks(const protocol::AdminRequest& request);
     void operator_hears(const std::string& bytes);
     void operator_hears(const protocol::AdminResult& result);
-    void hand_out(const std::string& bytes);
     Message some_message();
+    void hand_out(PeerId peer, const std::string& bytes);
+    void replace_producer(std::size_t index);
     void read_dead_letters();
     [[nodiscard]] std::size_t stored_messages();
     [[nodiscard]] bool drained();
@@ -143,7 +145,9 @@ private:
     std::unique_ptr<store::Store> store_;
     std::unique_ptr<host::Host> host_;
     std::shared_ptr<const store::Job> job_;
-    std::vector<Producer> producers_;
+    bool named_ = false;               // the first producer is, and goes on in its next life
+    Identity name_;                    // its id, then
+    std::vector<Producer> producers_;  // behind the first few: lives of the named one that do not know of the next
     std::vector<Consumer> consumers_;
     int last_producer_ = 0;
     int last_consumer_ = 0;

@@ -73,8 +73,8 @@ struct QueuePolicy {
     Backoff backoff{};
     Duration lease = defaults::lease;  // 1 s to lease_cap
     Duration lease_cap = defaults::lease_cap;
-    std::uint64_t max_messages = 0;  // 0: the home's default (memory 100,000; node: by disk)
-    std::uint64_t max_bytes = 0;     // 0: the home's default (memory 256 MiB; node: by disk)
+    std::uint64_t max_messages = 0;  // 0: the home's default (memory 100,000; with a store: by disk)
+    std::uint64_t max_bytes = 0;     // 0: the home's default (memory 256 MiB; with a store: by disk)
     WhenFull when_full = WhenFull::block;
     std::uint64_t dlq_max_messages = 0;  // of dead letters; 0: as many as fit
     std::uint64_t dlq_max_bytes = 0;     // with the originals of those that were edited; 0: as many as fit
@@ -86,6 +86,11 @@ struct QueuePolicy {
 struct Here {
     std::string bind{};                  // "tcp://127.0.0.1:5555", "tcp://127.0.0.1:*", "ipc:///path", "inproc://name"
     std::vector<std::string> connect{};  // endpoints of consumers that bind, for producers that come and go
+    // A folder on a disk of this machine, made if missing: the queue survives this process, and whoever is given the
+    // folder next goes on with it, another producer of the queue or `posthorn node --data FOLDER`. One process at a
+    // time. Empty: in memory.
+    std::filesystem::path store{};
+    std::uint64_t min_free = defaults::min_free;  // bytes of its disk; with less free nothing more is taken
     QueuePolicy queue{};
 };
 
@@ -94,7 +99,8 @@ class Home {
 public:
     static Home here(Here options);
     static Home at(std::vector<std::string> endpoints);
-    // "here:ENDPOINT" or "at:ENDPOINT[,ENDPOINT...]" or just an endpoint (at). Throws Error.
+    // "here:ENDPOINT", "here:ENDPOINT?store=FOLDER", "at:ENDPOINT[,ENDPOINT...]" or just an endpoint (at). Throws
+    // Error.
     static Home parse(std::string_view text);
 
     [[nodiscard]] bool is_here() const noexcept { return here_; }

@@ -40,7 +40,13 @@ enum class Level {
 };
 
 struct ProducerOptions {
-    std::string name{};                                                // for listings and logs; grants nothing
+    std::string name{};  // for listings and logs; grants nothing
+    // A named producer: one that continues under its name where the last one of that name on this queue ended, even if
+    // that was killed. For who sends from a source of his own, a file or a table: see resumed_at(). The queue's host
+    // remembers names on its disk (in memory: as long as it lives), so several endpoints must be ways to one host. One
+    // at a time: a later producer of the name ends this one, with an event of the code "fenced"; send() answers closed
+    // then, and so does wait() for what was not known to be safe.
+    bool resume = false;
     Duration send_timeout = defaults::send_timeout;                    // how long send() waits for room
     Duration close_timeout = defaults::close_timeout;                  // how long the destructor waits for confirms
     std::size_t buffer_messages = defaults::producer_buffer_messages;  // kept until confirmed; send() waits beyond
@@ -132,9 +138,12 @@ private:
 // Thread-safe. Sends from one thread keep their order.
 class Producer {
 public:
-    // Throws Error: invalid name or policy, endpoint malformed or in use.
+    // Throws Error: invalid name or policy, endpoint malformed or in use; a store that another process has, that holds
+    // messages of other queues, or that cannot be read or written.
     Producer(Context& context, std::string queue, Home home, ProducerOptions options = {});
-    ~Producer();  // waits up to close_timeout; what is then not safe is reported by an event (left_behind)
+    // Waits up to close_timeout for what is not yet safe; what is left then is reported by an event (left_behind). With
+    // a store here, what is stored and not yet done waits on the disk for whoever has the folder next.
+    ~Producer();
     Producer(Producer&&) noexcept;
     Producer& operator=(Producer&&) noexcept;
 
@@ -159,6 +168,13 @@ public:
         return send_all(messages);
     }
 
+    // Of a named producer (ProducerOptions::resume): how many messages that send() took its host has decided under this
+    // name before this producer, accepted or refused, whether or not their sender lived to know. These are safe; what
+    // else the former ones had buffered is gone. So whoever sends the items of a source one by one goes on with item
+    // number resumed_at(), counting from 0, and each comes into the queue once. Waits for the host's word, before which
+    // send() finds no room; empty: not in time, or closed. 0 for producers that do not resume.
+    [[nodiscard]] std::optional<std::uint64_t> resumed_at(Duration timeout) const;
+
     // Waits until everything sent so far is safe (see Ticket::wait) or refused. ok, timed_out, closed, rejected (some
     // were refused since the last flush() that ended).
     [[nodiscard]] Status flush(Duration timeout);
@@ -168,7 +184,8 @@ public:
     // Why the host takes no more just now: "queue_full", "disk_full", "store_failed", "draining", "starting". Empty: it
     // does, or there is no session.
     [[nodiscard]] std::string waits_for() const;
-    // What the host said of itself: "host:memory" or "host:node". Empty before the first session.
+    // What the host said of itself: "host:memory", "host:spool" (here, with a store) or "host:node". Empty before the
+    // first session.
     [[nodiscard]] std::vector<std::string> capabilities() const;
     // As bound, for homes here: wildcards are numbers now. Empty for homes elsewhere.
     [[nodiscard]] const std::string& endpoint() const;

@@ -47,11 +47,16 @@ TEST(HomeParse, ReadsWhatConfigurationSays) {
     EXPECT_TRUE(own.is_here());
     EXPECT_EQ(own.options().bind, "tcp://127.0.0.1:*");
     EXPECT_TRUE(own.endpoints().empty());
+    EXPECT_TRUE(own.options().store.empty());
+
+    const Home spooled = Home::parse("here:tcp://127.0.0.1:*?store=./a folder?");
+    EXPECT_EQ(spooled.options().bind, "tcp://127.0.0.1:*");
+    EXPECT_EQ(spooled.options().store, "./a folder?");
 }
 
 TEST(HomeParse, NamesWhatItCannotRead) {
-    for (const char* text :
-         {"", "at:", "here:", "localhost:5757", "tcp://", "tcp://a:1,", "at:tcp://a:1,b", "udp://a:1"})
+    for (const char* text : {"", "at:", "here:", "here:?store=x", "here:tcp://a:1?store=", "localhost:5757", "tcp://",
+                             "tcp://a:1,", "at:tcp://a:1,b", "udp://a:1"})
         EXPECT_NE(error_of([&] { (void)Home::parse(text); }), "") << text;
     EXPECT_THAT(error_of([] { (void)Home::parse("localhost:5757"); }),
                 HasSubstr("'localhost:5757' is not an endpoint"));

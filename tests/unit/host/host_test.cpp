@@ -9,6 +9,8 @@
 #include "host/host.hpp"
 #include "protocol/commands.hpp"
 #include "store/memory_store.hpp"
+#include "store/sqlite_store.hpp"
+#include "unit/temp_folder.hpp"
 
 namespace posthorn::host {
 namespace {
@@ -168,6 +170,142 @@ TEST_F(HostFixture, WelcomesAProducerAndGivesItCredit) {
     ASSERT_GE(commands.size(), 2U);
     EXPECT_EQ(std::get<protocol::Welcome>(commands[0]).attempt, 1U);
     EXPECT_GT(std::get<protocol::Credit>(commands[1]).messages, 0U);
+}
+
+// Producers that come under one name, with the id that goes with it.
+class NamedProducers : public HostFixture {
+protected:
+    static constexpr std::uint8_t name = 50;
+
+    Peer come(PeerId id, std::uint8_t life, bool resumed = false) {
+        Peer peer{.id = id};
+        say(peer, protocol::Hello{.role = protocol::Role::producer,
+                                  .address = "q",
+                                  .name = "importer",
+                                  .incarnation = identity(life),
+                                  .producer = identity(name),
+                                  .resumed = resumed,
+                                  .attempt = 1});
+        return peer;
+    }
+    std::optional<std::uint64_t> place(Peer& peer) {
+        std::optional<std::uint64_t> told;
+        for (const auto& confirm : heard_of<protocol::Confirm>(peer)) {
+            if (confirm.resume) told = confirm.resume;
+        }
+        return told;
+    }
+    void publish(Peer& peer, std::uint64_t sequence) {
+        say(peer, protocol::Publish{{envelope_of(identity(name), sequence)}});
+    }
+    bool is_fenced(Peer& peer) {
+        const auto refusals = heard_of<protocol::Refusal>(peer);
+        return !refusals.empty() && refusals.back().code == "fenced";
+    }
+    void restart() {
+        host.reset();
+        store.reset();
+        said.clear();
+        make({}, store::open_sqlite_store({.folder = folder.path(), .min_free = 0, .vfs = {}}));
+        work();
+    }
+
+    TempFolder folder;
+};
+
+TEST_F(NamedProducers, AreToldTheirPlace) {
+    make();
+    Peer first = come(1, 1);
+    EXPECT_EQ(place(first), 0U);
+    publish(first, 1);
+    publish(first, 2);
+    say(first, protocol::Bye{});
+    Peer second = come(2, 2);
+    EXPECT_EQ(place(second), 2U);
+    publish(second, 3);
+    EXPECT_EQ(heard_of<protocol::Confirm>(second).at(0).held, 3U);
+    Peer again = come(3, 2, true);
+    EXPECT_EQ(place(again), std::nullopt) << "it knows";
+}
+
+TEST_F(NamedProducers, AreToldAPlaceThatIsOnTheDisk) {
+    make_tight();
+    stores = false;
+    Peer first = come(1, 1);
+    EXPECT_EQ(place(first), std::nullopt) << "that the name is its own is not stored";
+    stores = true;
+    pass(0ms);
+    EXPECT_EQ(place(first), 0U) << "at once, without waiting for company";
+    stores = false;
+    publish(first, 1);
+    Peer second = come(2, 2);
+    EXPECT_TRUE(is_fenced(first));
+    EXPECT_EQ(place(second), std::nullopt) << "message 1 could still be lost, and nobody has it any more";
+    stores = true;
+    pass(0ms);
+    EXPECT_EQ(place(second), 1U);
+}
+
+TEST_F(NamedProducers, TheLaterFencesTheEarlierForGood) {
+    make();
+    Peer first = come(1, 1);
+    EXPECT_EQ(place(first), 0U);
+    Peer second = come(2, 2);
+    EXPECT_TRUE(is_fenced(first));
+    for (const bool resumed : {false, true}) {
+        Peer again = come(3, 1, resumed);
+        EXPECT_TRUE(is_fenced(again));
+    }
+    EXPECT_EQ(place(second), 0U);
+    publish(second, 1);
+    EXPECT_EQ(heard_of<protocol::Confirm>(second).at(0).held, 1U) << "undisturbed";
+    const auto fencings =
+        std::count_if(events.begin(), events.end(), [](const Event& event) { return event.code == "fenced"; });
+    EXPECT_EQ(fencings, 3);
+}
+
+TEST_F(NamedProducers, TheEarlierStaysFencedOverRestarts) {
+    restart();
+    Peer first = come(1, 1);
+    EXPECT_EQ(place(first), 0U);
+    publish(first, 1);
+    host->drain(1s, now);
+    restart();
+    Peer second = come(2, 2);
+    EXPECT_EQ(place(second), 1U);
+    publish(second, 2);
+    restart();
+    // The first one was cut off all the time and does not know. What it has numbered 2 is another message.
+    Peer back = come(1, 1, true);
+    EXPECT_TRUE(is_fenced(back));
+    Peer second_back = come(2, 2, true);
+    EXPECT_EQ(heard_of<protocol::Welcome>(second_back).at(0).watermark, 2U);
+    Peer third = come(3, 3);
+    EXPECT_TRUE(is_fenced(second_back));
+    EXPECT_EQ(place(third), 2U);
+}
+
+TEST_F(NamedProducers, OneThatWasNotToldItsPlaceMayStillTakeTheName) {
+    restart();
+    Peer first = come(1, 1);
+    EXPECT_EQ(place(first), 0U);
+    stores = false;
+    const Peer second = come(2, 2);
+    restart();  // before it was stored that the name is the second's
+    stores = true;
+    Peer back = come(2, 2);
+    EXPECT_EQ(place(back), 0U);
+    Peer first_back = come(1, 1, true);
+    EXPECT_TRUE(is_fenced(first_back));
+}
+
+TEST_F(NamedProducers, WhoUsesTheIdWithoutTheNameIsFencedAsWell) {
+    make();
+    Peer nameless = hello(1, protocol::Role::producer, name);
+    const Peer named = come(2, 1);
+    EXPECT_TRUE(is_fenced(nameless));
+    const Peer nameless_again = hello(3, protocol::Role::producer, 7);
+    EXPECT_THAT(events, SizeIs(1));
 }
 
 TEST_F(HostFixture, AnotherVersionIsRefusedByName) {

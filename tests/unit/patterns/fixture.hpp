@@ -129,4 +129,11 @@ inline Here here_at(std::string endpoint) {
     return options;
 }
 
+// The same in a folder, however full the disk is.
+inline Here stored_at(Here options, std::filesystem::path folder) {
+    options.store = std::move(folder);
+    options.min_free = 0;
+    return options;
+}
+
 }  // namespace posthorn::work_queue

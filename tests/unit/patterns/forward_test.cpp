@@ -91,6 +91,21 @@ TEST_F(Forwards, AClosedProducerReleasesWhatItCannotKnow) {
     EXPECT_EQ(ticket.wait(patience), Status::ok) << "no ticket, nothing to wait for";
 }
 
+TEST_F(Forwards, SoDoesOneThatIsFenced) {
+    const Home home = here(here_at("inproc://out"));
+    Producer out{workers_, "out", home, {.name = "n", .resume = true, .close_timeout = 0ms}};
+    Worker worker{workers_, "in", at(in_.endpoint())};
+    EXPECT_EQ(in_.send("x").status(), Status::ok);
+    Received received = worker.receive(patience);
+    ASSERT_TRUE(received);
+    received->ack_when(out.send("x"));
+    const Producer later{workers_, "out", at("inproc://out"), {.name = "n", .resume = true}};
+    Received again = worker.receive(patience);
+    ASSERT_TRUE(again);
+    EXPECT_EQ(again->attempt(), 1U);
+    EXPECT_EQ(again->ack(), Status::ok);
+}
+
 TEST_F(Forwards, AllOfThemHaveToBeSafe) {
     Producer other{workers_, "other", here(here_at("tcp://127.0.0.1:*"))};
     Worker outs{workers_, "out", at(out_->endpoint())};

@@ -14,20 +14,29 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
 
-class Over : public ::testing::TestWithParam<const char*> {
+// Every transport, with the queue in memory and in a store.
+class Over : public ::testing::TestWithParam<std::tuple<const char*, bool>> {
 protected:
+    [[nodiscard]] static bool stores() { return std::get<1>(GetParam()); }
+    [[nodiscard]] Home home() const {
+        Here options = here_at(endpoint());
+        if (stores()) options = stored_at(std::move(options), folder_.path() / "store");
+        return here(std::move(options));
+    }
+    TempFolder folder_;
+
+private:
     [[nodiscard]] std::string endpoint() const {
-        const std::string scheme = GetParam();
+        const std::string scheme = std::get<0>(GetParam());
         if (scheme == "tcp") return "tcp://127.0.0.1:*";
         return scheme == "ipc" ? folder_.ipc("socket") : "inproc://queue";
     }
-    TempFolder folder_;
 };
 
 TEST_P(Over, EveryMessageIsHandledAndTheTicketsSay) {
     Events events;
     Context context{events.hook()};
-    Producer producer{context, "q", here(here_at(endpoint()))};
+    Producer producer{context, "q", home()};
     Log<std::string> handled;
     Running running{context, at(producer.endpoint()), {.concurrency = 2}, [&](Delivery& delivery) {
                         handled.add(delivery.message().payload);
@@ -37,19 +46,35 @@ TEST_P(Over, EveryMessageIsHandledAndTheTicketsSay) {
     tickets.reserve(1000);
     for (int i = 0; i < 1000; ++i) tickets.push_back(producer.send(std::to_string(i)));
     for (const Ticket& ticket : tickets) ASSERT_EQ(ticket.wait(patience), Status::ok);
-    EXPECT_EQ(tickets.front().level(), Level::settled);
+    EXPECT_EQ(tickets.front().level(), stores() ? Level::stored : Level::settled);
     EXPECT_EQ(producer.flush(patience), Status::ok);
     EXPECT_EQ(producer.unconfirmed(), 0U);
-    EXPECT_THAT(producer.capabilities(), ElementsAre("host:memory"));
-    const auto all = handled.now();
+    EXPECT_THAT(producer.capabilities(), ElementsAre(stores() ? "host:spool" : "host:memory"));
+    const auto all = stores() ? handled.wait(1000) : handled.now();
     EXPECT_EQ(all.size(), 1000U);
     EXPECT_EQ(std::set<std::string>(all.begin(), all.end()).size(), 1000U);
     EXPECT_EQ(running.stop(), Status::ok);
     EXPECT_TRUE(running.worker.idle());
 }
 
-INSTANTIATE_TEST_SUITE_P(WorkQueue, Over, ::testing::Values("inproc", "ipc", "tcp"),
-                         [](const auto& instance) { return std::string{instance.param}; });
+INSTANTIATE_TEST_SUITE_P(WorkQueue, Over,
+                         ::testing::Combine(::testing::Values("inproc", "ipc", "tcp"), ::testing::Bool()),
+                         [](const auto& instance) {
+                             return std::string{std::get<0>(instance.param)} +
+                                    (std::get<1>(instance.param) ? "_stored" : "_in_memory");
+                         });
+
+// With the queue in memory and in a store.
+class EitherHome : public WorkQueue, public ::testing::WithParamInterface<bool> {
+protected:
+    [[nodiscard]] Here home() const {
+        const Here options = here_at("tcp://127.0.0.1:*");
+        return GetParam() ? stored_at(options, folder_.path() / "store") : options;
+    }
+};
+
+INSTANTIATE_TEST_SUITE_P(WorkQueue, EitherHome, ::testing::Bool(),
+                         [](const auto& instance) { return instance.param ? "stored" : "in_memory"; });
 
 TEST_F(WorkQueue, FieldsAndIdentityArriveAsTheyWereSent) {
     Producer producer{producers_, "q", here(here_at("tcp://127.0.0.1:*"))};
@@ -91,8 +116,8 @@ TEST_F(WorkQueue, TypedHandlersGetTypedValuesAndWhatIsNoneIsDeadLettered) {
     EXPECT_TRUE(producer_events_.wait(Event::Kind::dead_lettered));
 }
 
-TEST_F(WorkQueue, WhatNoWorkerTakesInItsTimeIsDeadLetteredAndSettled) {
-    Producer producer{producers_, "q", here(here_at("tcp://127.0.0.1:*"))};
+TEST_P(EitherHome, WhatNoWorkerTakesInItsTimeIsDeadLetteredAndSettled) {
+    Producer producer{producers_, "q", here(home())};
     Message message;
     message.ttl = 1ms;
     EXPECT_EQ(producer.send(message).wait(patience), Status::ok);
@@ -127,8 +152,8 @@ TEST_F(WorkQueue, FunctionsAndMutableLambdasAreHandlersToo) {
     EXPECT_EQ(producer.flush(patience), Status::ok);
 }
 
-TEST_F(WorkQueue, EveryVerdictDoesWhatItSays) {
-    auto home = here_at("tcp://127.0.0.1:*");
+TEST_P(EitherHome, EveryVerdictDoesWhatItSays) {
+    auto home = this->home();
     home.queue.max_attempts = 3;
     Producer producer{producers_, "q", here(home)};
     Log<std::pair<std::string, std::uint32_t>> seen;
@@ -150,7 +175,7 @@ TEST_F(WorkQueue, EveryVerdictDoesWhatItSays) {
     }
     EXPECT_EQ(producer.flush(patience), Status::ok);
     using Seen = std::pair<std::string, std::uint32_t>;
-    const auto all = seen.now();
+    const auto all = GetParam() ? seen.wait(12) : seen.now();
     EXPECT_THAT(all, ::testing::UnorderedElementsAre(Seen("ack", 1), Seen("nack", 1), Seen("nack", 2), Seen("nack", 3),
                                                      Seen("delayed", 1), Seen("delayed", 2), Seen("release", 1),
                                                      Seen("release", 1), Seen("reject", 1), Seen("throw", 1),
@@ -343,8 +368,8 @@ TEST_F(WorkQueue, SendNeverWaitsOnTheLoopsThread) {
     full.reset();  // before its context
 }
 
-TEST_F(WorkQueue, RefusalsReachTheTicket) {
-    auto home = here_at("tcp://127.0.0.1:*");
+TEST_P(EitherHome, RefusalsReachTheTicket) {
+    auto home = this->home();
     home.queue.max_messages = 1;
     home.queue.when_full = WhenFull::reject;
     Producer producer{producers_, "q", here(home)};
@@ -361,8 +386,8 @@ TEST_F(WorkQueue, RefusalsReachTheTicket) {
     EXPECT_EQ(producer.flush(patience), Status::ok) << "that was told";
 }
 
-TEST_F(WorkQueue, AFullQueueSaysWhyNothingMoves) {
-    auto home = here_at("tcp://127.0.0.1:*");
+TEST_P(EitherHome, AFullQueueSaysWhyNothingMoves) {
+    auto home = this->home();
     home.queue.max_messages = 1;
     Producer producer{producers_, "q", here(home)};
     EXPECT_EQ(producer.send("1").status(), Status::ok);

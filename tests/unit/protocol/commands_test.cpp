@@ -128,6 +128,17 @@ void add_hellos_and_welcomes(Expected& expected) {
     Welcome to_consumer = welcome(2, false);
     to_consumer.lease_ms = 30000;
     to_consumer.lost = {{41, 3, false}};
+    Hello named = hello(Role::producer, 1);
+    named.name = "importer";
+    named.incarnation = worker;
+    named.producer = producer;
+    Hello named_again = named;
+    named_again.attempt = 2;
+    named_again.confirmed = 70000;
+    named_again.resumed = true;
+    expected["commands/hello of a named producer"] = {named};
+    expected["commands/hello of a named producer that knows its place"] = {named_again};
+    expected["commands/confirm that tells a named producer its place"] = {Confirm{.resume = 0}};
     expected["commands/hello that resumes a producer"] = {resuming};
     expected["commands/hello that resumes a consumer"] = {holding};
     expected["commands/hello of an admin"] = {hello(Role::admin, 1)};

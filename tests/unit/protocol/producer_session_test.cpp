@@ -367,6 +367,91 @@ TEST_F(ProducerSessionTest, OneOldMessageDoesNotKeepTheMemoryOfItsNeighbours) {
     EXPECT_EQ(arena.use_count(), 1) << "message 21 is still open, but has its own bytes now";
 }
 
+class NamedSessionTest : public ProducerSessionTest {
+protected:
+    NamedSessionTest() {
+        session_ =
+            ProducerSession{{.producer = producer_id, .incarnation = Identity{{9}}, .queue = "q", .name = "importer"}};
+        session_.add_link(host_.peer(), "tcp://host");
+    }
+    void fence() { host_.say_outside(Refusal{"fenced", "a later one came"}); }
+};
+
+TEST_F(NamedSessionTest, GoesOnBehindThePlaceItIsTold) {
+    open({.durable = true, .watermark = 200, .stored = 190});
+    ASSERT_THAT(host_.hellos, SizeIs(1));
+    EXPECT_EQ(host_.hellos[0].producer, producer_id);
+    EXPECT_EQ(host_.hellos[0].incarnation, Identity{{9}});
+    EXPECT_FALSE(host_.hellos[0].resumed);
+    EXPECT_FALSE(session_.place()) << "the watermark alone may be lost again";
+    host_.say(Confirm{.stored = 200, .resume = 200});
+    answer(1ms);
+    EXPECT_EQ(session_.place(), 200U);
+    EXPECT_THAT(safe_, IsEmpty());
+    offered_ = 200;
+    offer(2);
+    turn(2ms);
+    EXPECT_THAT(published(), ElementsAre(201, 202));
+    EXPECT_THAT(previous_, ElementsAre(200, 201));
+    host_.say(Confirm{.held = 202, .stored = 201});
+    answer(3ms);
+    EXPECT_THAT(safe_, ElementsAre(SequenceRange{201, 201}));
+
+    host_.say_outside(Identify{});
+    answer(4ms);
+    ASSERT_THAT(host_.hellos, SizeIs(2));
+    EXPECT_TRUE(host_.hellos[1].resumed);
+    EXPECT_EQ(host_.hellos[1].confirmed, 201U);
+    open({.durable = true, .watermark = 201, .stored = 201}, {1000, 1'000'000, {}}, 5ms);
+    EXPECT_THAT(published(), ElementsAre(202));
+    host_.say(Confirm{.resume = 7});
+    answer(6ms);
+    EXPECT_EQ(session_.place(), 200U) << "told once";
+}
+
+TEST_F(NamedSessionTest, SaysWhatTheHostRefusedOfALifeBefore) {
+    open({.watermark = 5, .refused = {{4, "queue_full", "full"}, {5, "queue_full", "full"}}});
+    EXPECT_THAT(refused_, IsEmpty()) << "none of its own";
+    EXPECT_THAT(texts(events_, Event::Kind::refused), ElementsAre(HasSubstr("2 messages that were sent under this")));
+}
+
+TEST_F(NamedSessionTest, SpeaksUpWhileItWaitsForItsPlace) {
+    open({});
+    const std::size_t before = host_.frames;
+    turn(1s);
+    EXPECT_EQ(host_.frames, before + 1) << "so that a lost word is noticed soon";
+}
+
+TEST_F(NamedSessionTest, IsOverForGoodOnceItIsFenced) {
+    open({});
+    host_.say(Confirm{.resume = 0});
+    answer(0ms);
+    offer(2);
+    turn(0ms);
+    host_.say(Refusal{"fenced", "a later one came"});
+    answer(1ms);
+    EXPECT_TRUE(session_.fenced());
+    EXPECT_FALSE(session_.connected());
+    EXPECT_THAT(texts(events_, Event::Kind::refused), ElementsAre(HasSubstr("2 messages are not known")));
+    EXPECT_EQ(events_.back().code, "fenced");
+    EXPECT_EQ(session_.next_deadline(), never);
+    turn(1min);
+    fence();
+    answer(2min);
+    EXPECT_THAT(host_.hellos, SizeIs(1));
+    EXPECT_THAT(texts(events_, Event::Kind::refused), SizeIs(1));
+    EXPECT_THAT(texts(events_, Event::Kind::lost), IsEmpty());
+}
+
+TEST_F(NamedSessionTest, IsOverWhenItsHelloIsAnsweredSo) {
+    turn(0ms);
+    fence();
+    answer(1ms);
+    EXPECT_TRUE(session_.fenced());
+    turn(1min);
+    EXPECT_THAT(host_.hellos, SizeIs(1));
+}
+
 // A link that loses, repeats and delays frames, and a host that dies: nothing is lost, nothing comes twice.
 class Chaos {
 public:

@@ -9,6 +9,17 @@
 namespace posthorn::protocol {
 namespace {
 
+TEST(SequenceBits, MayBeginBehindOthers) {
+    SequenceBits bits;
+    bits.start_behind(130);
+    EXPECT_EQ(bits.last(), 130U);
+    EXPECT_EQ(bits.oldest(), 0U);
+    EXPECT_EQ(bits.open_next(), 131U);
+    EXPECT_FALSE(bits.is_open(130));
+    bits.close(1, 131);
+    EXPECT_EQ(bits.count(), 0U);
+}
+
 TEST(SequenceBits, ClosesRangesAcrossWordsAndSaysWhatItClosed) {
     SequenceBits bits;
     for (int i = 0; i < 200; ++i) bits.open_next();

@@ -1,5 +1,7 @@
 #include <gmock/gmock.h>
 
+#include <cstring>
+
 #include "fixture.hpp"
 
 namespace posthorn::queue {
@@ -58,6 +60,27 @@ TEST_F(QueueFixture, AProducerThatIsForgottenAndComesBackIsRemembered) {
     commit();
     EXPECT_THAT(last.watermarks, SizeIs(1));
     EXPECT_THAT(last.forgotten, IsEmpty()) << "the watermark would go with it";
+}
+
+TEST_F(QueueFixture, ANamedProducerIsNotForgottenForItsSilence) {
+    make();
+    queue->take_over(*producer, identity(8), now);
+    commit();
+    ASSERT_THAT(last.watermarks, SizeIs(1)) << "known before it has sent anything";
+    EXPECT_EQ(last.watermarks[0].life, identity(8));
+    EXPECT_EQ(producer->stored_life, identity(8));
+    queue->detach_producer(*producer, now);
+    pass(2 * defaults::producer_memory);
+    turn();
+    EXPECT_NE(queue->find_producer(identity(1)), nullptr);
+    EXPECT_FALSE(queue->has_changes());
+    // Where there are too many it goes last, though it was not seen for longest.
+    for (std::size_t i = 0; i < defaults::producers_remembered; ++i) {
+        Identity id = identity(2);
+        std::memcpy(id.bytes.data(), &i, sizeof i);
+        queue->detach_producer(queue->attach_producer(id, now), now);
+    }
+    EXPECT_NE(queue->find_producer(identity(1)), nullptr);
 }
 
 TEST_F(QueueFixture, AResendFromAnUnknownProducerIsMarked) {

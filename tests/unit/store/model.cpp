@@ -84,7 +84,8 @@ void play(Model& model, const TopicBatch& batch) {
     }
     for (const Offset dead : batch.purged) topic.dead.erase(dead);
     if (batch.dead_bound) cut_back(topic, *batch.dead_bound);
-    for (const Watermark& mark : batch.watermarks) topic.watermarks[mark.producer] = {mark.sequence, mark.refusals};
+    for (const Watermark& mark : batch.watermarks)
+        topic.watermarks[mark.producer] = {mark.sequence, mark.refusals, mark.life};
     for (const Identity& producer : batch.forgotten) topic.watermarks.erase(producer);
 }
 
@@ -187,7 +188,7 @@ Model recovered(Store& store) {
         ModelTopic& read = model[topic.topic];
         read.next_offset = topic.next_offset;
         for (const Watermark& mark : topic.watermarks) {
-            read.watermarks[mark.producer] = {mark.sequence, mark.refusals};
+            read.watermarks[mark.producer] = {mark.sequence, mark.refusals, mark.life};
             EXPECT_EQ(mark.seen, some_time);
         }
         std::uint64_t bytes = 0;
@@ -348,6 +349,7 @@ void Work::remember(TopicBatch& batch, const ModelTopic& topic) {
         for (std::uint64_t sequence = 1; sequence <= pick(4); ++sequence) {
             mark.refusals.push_back({sequence, "queue_full", "no room"});
         }
+        if (pick(3) == 0) mark.life = identity(static_cast<std::uint8_t>(100 + pick(6)));
         batch.watermarks.push_back(std::move(mark));
     }
     if (pick(10) == 0 && !topic.watermarks.empty()) batch.forgotten.push_back(topic.watermarks.begin()->first);

@@ -7,6 +7,7 @@
 #include <optional>
 #include <random>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <vector>
 
@@ -44,7 +45,7 @@ struct ModelTopic {
     Offset next_offset = 1;
     std::map<Offset, ModelMessage> messages;
     std::map<Offset, ModelDead> dead;
-    std::unordered_map<Identity, std::pair<std::uint64_t, std::vector<Refusal>>> watermarks;
+    std::unordered_map<Identity, std::tuple<std::uint64_t, std::vector<Refusal>, Identity>> watermarks;
     friend bool operator==(const ModelTopic&, const ModelTopic&) = default;
 };
 
