@@ -47,7 +47,7 @@ public:
         wire::Writer{bytes_}.string(key).nil();
         return *this;
     }
-    Row& row(std::string_view key, Row value) {
+    Row& row(std::string_view key, const Row& value) {
         wire::Writer{bytes_}.string(key);
         bytes_ += value.bytes_;
         return *this;

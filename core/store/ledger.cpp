@@ -10,6 +10,14 @@ namespace posthorn::store {
 
 namespace {
 
+std::string select_dead(const char* which) {
+    return std::string(
+               "SELECT \"offset\", reason, text, attempts, first_failure, last_failure, consumer, redrives, "
+               "dead_letter.crc, dead_letter.envelope, dead_original.crc, dead_original.envelope "
+               "FROM dead_letter LEFT JOIN dead_original USING(topic, \"offset\") ") +
+           which;
+}
+
 // The whole watermark, sealed: a wrong one would make us call a new message a duplicate.
 std::string encode(const Watermark& watermark) {
     std::string bytes;
@@ -22,14 +30,6 @@ std::string encode(const Watermark& watermark) {
     if (!watermark.life.is_zero()) out.binary(watermark.life.view());
     seal(bytes);
     return bytes;
-}
-
-std::string select_dead(const char* which) {
-    return std::string(
-               "SELECT \"offset\", reason, text, attempts, first_failure, last_failure, consumer, redrives, "
-               "dead_letter.crc, dead_letter.envelope, dead_original.crc, dead_original.envelope "
-               "FROM dead_letter LEFT JOIN dead_original USING(topic, \"offset\") ") +
-           which;
 }
 
 std::optional<Watermark> decode(std::string_view record) {
@@ -61,8 +61,8 @@ Ledger::Ledger(Database& db)
       insert_dead_(db,
                    "REPLACE INTO dead_letter(topic, \"offset\", reason, text, attempts, first_failure, last_failure, "
                    "consumer, redrives, crc, envelope) VALUES(?,?,?,?,?,?,?,?,?,?,?)"),
-      select_dead_(db, select_dead("WHERE topic=? AND \"offset\"=?").c_str()),
-      select_dead_from_(db, select_dead("WHERE topic=? AND \"offset\">=? ORDER BY \"offset\" LIMIT 1").c_str()),
+      select_dead_(db, select_dead(R"(WHERE topic=? AND "offset"=?)").c_str()),
+      select_dead_from_(db, select_dead(R"(WHERE topic=? AND "offset">=? ORDER BY "offset" LIMIT 1)").c_str()),
       keep_original_(db,
                      "INSERT OR IGNORE INTO dead_original(topic, \"offset\", crc, envelope) "
                      "SELECT topic, \"offset\", crc, envelope FROM dead_letter WHERE topic=? AND \"offset\"=?"),
