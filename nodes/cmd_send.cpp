@@ -7,6 +7,7 @@
 #include <posthorn/work_queue.hpp>
 
 #include "cli.hpp"
+#include "envelope/envelope.hpp"
 #include "json.hpp"
 #include "lines.hpp"
 #include "signals.hpp"
@@ -32,6 +33,8 @@ comes back within the timeout is waited for, and what it had not confirmed is se
         R"(Examples:
   ls *.mov | posthorn send encode
   posthorn send mail --type welcome --header lang=en '{"to":"x@example.org"}'
+  posthorn send mail --delay 10min --ttl 1h 'remember the milk'
+  posthorn send invoices --key customer-7 --priority 5 < invoices.txt
   posthorn send queue -- -text-with-a-dash
 )"};
 }
@@ -221,9 +224,21 @@ SendOptions options_of(const Verb& verb, const Arguments& given) {
     if (given.words.empty()) usage_error(verb, "give the queue to send to");
     options.queue = queue_name(verb, given.words.front());
     options.endpoint = node_endpoint(verb, given);
-    if (given.options.count("type") > 0) options.message.type = given.options["type"].as<std::string>();
-    if (given.options.count("ttl") > 0) options.message.ttl = parsed(verb, given, "ttl", parse_seconds_or_duration);
+    const auto text = [&](const char* option, std::string& into) {
+        if (given.options.count(option) > 0) into = given.options[option].as<std::string>();
+    };
+    const auto time = [&](const char* option, Duration& into) {
+        if (given.options.count(option) > 0) into = parsed(verb, given, option, parse_seconds_or_duration);
+    };
+    text("type", options.message.type);
+    text("key", options.message.ordering_key);
+    text("dedup-key", options.message.dedup_key);
+    time("delay", options.message.delay);
+    time("ttl", options.message.ttl);
+    const std::uint64_t priority = parsed(verb, given, "priority", parse_count);
+    options.message.priority = static_cast<std::uint8_t>(std::min<std::uint64_t>(priority, priority_limit + 1U));
     options.message.headers = headers_of(verb, given);
+    if (const auto fault = envelope::invalid(options.message)) usage_error(verb, *fault);
     options.count = parsed(verb, given, "count", parse_count);
     options.timeout = parsed(verb, given, "timeout", parse_seconds_or_duration);
     return options;
@@ -253,9 +268,18 @@ Command send_command() {
     options.add_options()("type", po::value<std::string>()->value_name("NAME"), "what the payload is, for the workers");
     options.add_options()("header", po::value<std::vector<std::string>>()->value_name("K=V"),
                           "a header; may be given more than once");
+    options.add_options()("priority", po::value<std::string>()->value_name("0-9")->default_value("0"),
+                          "of what is ready, higher ones go first");
+    options.add_options()("key", po::value<std::string>()->value_name("KEY"),
+                          "ordering key: messages with the same one are worked on one at a time, in their order");
+    options.add_options()("delay", po::value<std::string>()->value_name("TIME"),
+                          "not delivered before; seconds, or with a unit (500ms, 10min); default: at once");
     options.add_options()("ttl", po::value<std::string>()->value_name("TIME"),
                           "time to live: dead-lettered as expired when no worker has it by then; seconds, or with a "
                           "unit (500ms, 10min); default: none");
+    options.add_options()("dedup-key", po::value<std::string>()->value_name("KEY"),
+                          "not taken again if a message with this key was accepted within the queue's dedup_window; it "
+                          "counts as sent");
     options.add_options()("count", po::value<std::string>()->value_name("N")->default_value("1"),
                           "each message N times");
     options.add_options()(

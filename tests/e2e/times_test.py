@@ -1,4 +1,4 @@
-"""Messages that end: with the time to live they were sent with, over the death of the node."""
+"""Messages with terms: priority, ordering key, delay, time to live, over the death of the node."""
 
 from posthorn_e2e import Case, Node, main
 
@@ -24,6 +24,33 @@ class Times(Case):
         node.restart()
         node.until_queue("jobs", lambda row: row["dead"] == 1 and row["ready"] == 1, "has given up the one")
         self.assertEqual(self.work(node, "jobs").lines, ["for ever"])
+
+    def test_priority_and_key(self):
+        node = Node(self)
+        self.send(node, "jobs", "low", "low too")
+        self.send(node, "jobs", "high", arguments=["--priority", "9"])
+        self.send(node, "jobs", "of a", "of a too", arguments=["--priority", "5", "--key", "a"])
+        node.restart()
+        self.assertEqual(self.work(node, "jobs").lines, ["high", "of a", "of a too", "low", "low too"])
+
+    def test_a_key_is_held_up_by_its_first(self):
+        node = Node(self)
+        self.send(node, "jobs", "a1", "a2", arguments=["--key", "a"])
+        self.send(node, "jobs", "b1", arguments=["--key", "b"])
+        log = self.folder / "log"
+        fails_once = f'payload=$(cat); echo $payload >> {log}; test $payload != a1 -o $POSTHORN_ATTEMPT -gt 1'
+        self.work(node, "jobs", "--exec", fails_once)
+        self.assertEqual(self.records("log"), ["a1", "b1", "a1", "a2"])
+
+    def test_delay(self):
+        node = Node(self)
+        self.send(node, "jobs", "later", arguments=["--delay", "1500ms"])
+        self.send(node, "jobs", "in an hour", arguments=["--delay", "1h"])
+        self.send(node, "jobs", "at once")
+        self.assertEqual(node.queue("jobs")["waiting"], 2)
+        node.restart()
+        self.assertEqual(self.work(node, "jobs", "--count", "2").lines, ["at once", "later"])
+        self.assertEqual(node.queue("jobs")["waiting"], 1)
 
     def test_what_is_no_time_is_refused(self):
         self.assert_fails(self.run_posthorn("send", "jobs", "x", "--ttl", "soon"), 2, "--ttl", "soon")

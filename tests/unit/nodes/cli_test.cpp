@@ -76,6 +76,10 @@ TEST(CommandLine, EveryVerbRefusesWrongUsage) {
     expect_usage(send_command(), {"q", "x", "--header", "novalue"}, "not of the form KEY=VALUE");
     expect_usage(send_command(), {"q", "x", "--header", "a=1", "--header", "a=2"}, "a is given twice");
     expect_usage(send_command(), {"q", "x", "--count", "-1"}, "--count: '-1'");
+    expect_usage(send_command(), {"q", "x", "--priority", "10"}, "priority is not between 0 and 9");
+    expect_usage(send_command(), {"q", "x", "--priority", "high"}, "--priority: 'high'");
+    expect_usage(send_command(), {"q", "x", "--delay", "soon"}, "--delay: 'soon'");
+    expect_usage(send_command(), {"q", "x", "--key", std::string(1025, 'k')}, "ordering key is longer than 1 KiB");
     expect_usage(send_command(), {"q", "x", "--timeout", "soon"}, "--timeout: 'soon'");
     expect_usage(work_command(), {}, "give one queue");
     expect_usage(work_command(), {"q", "r"}, "give one queue");
