@@ -1,4 +1,6 @@
 // Messages with one ordering key are worked on one at a time, in their order.
+#include <algorithm>
+#include <atomic>
 #include <latch>
 #include <map>
 
@@ -116,6 +118,59 @@ TEST_P(Keys, ALeaseThatIsOverFreesTheKeyForTheSameMessage) {
     EXPECT_NE(hung.ack(), Status::ok) << "too late";
     EXPECT_EQ(again.ack(), Status::ok);
     EXPECT_THAT(take_all(hangs, 1), ElementsAre("a2"));
+}
+
+// More of each than the queue keeps in memory, with priorities that pull them apart.
+std::vector<Message> long_lines(int each) {
+    std::vector<Message> messages;
+    for (int i = 0; i < each; ++i) {
+        for (const char* key : {"a", "b", "c"}) {
+            messages.push_back({.payload = std::to_string(i),
+                                .priority = static_cast<std::uint8_t>((i * 7) % (priority_limit + 1)),
+                                .ordering_key = key});
+        }
+    }
+    return messages;
+}
+
+TEST_P(Keys, LongLinesKeepTheirOrderThoughSomeFail) {
+    open();
+    constexpr int each = 1000;
+    arrive(long_lines(each));
+    Log<std::pair<std::string, int>> done;
+    const auto runs = running({.concurrency = 4}, [&](Delivery& delivery) {
+        const int number = std::stoi(delivery.message().payload);
+        if (number % 100 == 0 && delivery.attempt() == 1) throw std::runtime_error("once more");
+        done.add({delivery.message().ordering_key, number});
+    });
+    std::map<std::string, int> next;
+    for (const auto& [key, number] : done.wait(3U * each)) ASSERT_EQ(number, next[key]++) << key;
+    EXPECT_THAT(next, ElementsAre(Pair("a", each), Pair("b", each), Pair("c", each)));
+}
+
+TEST_P(KeysOverLives, LongLinesKeepTheirOrderOverARestart) {
+    open();
+    constexpr int each = 1000;
+    arrive(long_lines(each));
+    ASSERT_EQ(producer().flush(patience), Status::ok);
+    Log<std::pair<std::string, int>> handled;
+    Log<std::string> last;
+    const auto runs = running({.concurrency = 4}, [&](Delivery& delivery) {
+        const Message& message = delivery.message();
+        handled.add({message.ordering_key, std::stoi(message.payload)});
+        if (message.payload == std::to_string(each - 1)) last.add(message.ordering_key);
+    });
+    (void)handled.wait(300);
+    restart();
+    for (const char* key : {"a", "b", "c"}) {
+        EXPECT_TRUE(last.wait_for([key](const std::string& one) { return one == key; })) << key;
+    }
+    // What was not yet known to be done may come again, and nothing is left out.
+    std::map<std::string, int> next;
+    for (const auto& [key, number] : handled.now()) {
+        ASSERT_LE(number, next[key]) << key;
+        next[key] = std::max(next[key], number + 1);
+    }
 }
 
 TEST_P(KeysOverLives, WhatIsOutHoldsUpItsKeyOverARestart) {

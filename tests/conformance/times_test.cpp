@@ -1,4 +1,6 @@
 // Delays and times to live, alone, with each other and with ordering keys.
+#include <set>
+
 #include "fixture.hpp"
 
 namespace posthorn::work_queue {
@@ -94,6 +96,27 @@ TEST_P(Delays, ANackMayNameOne) {
     EXPECT_THAT(take_all(one, 1), ElementsAre("policy"));
 }
 
+TEST_P(Delays, ManyThatAreDueTogetherAllCome) {
+    open();
+    constexpr std::size_t many = 6000;  // in more than one block of the backlog
+    std::vector<Message> messages;
+    for (std::size_t i = 0; i < many; ++i) messages.push_back(later(i % 2 == 0 ? 1h : 2h, std::to_string(i)));
+    arrive(std::move(messages));
+    arrive({later(0ns, "now")});
+    Log<std::string> handled;
+    const auto runs = running({}, [&](Delivery& delivery) { handled.add(delivery.message().payload); });
+    EXPECT_THAT(handled.wait(1), ElementsAre("now"));
+    for (const std::size_t half : {0U, 1U}) {
+        clock_.advance(1h);
+        const auto all = handled.wait(1 + (half + 1) * many / 2);
+        ASSERT_EQ(all.size(), 1 + (half + 1) * many / 2) << "no more are due";
+        std::set<std::size_t> came;
+        for (auto it = all.end() - many / 2; it != all.end(); ++it) came.insert(std::stoul(*it));
+        EXPECT_EQ(came.size(), many / 2);
+        for (const std::size_t number : came) ASSERT_EQ(number % 2, half);
+    }
+}
+
 TEST_P(DelaysOverLives, RunOnOverARestart) {
     open();
     arrive({later(1h, "1h"), later(3h, "3h"), later(0ns, "now")});
@@ -122,6 +145,19 @@ TEST_P(TimeToLive, WhatNoWorkerTakesInItsTimeIsDeadLettered) {
     EXPECT_TRUE(nothing_comes(one));
     EXPECT_EQ(producer().flush(patience), Status::ok);
     EXPECT_THROW(static_cast<void>(send(mortal(-1ms, "x"))), Error);
+}
+
+TEST_P(TimeToLive, NothingOfALongQueueComesAfterIt) {
+    open();
+    const std::size_t many = defaults::window_messages + 1000;  // more than are watched all the time
+    arrive(std::vector<Message>(many, mortal(1h, "mortal")));
+    arrive({mortal(0ns, "for ever")});
+    clock_.advance(1h);
+    Worker one = worker();
+    EXPECT_THAT(take_all(one, 1), ElementsAre("for ever"));
+    EXPECT_TRUE(nothing_comes(one));
+    EXPECT_TRUE(dead_letter_of("expired"));
+    EXPECT_EQ(producer().flush(patience), Status::ok);
 }
 
 TEST_P(TimeToLive, RunsBehindABusyKey) {
