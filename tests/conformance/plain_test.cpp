@@ -146,6 +146,16 @@ TEST_P(Plain, ADrainGivesBackWhatIsNotSettledInTime) {
     EXPECT_EQ(second.drain(patience), Status::ok);
 }
 
+TEST_P(Plain, ALaterWorkerOfTheNameEndsTheEarlier) {
+    open();
+    Worker earlier = worker({.name = "one"});
+    EXPECT_EQ(producer().send("x").status(), Status::ok);
+    const Delivery out = take(earlier);
+    Worker later = worker({.name = "one"});
+    EXPECT_EQ(take(later).ack(), Status::ok);
+    EXPECT_TRUE(event(Event::Kind::refused));
+}
+
 TEST_P(Plain, RefusalsReachTheTicket) {
     QueuePolicy full = policy();
     full.max_messages = 1;

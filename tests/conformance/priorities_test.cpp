@@ -39,23 +39,56 @@ TEST_P(Priorities, WhatIsGivenBackKeepsItsOwn) {
     EXPECT_THAT(take_all(second, 4), ElementsAre("higher", "returned", "equal", "lower"));
 }
 
-TEST_P(Priorities, ALongQueueIsNotInTheWay) {
+TEST_P(Priorities, WhatAWorkerHasNotAskedForYetIsOvertaken) {
     open();
-    const int many = static_cast<int>(defaults::window_messages) + 5000;  // more than are kept in memory for delivery
-    std::vector<Message> messages;
-    messages.reserve(static_cast<std::size_t>(many) + 1);
-    for (int i = 0; i < many; ++i) messages.push_back(of(static_cast<std::uint8_t>(i % 2), std::to_string(i)));
-    messages.push_back(of(9, "urgent"));
-    arrive(std::move(messages));
+    arrive({of(1, "1a"), of(1, "1b")});
+    Worker one = worker({.prefetch = 1});
+    Delivery first = take(one);
+    EXPECT_EQ(first.message().payload, "1a");
+    arrive({of(2, "2a")});
+    EXPECT_EQ(first.ack(), Status::ok);
+    EXPECT_THAT(take_all(one, 2), ElementsAre("2a", "1b"));
+}
+
+// More than are kept in memory for delivery; the lower ones come first, and are in the way of nobody.
+class LongQueue {
+public:
+    static constexpr int many = static_cast<int>(defaults::window_messages) + 5000;
+    static constexpr int low = 100;
+
+    [[nodiscard]] static std::vector<Message> messages() {
+        std::vector<Message> messages;
+        for (int i = 0; i < low + many; ++i) {
+            messages.push_back({.payload = std::to_string(i), .priority = static_cast<std::uint8_t>(i < low ? 0 : 1)});
+        }
+        messages.push_back({.payload = "urgent", .priority = 9});
+        return messages;
+    }
+    static void expect_in_order(const std::vector<std::string>& all) {
+        ASSERT_EQ(all.size(), static_cast<std::size_t>(many) + low + 1);
+        EXPECT_EQ(all[0], "urgent");
+        for (int i = 0; i < low + many; ++i) {
+            ASSERT_EQ(all[static_cast<std::size_t>(i) + 1], std::to_string(i < many ? low + i : i - many));
+        }
+    }
+};
+
+TEST_P(Priorities, HoldForALongQueue) {
+    open();
+    arrive(LongQueue::messages());
     Log<std::string> handled;
     const auto runs = running({}, [&](Delivery& delivery) { handled.add(delivery.message().payload); });
-    const auto all = handled.wait(static_cast<std::size_t>(many) + 1);
-    ASSERT_EQ(all.size(), static_cast<std::size_t>(many) + 1);
-    EXPECT_EQ(all[0], "urgent");
-    std::size_t at = 1;
-    for (const int first : {1, 0}) {
-        for (int i = first; i < many; i += 2) ASSERT_EQ(all[at++], std::to_string(i));
-    }
+    LongQueue::expect_in_order(handled.wait(LongQueue::many + LongQueue::low + 1));
+}
+
+TEST_P(PrioritiesOverLives, HoldForALongQueue) {
+    open();
+    arrive(LongQueue::messages());
+    ASSERT_EQ(producer().flush(patience), Status::ok);
+    restart();
+    Log<std::string> handled;
+    const auto runs = running({}, [&](Delivery& delivery) { handled.add(delivery.message().payload); });
+    LongQueue::expect_in_order(handled.wait(LongQueue::many + LongQueue::low + 1));
 }
 
 TEST_P(PrioritiesOverLives, HoldOverARestart) {

@@ -224,7 +224,9 @@ TEST_F(WorkQueue, StopTokensFireWhenADrainTakesTooLong) {
                     }};
     EXPECT_EQ(producer.send("x").status(), Status::ok);
     (void)begun.wait(1);
+    const auto asked = std::chrono::steady_clock::now();
     EXPECT_EQ(running.stop(), Status::timed_out);
+    EXPECT_LT(std::chrono::steady_clock::now() - asked, patience) << "not the default";
 }
 
 TEST_F(WorkQueue, AFullBufferIsAnAnswer) {
@@ -232,7 +234,9 @@ TEST_F(WorkQueue, AFullBufferIsAnAnswer) {
         producers_, "q", at(folder_.ipc("nobody")), {.send_timeout = 1ms, .close_timeout = 0ms, .buffer_messages = 2}};
     EXPECT_EQ(producer.send("1").status(), Status::ok);
     EXPECT_EQ(producer.send("2").status(), Status::ok);
+    const auto asked = std::chrono::steady_clock::now();
     EXPECT_EQ(producer.send("3").status(), Status::timed_out);
+    EXPECT_LT(std::chrono::steady_clock::now() - asked, defaults::send_timeout) << "not the default";
     EXPECT_EQ(producer.unconfirmed(), 2U);
     EXPECT_FALSE(producer.connected());
     EXPECT_EQ(producer.flush(1ms), Status::timed_out);
@@ -288,6 +292,25 @@ TEST_F(WorkQueue, WhatIsLeftBehindIsCounted) {
     }
     EXPECT_EQ(producer_events_.count(Event::Kind::left_behind), 1U);
     EXPECT_EQ(ticket.wait(patience), Status::closed) << "it outlives the producer";
+}
+
+TEST_F(WorkQueue, AnEndWaitsAsLongAsItWasTold) {
+    const auto asked = std::chrono::steady_clock::now();
+    {
+        Producer nobody{producers_, "q", here(here_at("tcp://127.0.0.1:*")), {.close_timeout = 1ms}};
+        EXPECT_EQ(nobody.send("x").status(), Status::ok);
+    }
+    EXPECT_LT(std::chrono::steady_clock::now() - asked, defaults::close_timeout) << "not the default";
+    EXPECT_EQ(producer_events_.count(Event::Kind::left_behind), 1U);
+    std::optional<Producer> producer{std::in_place, producers_, "q", here(here_at("tcp://127.0.0.1:*")),
+                                     ProducerOptions{.close_timeout = patience}};
+    Worker worker{workers_, "q", at(producer->endpoint())};
+    EXPECT_EQ(producer->send("x").status(), Status::ok);
+    Received out = worker.receive(patience);
+    ASSERT_TRUE(out);
+    EXPECT_EQ(out->ack(), Status::ok);
+    producer.reset();
+    EXPECT_EQ(producer_events_.count(Event::Kind::left_behind), 1U) << "it was settled in time";
 }
 
 TEST_F(WorkQueue, SettlingAfterTheWorkerIsGoneSaysSo) {
