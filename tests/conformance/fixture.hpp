@@ -80,7 +80,7 @@ protected:
 
     Ticket send(Message message) { return producer().send(std::move(message)); }
     // Several, and they are in the queue: there is nothing to wait on for that, so it is asked again.
-    void arrive(std::vector<Message> messages) { await_arrival(producer().send(std::move(messages))); }
+    void arrive(const std::vector<Message>& messages) { await_arrival(producer().send(messages)); }
     void await_arrival(const Ticket& ticket) {
         const auto deadline = std::chrono::steady_clock::now() + patience;
         while (ticket.level() < Level::held) {

@@ -26,10 +26,11 @@ TEST_P(Keys, OneMessageOfAKeyAtATimeWhileOtherKeysGoOn) {
     constexpr int each = 50;
     const std::vector<std::string> keys{"a", "b", "c"};
     std::vector<Message> messages;
+    messages.reserve(static_cast<std::size_t>(each) * 3);
     for (const std::string& key : keys) {
         for (int i = 0; i < each; ++i) messages.push_back(of(key, std::to_string(i)));
     }
-    arrive(std::move(messages));
+    arrive(messages);
     std::latch all_keys{3};  // the first of each is there before any goes on
     std::map<std::string, std::atomic<int>> active;
     for (const std::string& key : keys) active[key] = 0;
@@ -123,6 +124,7 @@ TEST_P(Keys, ALeaseThatIsOverFreesTheKeyForTheSameMessage) {
 // More of each than the queue keeps in memory, with priorities that pull them apart.
 std::vector<Message> long_lines(int each) {
     std::vector<Message> messages;
+    messages.reserve(static_cast<std::size_t>(each) * 3);
     for (int i = 0; i < each; ++i) {
         for (const char* key : {"a", "b", "c"}) {
             messages.push_back({.payload = std::to_string(i),

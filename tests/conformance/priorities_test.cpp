@@ -58,6 +58,7 @@ public:
 
     [[nodiscard]] static std::vector<Message> messages() {
         std::vector<Message> messages;
+        messages.reserve(low + many + 1);
         for (int i = 0; i < low + many; ++i) {
             messages.push_back({.payload = std::to_string(i), .priority = static_cast<std::uint8_t>(i < low ? 0 : 1)});
         }

@@ -100,8 +100,9 @@ TEST_P(Delays, ManyThatAreDueTogetherAllCome) {
     open();
     constexpr std::size_t many = 6000;  // in more than one block of the backlog
     std::vector<Message> messages;
+    messages.reserve(many);
     for (std::size_t i = 0; i < many; ++i) messages.push_back(later(i % 2 == 0 ? 1h : 2h, std::to_string(i)));
-    arrive(std::move(messages));
+    arrive(messages);
     arrive({later(0ns, "now")});
     Log<std::string> handled;
     const auto runs = running({}, [&](Delivery& delivery) { handled.add(delivery.message().payload); });
