@@ -91,12 +91,12 @@ TEST_P(Keys, TheirOrderBeatsPriority) {
 TEST_P(Keys, WhatAWorkerLeavesUnsettledComesFirst) {
     open();
     arrive({of("a", "a1"), of("a", "a2"), of("b", "b1"), of("a", "a3")});
+    std::vector<Delivery> left;  // outlives its worker: what is dropped while that lives is nacked
     {
         Worker first = worker({.concurrency = 2});
-        const Delivery a = take(first);
-        const Delivery b = take(first);
-        EXPECT_EQ(payload_of(a) + payload_of(b), "a1b1");
-        EXPECT_EQ(first.drain(0ms), Status::timed_out);
+        left.push_back(take(first));
+        left.push_back(take(first));
+        EXPECT_EQ(payload_of(left[0]) + payload_of(left[1]), "a1b1");
     }
     Worker second = worker({.prefetch = 1});
     Delivery again = take(second);

@@ -28,11 +28,11 @@ TEST_P(Priorities, HigherOnesGoFirstAndEqualOnesInTheirOrder) {
 TEST_P(Priorities, WhatIsGivenBackKeepsItsOwn) {
     open();
     arrive({of(5, "returned")});
+    std::vector<Delivery> left;  // outlives its worker: what is dropped while that lives is nacked
     {
         Worker first = worker();
-        const Delivery delivery = take(first);
-        EXPECT_EQ(delivery.message().priority, 5);
-        EXPECT_EQ(first.drain(0ms), Status::timed_out) << "it is out";
+        left.push_back(take(first));
+        EXPECT_EQ(left[0].message().priority, 5);
     }
     arrive({of(4, "lower"), of(6, "higher"), of(5, "equal")});
     Worker second = worker();
