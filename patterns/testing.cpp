@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <mutex>
+#include <optional>
 #include <stop_token>
 #include <utility>
 
@@ -132,11 +133,17 @@ void ManualClock::advance(Duration by) {
 // The node ---------------------------------------------------------------------------------------------------------
 
 struct Node::Impl {
-    explicit Impl(NodeOptions given)
-        : options(std::move(given)), context({.on_event = options.on_event, .clock = options.clock}) {
+    Impl(Context* given_context, NodeOptions given) : options(std::move(given)) {
+        if (given_context != nullptr && options.clock) {
+            throw Error("a test's node on a given context has the clock of that; leave NodeOptions.clock empty");
+        }
         validate(options.queue);
         for (const auto& [name, policy] : options.queues) validate(policy);
+        context = given_context != nullptr
+                      ? given_context
+                      : &own.emplace(ContextOptions{.on_event = options.on_event, .clock = options.clock});
         folder = make_folder();
+        endpoint = options.bind.empty() ? "ipc://" + (folder / "node").string() : options.bind;
     }
     ~Impl() {
         host.reset();
@@ -146,34 +153,39 @@ struct Node::Impl {
     Impl(const Impl&) = delete;
     Impl& operator=(const Impl&) = delete;
 
-    [[nodiscard]] std::string endpoint() const { return "ipc://" + (folder / "node").string(); }
-
     void start() {
         host::Options host_options;
         host_options.incarnation = posthorn::detail::random_identity();
         host_options.seed = posthorn::detail::random_number();
         host_options.defaults = options.queue;
         host_options.queues = options.queues;
+        host_options.on_event = options.on_event;
         auto store = options.on_disk ? store::open_sqlite_store({.folder = folder / "data", .min_free = 0, .vfs = {}})
                                      : store::make_memory_store();
-        host = std::make_unique<HostOnLoop>(context, std::move(host_options), std::move(store));
-        host->bind(endpoint());
+        host = std::make_unique<HostOnLoop>(*context, std::move(host_options), std::move(store));
+        endpoint = host->bind(endpoint);
     }
 
     const NodeOptions options;
     std::filesystem::path folder;
-    Context context;
+    std::string endpoint;  // as bound, once it was
+    std::optional<Context> own;
+    Context* context = nullptr;
     std::unique_ptr<HostOnLoop> host;
 };
 
-Node::Node(NodeOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {
+Node::Node(NodeOptions options) : impl_(std::make_unique<Impl>(nullptr, std::move(options))) {
+    impl_->start();
+}
+
+Node::Node(Context& context, NodeOptions options) : impl_(std::make_unique<Impl>(&context, std::move(options))) {
     impl_->start();
 }
 
 Node::~Node() = default;
 
 Home Node::at() const {
-    return posthorn::at(impl_->endpoint());
+    return posthorn::at(impl_->endpoint);
 }
 
 void Node::restart() {

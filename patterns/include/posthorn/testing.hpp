@@ -94,22 +94,29 @@ struct NodeOptions {
     QueuePolicy queue{};  // of queues that are not listed
     std::map<std::string, QueuePolicy> queues{};
     bool on_disk = false;  // safe is stored, in a temporary folder; else settled, in memory
-    EventHook on_event{};
-    std::shared_ptr<transport::Clock> clock{};  // of a ManualClock; empty: the system's
+    // "tcp://127.0.0.1:*", "ipc:///path", "inproc://name" on a context of the test's. Empty: an ipc endpoint in the
+    // temporary folder.
+    std::string bind{};
+    EventHook on_event{};                       // empty: the context's
+    std::shared_ptr<transport::Clock> clock{};  // of a ManualClock; empty: the system's, or the context's
 };
 
-// A node in this process, at an ipc endpoint in a temporary folder that goes with it. It is a real one: the same host,
-// sessions and stores as `posthorn node` has. Not thread-safe; a hook of it is called on a thread of its own.
+// A node in this process, with a temporary folder that goes with it. It is a real one: the same host, sessions and
+// stores as `posthorn node` has. Not thread-safe; a hook of it is called on a thread of its own.
 class Node {
 public:
-    // Throws Error: a policy out of range, or no temporary folder to be had.
+    // On a context of its own. Throws Error: a policy out of range, an endpoint malformed or in use, or no temporary
+    // folder to be had.
     explicit Node(NodeOptions options = {});
+    // On the test's, whose clock it has: inproc endpoints are links within one context.
+    explicit Node(Context& context, NodeOptions options = {});
     ~Node();
     Node(const Node&) = delete;
     Node& operator=(const Node&) = delete;
 
     [[nodiscard]] Home at() const;
-    // Ends like a killed process and starts again: what was on the disk is there, what was in memory is not.
+    // Ends like a killed process and starts again at its endpoint: what was on the disk is there, what was in memory is
+    // not.
     void restart();
 
 private:

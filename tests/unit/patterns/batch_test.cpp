@@ -12,28 +12,6 @@ using ::testing::HasSubstr;
 
 class Batch : public WorkQueue {};
 
-TEST_F(Batch, OneTicketIsForAllOfThem) {
-    Producer producer{producers_, "q", here(here_at("tcp://127.0.0.1:*"))};
-    Worker worker{workers_, "q", at(producer.endpoint()), {.concurrency = 3}};
-    const Ticket ticket = producer.send(std::vector<Job>{{"a", 1}, {"b", 2}, {"c", 3}});
-    EXPECT_EQ(ticket.status(), Status::ok);
-    EXPECT_EQ(ticket.taken(), 3U);
-    std::vector<Delivery> out;
-    for (const int number : {1, 2, 3}) {
-        Received received = worker.receive(patience);
-        ASSERT_TRUE(received);
-        EXPECT_EQ(received->as<Job>()->number, number);
-        out.push_back(std::move(*received));
-    }
-    EXPECT_EQ(out[0].ack_sync(patience), Status::ok);
-    EXPECT_EQ(out[2].ack_sync(patience), Status::ok);
-    EXPECT_EQ(ticket.wait(1ms), Status::timed_out) << "one is left";
-    EXPECT_NE(ticket.level(), Level::settled);
-    EXPECT_EQ(out[1].ack(), Status::ok);
-    EXPECT_EQ(ticket.wait(patience), Status::ok);
-    EXPECT_EQ(ticket.level(), Level::settled);
-}
-
 TEST_F(Batch, WhateverCanBeSentAloneCanBeSentTogether) {
     Producer producer{producers_, "q", here(here_at("tcp://127.0.0.1:*"))};
     Log<std::string> handled;

@@ -63,22 +63,6 @@ TEST_F(Receive, ConcurrencyBoundsWhatIsUnsettled) {
     EXPECT_EQ(producer_.flush(patience), Status::ok);
 }
 
-TEST_F(Receive, AnotherThreadMaySettleAndDroppedIsNacked) {
-    Worker worker{workers_, "q", at(producer_.endpoint())};
-    const Ticket ticket = producer_.send("x");
-    {
-        Received dropped = worker.receive(patience);
-        ASSERT_TRUE(dropped);
-        EXPECT_EQ(dropped->attempt(), 1U);
-    }
-    Received again = worker.receive(patience);
-    ASSERT_TRUE(again);
-    EXPECT_EQ(again->attempt(), 2U);
-    std::thread settles{[moved = std::move(*again)]() mutable { EXPECT_EQ(moved.ack(), Status::ok); }};
-    settles.join();
-    EXPECT_EQ(ticket.wait(patience), Status::ok);
-}
-
 TEST_F(Receive, WhatIsNotOfTheTypeIsDeadLettered) {
     Worker worker{workers_, "q", at(producer_.endpoint())};
     EXPECT_EQ(producer_.send(Job{"cat.mov", 7}).status(), Status::ok);
@@ -93,25 +77,6 @@ TEST_F(Receive, WhatIsNotOfTheTypeIsDeadLettered) {
     EXPECT_TRUE(junk->settled());
     EXPECT_EQ(producer_.flush(patience), Status::ok);
     EXPECT_TRUE(producer_events_.wait(Event::Kind::dead_lettered));
-}
-
-TEST_F(Receive, ADrainGivesBackWhatIsNotSettledInTime) {
-    std::optional<Worker> first{std::in_place, workers_, "q", at(producer_.endpoint())};
-    const Ticket ticket = producer_.send("x");
-    Received out = first->receive(patience);
-    ASSERT_TRUE(out);
-    const std::stop_token token = out->stop_token();
-    EXPECT_FALSE(token.stop_requested());
-    EXPECT_EQ(first->drain(1ms), Status::timed_out);
-    Worker second{workers_, "q", at(producer_.endpoint())};
-    Received again = second.receive(patience);
-    ASSERT_TRUE(again);
-    EXPECT_EQ(again->attempt(), 1U) << "given back, not failed";
-    EXPECT_TRUE(token.stop_requested());
-    EXPECT_EQ(out->ack(), Status::closed);
-    EXPECT_EQ(ticket.wait(0ms), Status::timed_out) << "that ack was not one";
-    EXPECT_EQ(again->ack(), Status::ok);
-    EXPECT_EQ(ticket.wait(patience), Status::ok);
 }
 
 TEST_F(Receive, ADrainWaitsForWhatIsOutAndWakesWhoWaits) {

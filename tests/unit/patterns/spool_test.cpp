@@ -55,24 +55,6 @@ TEST_F(Spool, WhatAProducerLeavesBehindTheNextOneServes) {
     EXPECT_THAT(running.worker.capabilities(), ElementsAre("host:spool"));
 }
 
-TEST_F(Spool, WhatIsDoneDoesNotComeAgain) {
-    {
-        Producer one = producer();
-        Worker worker{workers_, "q", at(one.endpoint())};
-        EXPECT_EQ(one.send("done").status(), Status::ok);
-        EXPECT_EQ(one.send("failed").status(), Status::ok);
-        EXPECT_EQ(worker.receive(patience)->ack_sync(patience), Status::ok);
-        EXPECT_EQ(worker.receive(patience)->nack("not yet"), Status::ok);
-        EXPECT_EQ(worker.drain(patience), Status::ok);
-    }
-    Producer two = producer();
-    Worker worker{workers_, "q", at(two.endpoint())};
-    Received again = worker.receive(patience);
-    EXPECT_EQ(again->message().payload, "failed");
-    EXPECT_EQ(again->attempt(), 2U);
-    EXPECT_EQ(again->ack(), Status::ok);
-}
-
 TEST_F(Spool, ItsFolderIsOneProducersAtATime) {
     const Producer one = producer();
     EXPECT_THAT(refusal(), AllOf(HasSubstr((folder_.path() / "spool").string()),

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <filesystem>
 #include <fstream>
@@ -189,6 +190,35 @@ TEST(TestingNode, KeepsWhatIsOnItsDiskOverARestart) {
     ASSERT_TRUE(received);
     EXPECT_EQ(received->message().payload, "x");
     EXPECT_EQ(received->ack_sync(patience), Status::ok);
+}
+
+TEST(TestingNode, IsWhereItWasBoundAndTellsTheHook) {
+    posthorn::Context context;
+    std::atomic<bool> told{false};
+    posthorn::testing::NodeOptions options;
+    options.queue.max_attempts = 1;
+    options.bind = "inproc://node";
+    options.on_event = [&](const posthorn::Event& event) {
+        if (event.kind == posthorn::Event::Kind::dead_lettered) told = true;
+    };
+    Node node{context, options};
+    EXPECT_EQ(node.at().endpoints(), std::vector<std::string>{"inproc://node"});
+    wq::Producer producer{context, "q", node.at()};
+    wq::Worker worker{context, "q", node.at()};
+    const wq::Ticket ticket = producer.send("x");
+    wq::Received received = worker.receive(patience);
+    ASSERT_TRUE(received);
+    received->nack("no");
+    EXPECT_EQ(ticket.wait(patience), Status::ok);
+    EXPECT_TRUE(told);
+
+    options.bind = "tcp://127.0.0.1:*";
+    Node elsewhere{options};
+    const auto endpoints = elsewhere.at().endpoints();
+    elsewhere.restart();
+    EXPECT_EQ(elsewhere.at().endpoints(), endpoints) << "at the number it had";
+    options.clock = ManualClock{}.source();
+    EXPECT_THROW(Node(context, options), Error) << "the context has one";
 }
 
 class Clocked : public ::testing::Test {

@@ -1,0 +1,156 @@
+// What a feature promises, it promises in every home and over every transport: each test of this program is run in all
+// of them. It uses what users have, and nothing else.
+#pragma once
+
+#include <array>
+#include <ostream>
+
+#include <posthorn/testing.hpp>
+
+#include "unit/patterns/fixture.hpp"
+
+namespace posthorn::work_queue {
+
+enum class In { memory, spool, node };
+
+struct Place {
+    In home = In::memory;
+    std::string transport{};
+};
+
+inline std::ostream& operator<<(std::ostream& out, const Place& place) {
+    constexpr std::array names{"memory", "spool", "node"};
+    return out << names.at(static_cast<std::size_t>(place.home)) << "_" << place.transport;
+}
+
+// Those of the homes, over every transport.
+inline std::vector<Place> over_all(const std::vector<In>& homes) {
+    std::vector<Place> places;
+    for (const In home : homes) {
+        for (const char* transport : {"inproc", "ipc", "tcp"}) places.push_back({home, transport});
+    }
+    return places;
+}
+inline std::vector<Place> everywhere() {
+    return over_all({In::memory, In::spool, In::node});
+}
+inline std::vector<Place> with_a_store() {
+    return over_all({In::spool, In::node});
+}
+
+class Conformance : public ::testing::TestWithParam<Place> {
+protected:
+    // Failed messages come again at once, and what a worker holds stays with it however the clock leaps.
+    [[nodiscard]] static QueuePolicy policy() {
+        QueuePolicy policy;
+        policy.backoff = {.kind = Backoff::Kind::fixed, .min = 1ms, .max = 1ms};
+        policy.lease = defaults::lease_cap;
+        return policy;
+    }
+    // First of all: the queue and its producer.
+    void open(QueuePolicy policy = Conformance::policy()) {
+        policy_ = std::move(policy);
+        if (GetParam().home == In::node) {
+            node_.emplace(near_, testing::NodeOptions{.queue = policy_, .on_disk = true, .bind = endpoint()});
+        }
+        make_producer();
+    }
+    // The home ends and begins again, where it was.
+    void restart() {
+        if (node_) {
+            node_->restart();
+            return;
+        }
+        bound_ = producer_->endpoint();
+        producer_.reset();
+        make_producer();
+    }
+
+    [[nodiscard]] Producer& producer() { return *producer_; }
+    // Where workers find it.
+    [[nodiscard]] Home queue() const { return node_ ? node_->at() : at(producer_->endpoint()); }
+    [[nodiscard]] Worker worker(WorkerOptions options = {}) {
+        return Worker{workers(), "q", queue(), std::move(options)};
+    }
+    template <typename F>
+    [[nodiscard]] Running running(WorkerOptions options, F handler) {
+        return Running{workers(), queue(), std::move(options), std::move(handler)};
+    }
+    [[nodiscard]] bool stores() const { return GetParam().home != In::memory; }
+
+    Ticket send(Message message) { return producer().send(std::move(message)); }
+    // Several, and they are in the queue: there is nothing to wait on for that, so it is asked again.
+    void arrive(const std::vector<Message>& messages) { await_arrival(producer().send(messages)); }
+    void await_arrival(const Ticket& ticket) {
+        const auto deadline = std::chrono::steady_clock::now() + patience;
+        while (ticket.level() < Level::held) {
+            ASSERT_LT(std::chrono::steady_clock::now(), deadline);
+            (void)ticket.wait(1ms);
+        }
+    }
+    // Receives one and leaves it unsettled.
+    [[nodiscard]] static Delivery take(Worker& worker) {
+        Received received = worker.receive(patience);
+        if (!received) throw std::runtime_error("nothing came: " + std::string{to_string(received.status())});
+        return std::move(*received);
+    }
+    // The payloads of the next so many, each acked before the next is taken.
+    [[nodiscard]] static std::vector<std::string> take_all(Worker& worker, std::size_t count) {
+        std::vector<std::string> payloads;
+        while (payloads.size() < count) {
+            Delivery delivery = take(worker);
+            payloads.push_back(delivery.message().payload);
+            EXPECT_EQ(delivery.ack(), Status::ok);
+        }
+        return payloads;
+    }
+    // For a moment, in which a broken build would give something.
+    [[nodiscard]] static bool nothing_comes(Worker& worker) {
+        return worker.receive(50ms).status() == Status::timed_out;
+    }
+    [[nodiscard]] bool event(Event::Kind kind) { return events_.wait(kind); }
+    // The first one of the reason.
+    [[nodiscard]] bool dead_letter_of(const std::string& reason) {
+        return events_.wait_for([&](const Event& event) {
+            return event.kind == Event::Kind::dead_lettered && event.text.starts_with(reason + ":");
+        });
+    }
+
+    testing::ManualClock clock_;
+
+private:
+    [[nodiscard]] ContextOptions context() {
+        ContextOptions options = events_.hook();
+        options.clock = clock_.source();
+        return options;
+    }
+    [[nodiscard]] bool is_inproc() const { return GetParam().transport == "inproc"; }
+    [[nodiscard]] Context& workers() { return is_inproc() ? near_ : far_; }
+    [[nodiscard]] std::string endpoint() const {
+        if (!bound_.empty()) return bound_;
+        if (is_inproc()) return "inproc://queue";
+        return GetParam().transport == "ipc" ? folder_.ipc("socket") : "tcp://127.0.0.1:*";
+    }
+    void make_producer() {
+        const ProducerOptions options{.close_timeout = stores() ? patience : 0ns};
+        if (node_) {
+            producer_.emplace(workers(), "q", node_->at(), options);
+            return;
+        }
+        Here home = here_at(endpoint());
+        home.queue = policy_;
+        if (stores()) home = stored_at(std::move(home), folder_.path() / "store");
+        producer_.emplace(near_, "q", here(std::move(home)), options);
+    }
+
+    TempFolder folder_;
+    Events events_;
+    Context near_{context()};  // the home's
+    Context far_{context()};   // theirs who reach it over a link; inproc links are within one
+    QueuePolicy policy_;
+    std::string bound_;
+    std::optional<testing::Node> node_;
+    std::optional<Producer> producer_;
+};
+
+}  // namespace posthorn::work_queue
