@@ -283,6 +283,8 @@ void ConsumerSession::tell_synced(Host& host, std::uint64_t offset, std::uint32_
 // A new session: what was not confirmed in the last one is said again, but for what the host has called lost.
 void ConsumerSession::repeat_settles(Host& host, std::vector<Held> lost) {
     std::sort(lost.begin(), lost.end(), before);
+    // What is lost may be given out anew, and a host of a new life may count it as it was counted before.
+    std::erase_if(host.resumed, [&](const Held& one) { return contains(lost, one.offset, one.token); });
     std::vector<Settling> again(std::make_move_iterator(host.unconfirmed.begin()),
                                 std::make_move_iterator(host.unconfirmed.end()));
     again.insert(again.end(), std::make_move_iterator(host.settling.begin()),

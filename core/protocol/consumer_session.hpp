@@ -178,7 +178,7 @@ private:
         bool sync = false;      // the settles not sent have some of them
         bool recalled = false;  // an answer to recall is due
         std::vector<ExtendOne> extends{};
-        std::vector<Held> resumed{};  // what the hello of this session listed, in order
+        std::vector<Held> resumed{};  // what the hello of this session listed and is not lost, in order
     };
 
     [[nodiscard]] Host* find(PeerId peer);

@@ -267,6 +267,7 @@ class Worker(End):
         self.lease = body["lease"] / 1000
         self.interval, self.settles, self.safe = min(1.0, self.lease / 4), collections.deque(), 0
         self.on_lost({"m": body.get("lost", ())})
+        self.listed -= {tuple(key[:2]) for key in body.get("lost", ())}
         for key, job in self.held.items():
             if job.verdict:
                 self.settle(key, job.verdict)

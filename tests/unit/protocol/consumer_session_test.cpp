@@ -226,6 +226,20 @@ TEST_F(ConsumerSessionTest, WhatAWelcomeCallsLostIsNotSettledAgain) {
     EXPECT_THAT(texts(events_, Event::Kind::stale_delivery), SizeIs(1));
 }
 
+TEST_F(ConsumerSessionTest, WhatAWelcomeCallsLostIsTakenWhenItIsGivenOutAnew) {
+    start(1, 10);
+    deliver(host(), 1, 2);
+    answer(1ms);
+    host().say_outside(Identify{});
+    answer(2ms);
+    welcome(host(), {{2, 1, false}});
+    answer(3ms);
+    EXPECT_EQ(session_->held(), 1U);
+    deliver(host(), 1, 2);  // a host that came back may count what it had not written down as before
+    answer(4ms);
+    EXPECT_EQ(session_->held(), 2U) << "the first is a repeat of what is held, the second is not";
+}
+
 TEST_F(ConsumerSessionTest, AStaleAnswerIsTold) {
     start(1, 10);
     deliver(host(), 1, 1);
