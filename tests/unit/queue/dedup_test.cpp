@@ -172,6 +172,21 @@ TEST_F(Deduplication, ItHoldsOverRestarts) {
     EXPECT_EQ(send("a"), Accepted::deduplicated) << "the later one counts";
 }
 
+TEST_F(Deduplication, OfAKeyThatIsStoredTwiceTheLaterCounts) {
+    const QueuePolicy policy{.dedup_window = 10s};
+    make(policy);
+    send("a");
+    pass(5s);
+    send("keeps the row of the first");
+    commit();
+    pass(5s);
+    EXPECT_EQ(send("a"), Accepted::yes);
+    commit();
+    ASSERT_THAT(dedup, SizeIs(2));
+    restart(policy);
+    EXPECT_EQ(send("a"), Accepted::deduplicated);
+}
+
 TEST_F(Deduplication, AWallClockThatIsSetBackMakesNoWindowLonger) {
     const QueuePolicy policy{.dedup_window = 10s};
     make(policy);
