@@ -21,13 +21,13 @@ std::size_t cost_of(const store::DedupKey& key) {
 // key that was accepted later.
 std::size_t Dedup::recover(const std::vector<store::DedupKey>& keys, Now now) {
     Mono until = now.mono + window_;
-    for (auto key = keys.rbegin(); key != keys.rend(); ++key) {
-        const Duration age = std::max(Wall::duration::zero(), now.wall - key->accepted_at);
+    std::for_each(keys.rbegin(), keys.rend(), [&](const store::DedupKey& key) {
+        const Duration age = std::max(Wall::duration::zero(), now.wall - key.accepted_at);
         until = std::min(until, now.mono + window_ - age);
-        keys_.push_front({*key, until});
+        keys_.push_front({key, until});
         known_.insert(keys_.front().accepted.key);  // unless it was accepted again later: that one counts
-        bytes_ += cost_of(*key);
-    }
+        bytes_ += cost_of(key);
+    });
     forget(now);
     return keep_to_limit();
 }
