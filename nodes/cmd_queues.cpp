@@ -25,8 +25,9 @@ cause.
 }
 
 constexpr std::array counters = {
-    "acked",         "nacked",     "released", "rejected",      "redelivered",       "expired_leases",   "refused_full",
-    "refused_other", "duplicates", "stale",    "dead_rejected", "dead_max_attempts", "dead_undecodable", "dead_expired",
+    "acked",          "nacked",        "released",          "rejected",         "redelivered",
+    "expired_leases", "refused_full",  "refused_other",     "duplicates",       "deduplicated",
+    "stale",          "dead_rejected", "dead_max_attempts", "dead_undecodable", "dead_expired",
     "dead_dropped"};
 
 std::string drain_of(const Row& row, bool any) {

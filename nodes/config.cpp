@@ -177,6 +177,9 @@ constexpr auto queue_settings = std::to_array<Known<QueuePolicy>>({
     {"dlq_when_full", "block | drop_oldest", "deliveries pause until there is room, or the oldest dead letters go",
      [](QueuePolicy& p, const std::string& v) { p.dlq_when_full = parse_dlq_when_full(v); },
      [](const QueuePolicy& p) { return std::string{p.dlq_when_full == DlqWhenFull::block ? "block" : "drop_oldest"}; }},
+    {"dedup_window", "duration", "a dedup key accepted so short ago is not taken again, 0s: keys are not looked at",
+     [](QueuePolicy& p, const std::string& v) { p.dedup_window = parse_duration(v); },
+     [](const QueuePolicy& p) { return write_duration(p.dedup_window); }},
 });
 
 template <typename Target>

@@ -110,6 +110,7 @@ void validate(const QueuePolicy& policy) {
     if (policy.max_attempts < 1) throw Error("queue policy: max_attempts must be 1 or more");
     check_range("lease_cap", policy.lease_cap, 1s, longest, "between 1 s and 365 days");
     check_range("lease", policy.lease, 1s, policy.lease_cap, "between 1 s and lease_cap");
+    check_range("dedup_window", policy.dedup_window, 0s, longest, "between 0 and 365 days");
     check_backoff(policy.backoff);
 }
 

@@ -51,6 +51,8 @@ std::string_view to_string(Event::Kind kind) noexcept {
             return "left_behind";
         case Event::Kind::consumer_died:
             return "consumer_died";
+        case Event::Kind::dedup_full:
+            return "dedup_full";
         case Event::Kind::dlq_full:
             return "dlq_full";
     }

@@ -231,7 +231,7 @@ bool Host::Impl::change(Box& box, const store::StoredDeadLetter& letter, Questio
 }
 
 void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& request, Now now) {
-    constexpr std::uint32_t fields = 30;
+    constexpr std::uint32_t fields = 31;
     protocol::AdminResult result{.id = request.id, .rows = {}, .next = 0, .error = {}};
     std::uint64_t index = 0;
     std::uint64_t bytes = 0;
@@ -273,6 +273,7 @@ void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& req
                                   .add("refused_full", counters.refused_full)
                                   .add("refused_other", counters.refused_other)
                                   .add("duplicates", counters.duplicates)
+                                  .add("deduplicated", counters.deduplicated)
                                   .add("stale", counters.stale)
                                   .add("dead_rejected", counters.dead_rejected)
                                   .add("dead_max_attempts", counters.dead_max_attempts)

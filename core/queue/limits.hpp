@@ -20,6 +20,7 @@ struct Limits {
     // With one ordering key. The others of a key stay in the store, so that a key that is blocked takes no room from
     // others; when there are fewer than an eighth of it, they are read on.
     std::size_t line = 256;
+    std::size_t dedup = defaults::dedup_bytes;
     store::Offset block = 4096;  // offsets the backlog speaks of together
 };
 

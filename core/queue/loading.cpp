@@ -448,6 +448,7 @@ void Queue::recover(const store::RecoveredTopic& topic, Now now) {
         producer.known = true;
     }
     if (!producers_.empty()) forget_at_ = now.mono + 1h;
+    tell_dedup(dedup_.recover(topic.dedup_keys, now));
 }
 
 // First everything that is not plain: who holds what, and what waits for what. Then as many of those next in turn as

@@ -32,7 +32,8 @@ Queue::Queue(std::string name, QueuePolicy policy, bool durable, std::uint64_t s
       durable_(durable),
       limits_(limits),
       random_(seed),
-      on_event_(std::move(on_event)) {
+      on_event_(std::move(on_event)),
+      dedup_(policy_.dedup_window, limits_.dedup) {
     if (!durable_) {
         if (policy_.max_messages == 0) policy_.max_messages = defaults::memory_max_messages;
         if (policy_.max_bytes == 0) policy_.max_bytes = defaults::memory_max_bytes;
@@ -115,6 +116,16 @@ Accepted Queue::publish(Producer& producer, const envelope::Routing& routing, Sl
         return Accepted::duplicate;
     }
     if (producer.known && routing.previous > producer.decided) return Accepted::gap;
+    dedup_.forget(now);
+    if (dedup_.knows(routing.dedup_key)) {  // it takes no room, so a full queue does not mind
+        ++counters_.deduplicated;
+        producer.known = true;
+        producer.decided = routing.sequence;
+        write_watermark(producer);
+        changed(now);
+        if (!durable_) count_as_settled(producer, routing.sequence);
+        return Accepted::deduplicated;
+    }
     if (policy_.when_full == WhenFull::reject && !fits(envelope.size())) {
         refuse(producer, routing.sequence, "queue_full",
                "queue " + name_ + " is full (max_messages or max_bytes); wait for its consumers or raise the limit",
@@ -127,6 +138,7 @@ Accepted Queue::publish(Producer& producer, const envelope::Routing& routing, Sl
     write_watermark(producer);
 
     in_.count(now.mono);
+    if (!routing.dedup_key.empty()) tell_dedup(dedup_.add(next_offset_, routing.dedup_key, now));
     const std::uint64_t key = store::key_of(routing.ordering_key);
     const unsigned priority = priority_in_line(key, routing.priority);
     count_keyed(key, priority);
@@ -139,6 +151,22 @@ Accepted Queue::publish(Producer& producer, const envelope::Routing& routing, Sl
                        .priority = static_cast<std::uint8_t>(priority)}},
             routing, producer, now);
     return Accepted::yes;
+}
+
+void Queue::count_as_settled(Producer& producer, std::uint64_t sequence) {
+    if (producer.settled.empty()) settled_producers_.push_back(&producer);
+    producer.settled.push_back(sequence);
+}
+
+void Queue::tell_dedup(std::size_t forgotten) {
+    if (forgotten == 0) return;
+    dedup_forgotten_ += forgotten;
+    if (!worth_a_word(++dedup_presses_)) return;
+    emit(
+        Event::Kind::dedup_full,
+        "more dedup keys than are remembered (64 MiB) were accepted within dedup_window: the oldest are forgotten, and "
+        "messages with them would be taken again; shorten dedup_window or the keys",
+        dedup_forgotten_);
 }
 
 void Queue::refuse(Producer& producer, std::uint64_t sequence, std::string code, std::string text, Now now) {
@@ -472,8 +500,7 @@ void Queue::erase(Entries::iterator it) {
     --messages_;
     bytes_ -= entry.size;
     if (entry.producer != nullptr) {
-        if (entry.producer->settled.empty()) settled_producers_.push_back(entry.producer);
-        entry.producer->settled.push_back(entry.sequence);
+        count_as_settled(*entry.producer, entry.sequence);
         --entry.producer->unsettled;
     }
     const std::uint64_t key = entry.key;
@@ -681,6 +708,8 @@ void Queue::sweep(Now now) {
 // Work -------------------------------------------------------------------------------------------------------------
 
 void Queue::turn(Now now, std::vector<Delivered>& deliveries, std::vector<Recall>& recalls) {
+    dedup_.forget(now);
+    if (dedup_.is_over()) changed(now);
     while (!waiting_.empty() && waiting_.begin()->first <= now.mono) {
         const Offset offset = waiting_.begin()->second;
         wake(offset, entries_.find(offset)->second);
@@ -704,7 +733,7 @@ void Queue::turn(Now now, std::vector<Delivered>& deliveries, std::vector<Recall
 }
 
 Mono Queue::next_deadline() const {
-    Mono next = std::min({sweep_at_, forget_at_, recall_at_});
+    Mono next = std::min({sweep_at_, forget_at_, recall_at_, dedup_.next_deadline()});
     if (!waiting_.empty()) next = std::min(next, waiting_.begin()->first);
     if (!asked_to_read_ && reading_.why == Why::nothing && !dlq_blocks()) next = std::min(next, backlog_.next_time());
     if (!expiring_.empty() && !dlq_blocks()) next = std::min(next, expiring_.begin()->first);

@@ -30,6 +30,7 @@
 #include "envelope/envelope.hpp"
 #include "envelope/identity.hpp"
 #include "queue/backlog.hpp"
+#include "queue/dedup.hpp"
 #include "queue/limits.hpp"
 #include "queue/rate.hpp"
 #include "queue/sequence_set.hpp"
@@ -87,12 +88,18 @@ struct Producer {
     SequenceSet done;                    // memory homes: and all before, for producers that come back
 };
 
-enum class Accepted { yes, duplicate, refused, gap };
+enum class Accepted {
+    yes,
+    duplicate,     // a resend of what is decided
+    deduplicated,  // another message with its dedup key was accepted of late: it counts as accepted and as done
+    refused,
+    gap,
+};
 
 // Everything that can happen to a message, counted since the host started.
 struct Counters {
     std::uint64_t acked = 0, nacked = 0, released = 0, rejected = 0, redelivered = 0, expired_leases = 0;
-    std::uint64_t refused_full = 0, refused_other = 0, duplicates = 0, stale = 0;
+    std::uint64_t refused_full = 0, refused_other = 0, duplicates = 0, deduplicated = 0, stale = 0;
     std::uint64_t dead_rejected = 0, dead_max_attempts = 0, dead_undecodable = 0, dead_expired = 0, dead_dropped = 0;
 };
 
@@ -264,6 +271,8 @@ private:
     };
 
     [[nodiscard]] bool fits(std::size_t size) const;
+    void count_as_settled(Producer& producer, std::uint64_t sequence);
+    void tell_dedup(std::size_t forgotten);
     // As far as the bounds go.
     [[nodiscard]] std::uint64_t used_messages() const;
     [[nodiscard]] std::uint64_t used_bytes() const;
@@ -454,6 +463,9 @@ private:
     std::uint64_t dead_bytes_ = 0;
     bool dlq_blocked_ = false;  // as it was told
     std::uint64_t drops_ = 0;   // commits that deleted dead letters
+    Dedup dedup_;
+    std::uint64_t dedup_forgotten_ = 0;  // keys, before their time
+    std::uint64_t dedup_presses_ = 0;    // times
     std::optional<Wall> recovered_oldest_;
     Counters counters_;
     Rate in_;

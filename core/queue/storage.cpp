@@ -58,6 +58,7 @@ void Queue::write_watermark(Producer& producer) {
 
 bool Queue::has_changes(bool room) const {
     if (!settled_.empty() || !dirty_.empty() || !dead_.empty() || !purged_.empty() || !forgotten_.empty()) return true;
+    if (dedup_.is_over()) return true;
     if (room && !edits_.empty()) return true;
     return pending_.empty() ? !dirty_producers_.empty() : room;
 }
@@ -74,6 +75,7 @@ void Queue::gather_pending(store::TopicBatch& batch, Now now) {
         }
         ++offset;
     }
+    if (durable_) batch.dedup_keys = dedup_.from(pending_first());
     pending_.clear();
     committing_bytes_ = std::exchange(pending_bytes_, 0);
     dirty_.insert(dirty_.end(), pending_dirty_.begin(), pending_dirty_.end());
@@ -131,6 +133,7 @@ store::TopicBatch Queue::gather(Now now, bool room) {
     }
     std::erase_if(forgotten_, [this](const Identity& id) { return producers_.contains(id); });  // back meanwhile
     batch.forgotten = std::exchange(forgotten_, {});
+    batch.dedup_gone = dedup_.take_gone(next_offset_);
     changed_since_.reset();
     return batch;
 }
@@ -173,6 +176,7 @@ void Queue::take_back(const store::TopicBatch& batch, Now now) {
     }
     committing_producers_.clear();
     forgotten_.insert(forgotten_.end(), batch.forgotten.begin(), batch.forgotten.end());
+    if (batch.dedup_gone != 0) dedup_.untake_gone();  // the keys are gathered again with their messages
     changed(now);
 }
 

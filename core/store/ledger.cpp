@@ -51,6 +51,36 @@ std::optional<Watermark> decode(std::string_view record) {
     return watermark;
 }
 
+// A wrong one would make us lose a message. The topic is in it so that a row is known to be what it stands for.
+std::string encode(TopicId topic, const std::vector<DedupKey>& keys) {
+    std::string bytes;
+    wire::Writer out(bytes);
+    out.unsigned_integer(topic).array(static_cast<std::uint32_t>(keys.size()));
+    for (const DedupKey& key : keys) {
+        out.unsigned_integer(key.offset).integer(ticks(key.accepted_at)).string(key.key);
+    }
+    seal(bytes);
+    return bytes;
+}
+
+// Adds what is in a row. False, and nothing added: it is damaged.
+bool decode(std::string_view record, TopicId topic, Offset last, std::vector<DedupKey>& keys) {
+    const auto content = unseal(record);
+    if (!content) return false;
+    const std::size_t before = keys.size();
+    wire::Reader in(*content);
+    const bool ours = in.unsigned_integer() == topic;
+    for (std::uint32_t left = in.array(); left != 0 && in.ok(); --left) {
+        DedupKey& key = keys.emplace_back();
+        key.offset = in.unsigned_integer();
+        key.accepted_at = wall(in.integer());
+        key.key = in.string();
+    }
+    if (ours && in.ok() && in.at_end() && keys.size() > before && keys.back().offset == last) return true;
+    keys.resize(before);
+    return false;
+}
+
 }  // namespace
 
 Ledger::Ledger(Database& db)
@@ -80,7 +110,10 @@ Ledger::Ledger(Database& db)
                       "WHERE topic=? AND \"offset\"=?"),
       put_producer_(db, "REPLACE INTO producer(topic, id, sequence, seen, record) VALUES(?,?,?,?,?)"),
       delete_producer_(db, "DELETE FROM producer WHERE topic=? AND id=?"),
-      select_producers_(db, "SELECT id, record FROM producer WHERE topic=? ORDER BY id") {}
+      select_producers_(db, "SELECT id, record FROM producer WHERE topic=? ORDER BY id"),
+      put_dedup_(db, "REPLACE INTO dedup(topic, last, record) VALUES(?,?,?)"),
+      delete_dedup_(db, "DELETE FROM dedup WHERE topic=? AND last<?"),
+      select_dedup_(db, "SELECT last, record FROM dedup WHERE topic=? ORDER BY last") {}
 
 void Ledger::reload() {
     topics_.clear();
@@ -244,6 +277,25 @@ std::vector<Watermark> Ledger::watermarks(TopicId topic, std::size_t& damaged) {
         }
     }
     return watermarks;
+}
+
+void Ledger::put(const TopicRow& topic, const std::vector<DedupKey>& keys) {
+    const std::string record = encode(topic.id, keys);
+    Query(put_dedup_).integer(topic.id).integer(keys.back().offset).bytes(record).run();
+}
+
+void Ledger::forget_dedup_keys(const TopicRow& topic, Offset below) {
+    Query(delete_dedup_).integer(topic.id).integer(below).run();
+}
+
+std::vector<DedupKey> Ledger::dedup_keys(TopicId topic, std::size_t& damaged) {
+    std::vector<DedupKey> keys;
+    Query query(select_dedup_);
+    query.integer(topic);
+    while (query.step()) {
+        if (!decode(query.bytes_at(1), topic, query.integer_at(0), keys)) ++damaged;
+    }
+    return keys;
 }
 
 }  // namespace posthorn::store

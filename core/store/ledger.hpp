@@ -1,4 +1,5 @@
-// The rows of their own, kept for what is rare or worth reading: topics, dead letters, producers' watermarks.
+// The rows of their own, kept for what is rare or worth reading: topics, dead letters, producers' watermarks,
+// deduplication keys.
 #pragma once
 
 #include <cstdint>
@@ -51,6 +52,10 @@ public:
     // Ascending by producer. Those that cannot be read are left out and counted.
     std::vector<Watermark> watermarks(TopicId topic, std::size_t& damaged);
 
+    void put(const TopicRow& topic, const std::vector<DedupKey>& keys);     // of one commit: one row
+    void forget_dedup_keys(const TopicRow& topic, Offset below);            // rows with nothing else
+    std::vector<DedupKey> dedup_keys(TopicId topic, std::size_t& damaged);  // ascending; damaged rows as above
+
 private:
     static Found read_dead_letter(const Query& row);
 
@@ -72,6 +77,9 @@ private:
     Statement put_producer_;
     Statement delete_producer_;
     Statement select_producers_;
+    Statement put_dedup_;
+    Statement delete_dedup_;
+    Statement select_dedup_;
 };
 
 }  // namespace posthorn::store

@@ -144,11 +144,13 @@ Recovery read_everything(Database& db, Ledger& ledger, ChunkTable& chunks, Upkee
     set_aside(db, chunks, found.bad, ledger, recovery);
     recovery.topics = std::move(found.topics);
     std::size_t forgotten = 0;
+    std::size_t damaged_keys = 0;
     std::uint64_t messages = 0;
     std::uint64_t dead = 0;
     for (RecoveredTopic& topic : recovery.topics) {
         const TopicId id = ledger.find(topic.topic)->id;
         topic.watermarks = ledger.watermarks(id, forgotten);
+        topic.dedup_keys = ledger.dedup_keys(id, damaged_keys);
         find_oldest(id, chunks, topic);
         messages += topic.messages;
         dead += topic.dead;
@@ -160,6 +162,10 @@ Recovery read_everything(Database& db, Ledger& ledger, ChunkTable& chunks, Upkee
         recovery.notes.push_back(std::to_string(forgotten) +
                                  " producers' watermarks are damaged and left out: what these producers send again "
                                  "may come twice");
+    }
+    if (damaged_keys != 0) {
+        recovery.notes.push_back("the dedup keys of " + std::to_string(damaged_keys) +
+                                 " commits are damaged and left out: messages with one of them may be taken again");
     }
     return recovery;
 }

@@ -18,7 +18,8 @@ struct BadChunk {
 };
 
 struct Survey {
-    std::vector<RecoveredTopic> topics;  // as the ledger has them; neither watermarks nor the oldest's exact time
+    // As the ledger has them; without watermarks and dedup keys, and not the oldest's exact time.
+    std::vector<RecoveredTopic> topics;
     std::vector<BadChunk> bad;
     std::uint64_t chunks = 0;  // good ones
 };

@@ -1,5 +1,6 @@
 #include "store/schema.hpp"
 
+#include <array>
 #include <string>
 
 #include <posthorn/status.hpp>
@@ -36,12 +37,22 @@ CREATE TABLE damaged(
     messages INTEGER NOT NULL, what TEXT NOT NULL, body INTEGER, header BLOB, state BLOB, bytes BLOB) STRICT;
 )";
 
-// New in format 2: dead letters that were edited, as they were before the first edit.
-constexpr const char* dead_original = R"(
+// New in format 2: dead letters that were edited, as they were before the first edit; deduplication keys that were
+// accepted, by the last offset of those of one commit.
+constexpr std::array new_tables = {R"(
 TABLE dead_original(
     topic INTEGER NOT NULL, "offset" INTEGER NOT NULL, crc INTEGER NOT NULL, envelope BLOB NOT NULL,
     PRIMARY KEY(topic, "offset")) STRICT, WITHOUT ROWID;
-)";
+)",
+                                   R"(
+TABLE dedup(
+    topic INTEGER NOT NULL, last INTEGER NOT NULL, record BLOB NOT NULL,
+    PRIMARY KEY(topic, last)) STRICT, WITHOUT ROWID;
+)"};
+
+void add_new_tables(Database& db, const char* create) {
+    for (const char* table : new_tables) db.execute((std::string(create) + table).c_str());
+}
 
 void set_format(Database& db) {
     db.execute(("REPLACE INTO meta(key, value) VALUES('format', " + std::to_string(format_version) + ")").c_str());
@@ -50,7 +61,7 @@ void set_format(Database& db) {
 void create(Database& db) {
     Transaction transaction(db);
     db.execute(tables);
-    db.execute((std::string("CREATE ") + dead_original).c_str());
+    add_new_tables(db, "CREATE ");
     set_format(db);
     transaction.commit();
 }
@@ -58,7 +69,7 @@ void create(Database& db) {
 void upgrade(Database& db, std::int64_t format) {
     if (format == format_version) return;
     Transaction transaction(db);
-    db.execute((std::string("CREATE ") + dead_original).c_str());
+    add_new_tables(db, "CREATE ");
     set_format(db);
     transaction.commit();
 }
@@ -91,7 +102,7 @@ std::int64_t check_format(Database& db) {
 }
 
 void look_at_format(Database& db, std::int64_t format) {
-    if (format < 2) db.execute((std::string("PRAGMA temp_store=MEMORY; CREATE TEMP ") + dead_original).c_str());
+    if (format < 2) add_new_tables(db, "PRAGMA temp_store=MEMORY; CREATE TEMP ");
 }
 
 std::unique_ptr<Database> open_store_file(const std::string& path, const std::string& vfs) {

@@ -192,6 +192,8 @@ void SqliteStore::apply(const TopicBatch& batch) {
     }
     for (const Watermark& watermark : batch.watermarks) ledger_.put(topic, watermark);
     for (const Identity& producer : batch.forgotten) ledger_.forget(topic, producer);
+    if (!batch.dedup_keys.empty()) ledger_.put(topic, batch.dedup_keys);
+    if (batch.dedup_gone != 0) ledger_.forget_dedup_keys(topic, batch.dedup_gone);
     ledger_.write(topic);
 }
 
@@ -372,8 +374,9 @@ std::uint64_t SqliteStore::free_bytes() {
 }
 
 void SqliteStore::check_room(const std::vector<TopicBatch>& batches) {
-    const bool grows = std::any_of(batches.begin(), batches.end(),
-                                   [](const auto& b) { return !b.appends.empty() || !b.edits.empty(); });
+    const bool grows = std::any_of(batches.begin(), batches.end(), [](const auto& b) {
+        return !b.appends.empty() || !b.edits.empty() || !b.dedup_keys.empty();
+    });
     if (!grows) return;
     const std::uint64_t floor = options_.min_free / floor_share;
     const auto free = room();

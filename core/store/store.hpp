@@ -102,6 +102,13 @@ struct Watermark {
     Identity life{};  // of a named producer: who goes on under the name; zero: it has none
 };
 
+// A deduplication key, accepted with the message at `offset`.
+struct DedupKey {
+    Offset offset = 0;
+    Wall accepted_at{};
+    std::string key;
+};
+
 // A dead letter gets another envelope. What it had before the first of these is kept beside it.
 struct Edit {
     Offset dead = 0;
@@ -137,10 +144,13 @@ struct TopicBatch {
     std::optional<DeadBound> dead_bound;  // of what is dead then
     std::vector<Watermark> watermarks;    // replace
     std::vector<Identity> forgotten;      // watermarks that go
+    std::vector<DedupKey> dedup_keys;     // ascending offsets; of messages that are not stored any more as well
+    Offset dedup_gone = 0;                // those below go; some may stay as long as others of their batch do
 
     [[nodiscard]] bool empty() const noexcept {
         return appends.empty() && settled.empty() && marks.empty() && dead.empty() && edits.empty() &&
-               redrives.empty() && purged.empty() && watermarks.empty() && forgotten.empty();
+               redrives.empty() && purged.empty() && watermarks.empty() && forgotten.empty() && dedup_keys.empty() &&
+               dedup_gone == 0;
     }
 };
 
@@ -279,6 +289,7 @@ struct RecoveredTopic {
     std::uint64_t dead_bytes = 0;  // of their envelopes, with the originals of those that were edited
     Wall oldest{};                 // when the first unsettled one was accepted; zero: none
     std::vector<Watermark> watermarks;
+    std::vector<DedupKey> dedup_keys;  // ascending offsets
 };
 
 struct Recovery {

@@ -22,7 +22,7 @@ public:
     explicit StoreView(const std::filesystem::path& folder);
 
     struct Contents {
-        std::vector<RecoveredTopic> topics;  // without watermarks
+        std::vector<RecoveredTopic> topics;  // without watermarks and dedup keys
         std::vector<Damage> damage;          // that the next start would set aside
         std::vector<Damage> set_aside;       // by earlier ones
         std::uint64_t chunks = 0;

@@ -60,7 +60,7 @@ class RawClient:
         self.epoch, commands = self.hear_of_welcome()
         if not any(name == "credit" and body.get("messages") for name, body in commands):
             self.hear_of("credit", lambda body: body.get("messages"))
-        keys = {"type": 5, "content_type": 13, "headers": 16}
+        keys = {"type": 5, "content_type": 13, "dedup_key": 15, "headers": 16}
         envelope = {0: 1, 1: self.incarnation, 2: 1, **{keys[name]: value for name, value in fields.items()},
                     31: payload}
         self.say("publish", {"m": [msgpack.packb(dict(sorted(envelope.items())))]})

@@ -1,6 +1,9 @@
-"""Messages with terms: priority, ordering key, delay, time to live, over the death of the node."""
+"""Messages with terms, over the death of the node: priority, ordering key, delay, time to live, dedup key."""
+
+import time
 
 from posthorn_e2e import Case, Node, main
+from raw_client import RawClient
 
 
 class Times(Case):
@@ -51,6 +54,30 @@ class Times(Case):
         node.restart()
         self.assertEqual(self.work(node, "jobs", "--count", "2").lines, ["at once", "later"])
         self.assertEqual(node.queue("jobs")["waiting"], 1)
+
+    def test_a_dedup_key_is_taken_once_within_its_window(self):
+        window = 12.0
+        node = Node(self, f"[queue.jobs]\ndedup_window = {window:.0f}s\n")
+
+        def send(payload, key):
+            with RawClient(node.endpoint) as producer:
+                producer.publish("jobs", payload, dedup_key=key)
+
+        sent = time.monotonic()
+        send(b"once", "invoice 42")
+        accepted = time.monotonic()
+        send(b"another", "invoice 43")
+        node.restart()
+        send(b"again", "invoice 42")
+        self.assertEqual(self.work(node, "jobs").lines, ["once", "another"])
+        node.restart()
+        send(b"and again", "invoice 42")
+        self.assertLess(time.monotonic(), sent + window, "this machine is too slow for the window of this test")
+        row = node.queue("jobs")
+        self.assertEqual((row["ready"], row["deduplicated"]), (0, 1))
+        time.sleep(max(0.0, accepted + window + 0.1 - time.monotonic()))  # its end is a promise of its own
+        send(b"later", "invoice 42")
+        self.assertEqual(self.work(node, "jobs").lines, ["later"])
 
     def test_what_is_no_time_is_refused(self):
         self.assert_fails(self.run_posthorn("send", "jobs", "x", "--ttl", "soon"), 2, "--ttl", "soon")

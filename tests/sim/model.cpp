@@ -1,5 +1,6 @@
 #include "sim/model.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace posthorn::sim {
@@ -30,6 +31,7 @@ void Totals::add(const Totals& other) {
     prioritised += other.prioritised;
     resumed += other.resumed;
     fenced += other.fenced;
+    deduplicated += other.deduplicated;
 }
 
 void Model::violation(std::string what) {
@@ -41,6 +43,7 @@ const Message& Model::publish(Kind kind, int producer, std::uint64_t sequence, M
     message.payload = std::to_string(number);
     by_sequence_[{producer, sequence}] = number;
     if (!message.ordering_key.empty()) lines_[{producer, message.ordering_key}].push_back(number);
+    if (!message.dedup_key.empty()) dedup_keys_[message.dedup_key].push_back(number);
     Record& record = records_[number];
     record = {.kind = kind,
               .producer = producer,
@@ -64,10 +67,10 @@ void Model::confirmed(int producer, std::uint64_t first, std::uint64_t last, Now
         if (record.gone) violation("message " + std::to_string(it->second) + " was confirmed and is another one");
         record.confirmed = true;
         if (record.confirmed_at) continue;
-        record.confirmed_at = now.mono;
+        record.confirmed_at = now;
         const Message& message = record.message;
-        const bool plain =
-            message.ordering_key.empty() && message.delay == message.ttl && message.ttl == Duration::zero();
+        const bool plain = message.ordering_key.empty() && message.dedup_key.empty() && message.delay == message.ttl &&
+                           message.ttl == Duration::zero();
         if (plain && record.handed_out == 0) waiting_.insert({message.priority, it->second});
     }
 }
@@ -98,7 +101,7 @@ void Model::resumed(int producer, std::uint64_t place, Now now) {
         if (record.producer != named_ || record.refused) continue;
         if (record.sequence <= place) {
             record.confirmed = true;  // nobody will send it again
-            if (!record.confirmed_at) record.confirmed_at = now.mono;
+            if (!record.confirmed_at) record.confirmed_at = now;
             continue;
         }
         record.gone = true;
@@ -168,12 +171,16 @@ void Model::handed_out(std::uint64_t message, std::uint32_t token, Now now) {
     if (record.ack_confirmed) violation(name + " was delivered again after its ack was confirmed");
     if (record.gone) violation(name + " was delivered, and its number again");
     if (record.handed_out++ == 0 && token == 1) first_handed_out_.push_back(message);
+    if (!record.first_handed_out) {
+        check_dedup(message, record, now);
+        record.first_handed_out = now.wall;
+    }
     // It was accepted not before it was sent, and not after it was confirmed.
     if (now.wall < record.published + std::chrono::duration_cast<WallClock::duration>(sent.delay)) {
         violation(name + " was delivered before its delay was over");
     }
     if (sent.delay > Duration::zero()) ++totals.delayed;
-    if (sent.ttl != Duration::zero() && record.confirmed_at && now.mono >= *record.confirmed_at + sent.ttl) {
+    if (sent.ttl != Duration::zero() && record.confirmed_at && now.mono >= record.confirmed_at->mono + sent.ttl) {
         violation(name + " was delivered after its time to live");
     }
     if (!sent.ordering_key.empty()) check_line(message, record);
@@ -187,12 +194,40 @@ void Model::check_line(std::uint64_t message, const Record& record) {
         if (other >= message) return;
         const Record& before = records_.at(other);
         const bool certain = before.confirmed && (before.kind == Kind::healthy || before.kind == Kind::released) &&
-                             before.message.delay == before.message.ttl && before.message.ttl == Duration::zero();
+                             before.message.delay == before.message.ttl && before.message.ttl == Duration::zero() &&
+                             before.message.dedup_key.empty();
         if (certain && before.acked == 0 && before.handed_out < 2) {
             violation("message " + std::to_string(message) + " was delivered before " + std::to_string(other) +
                       " of the same key was done");
         }
     }
+}
+
+// No other one with its key had come in, and was known to be safe, before this one was sent, and this one came in
+// within the window of that one. When either was accepted is not known: not before it was sent, not after it was handed
+// out.
+void Model::check_dedup(std::uint64_t message, const Record& record, Now now) {
+    if (record.message.dedup_key.empty()) return;
+    for (const std::uint64_t other : dedup_keys_.at(record.message.dedup_key)) {
+        if (other >= message) return;
+        const Record& before = records_.at(other);
+        if (!before.first_handed_out || !before.confirmed_at || before.confirmed_at->wall > record.published) continue;
+        if (now.wall >= before.published + dedup_window_) continue;
+        violation("message " + std::to_string(message) + " was delivered, and " + std::to_string(other) +
+                  " had its dedup key and was confirmed within the window before");
+    }
+}
+
+// Another one with its key was taken, and may have been within the window before it.
+bool Model::may_be_deduplicated(const Record& record) const {
+    if (record.message.dedup_key.empty() || !record.confirmed_at) return false;
+    const std::vector<std::uint64_t>& same = dedup_keys_.at(record.message.dedup_key);
+    return std::any_of(same.begin(), same.end(), [&](std::uint64_t other) {
+        const Record& before = records_.at(other);
+        const bool taken = before.acked > 0 || before.dead_lettered;
+        const bool over = before.confirmed_at && record.published >= before.confirmed_at->wall + dedup_window_;
+        return taken && before.published <= record.confirmed_at->wall && !over;
+    });
 }
 
 // Nothing was handed out for the first time while something of a higher priority was to be.
@@ -201,7 +236,7 @@ void Model::turn_over(Now now) {
         const unsigned priority = records_.at(message).message.priority;
         if (priority > 0) ++totals.prioritised;
         for (auto it = waiting_.rbegin(); it != waiting_.rend() && it->first > priority; ++it) {
-            if (*records_.at(it->second).confirmed_at >= now.mono) continue;
+            if (records_.at(it->second).confirmed_at->mono >= now.mono) continue;
             violation("message " + std::to_string(message) + " of priority " + std::to_string(priority) +
                       " was delivered before " + std::to_string(it->second) + " of " + std::to_string(it->first));
         }
@@ -248,6 +283,10 @@ void Model::at_the_end() {
         if (record.refused || record.acked > 0 || record.dead_lettered) continue;
         if (record.orphan && !record.confirmed) continue;  // nobody was told that it is safe
         if (record.gone) continue;
+        if (may_be_deduplicated(record)) {
+            ++totals.deduplicated;
+            continue;
+        }
         violation("message " + std::to_string(message) +
                   (record.confirmed ? ", confirmed, is lost" : " never came through") + " (begun " +
                   std::to_string(record.begun) + ", kind " + static_cast<char>(record.kind) + ")");

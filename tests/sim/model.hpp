@@ -29,7 +29,7 @@ struct Totals {
     std::uint64_t crashes = 0, power_cuts = 0, consumer_deaths = 0, cuts = 0, lost_frames = 0, repeated_frames = 0;
     std::uint64_t resends = 0, redeliveries = 0, dead_letters = 0, redriven = 0, disk_full = 0, drained_full = 0;
     std::uint64_t refused = 0, stale = 0, expired = 0, edited = 0, keyed = 0, delayed = 0, prioritised = 0, resumed = 0,
-                  fenced = 0;
+                  fenced = 0, deduplicated = 0;
     void add(const Totals& other);
 };
 
@@ -51,12 +51,15 @@ struct Record {
     Message message;
     Wall published{};
     std::uint32_t handed_out = 0;
-    std::optional<Mono> confirmed_at;
+    std::optional<Now> confirmed_at;
+    std::optional<Wall> first_handed_out;
 };
 
 // Collects what is wrong; the first violation is what the seed is about.
 class Model {
 public:
+    explicit Model(const Duration& dedup_window) : dedup_window_(dedup_window) {}
+
     // The message's payload becomes its number.
     const Message& publish(Kind kind, int producer, std::uint64_t sequence, Message message, Now now);
     [[nodiscard]] Record& at(std::uint64_t message) { return records_.at(message); }
@@ -88,9 +91,14 @@ public:
 
 private:
     void check_line(std::uint64_t message, const Record& record);
+    void check_dedup(std::uint64_t message, const Record& record, Now now);
+    [[nodiscard]] bool may_be_deduplicated(const Record& record) const;
+
+    const Duration& dedup_window_;
 
     std::map<std::uint64_t, Record> records_;
     std::map<std::pair<int, std::uint64_t>, std::uint64_t> by_sequence_;
+    std::map<std::string, std::vector<std::uint64_t>> dedup_keys_;
     std::map<std::pair<int, std::string>, std::vector<std::uint64_t>> lines_;  // by producer and ordering key
     std::set<std::pair<unsigned, std::uint64_t>> waiting_;  // by priority: confirmed, never handed out, without terms
     std::vector<std::uint64_t> first_handed_out_;           // in this turn

@@ -13,6 +13,9 @@ public:
         if (bug_ == Planted::dedup_off) {
             for (auto& topic : recovery.topics) topic.watermarks.clear();
         }
+        if (bug_ == Planted::keys_forgotten) {
+            for (auto& topic : recovery.topics) topic.dedup_keys.clear();
+        }
         return recovery;
     }
     store::Outcome run(const store::Job& job) override {
@@ -31,7 +34,7 @@ private:
 }  // namespace
 
 std::unique_ptr<store::Store> plant(Planted bug, std::unique_ptr<store::Store> store) {
-    if (bug != Planted::ack_forgotten && bug != Planted::dedup_off) return store;
+    if (bug == Planted::none || bug == Planted::confirm_before_sync) return store;
     return std::make_unique<Buggy>(bug, std::move(store));
 }
 

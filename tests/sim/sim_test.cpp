@@ -43,7 +43,7 @@ TEST(Simulator, KeepsItsPromisesInEveryWorld) {
               << totals.drained_full << ", refused " << totals.refused << ", stale " << totals.stale << ", expired "
               << totals.expired << ", delayed " << totals.delayed << ", keyed " << totals.keyed << ", prioritised "
               << totals.prioritised << ", named producers resumed " << totals.resumed << ", fenced " << totals.fenced
-              << "\n";
+              << ", deduplicated " << totals.deduplicated << "\n";
     if (one != 0) return;
     EXPECT_GT(totals.crashes, 0U);
     EXPECT_GT(totals.power_cuts, 0U);
@@ -64,6 +64,7 @@ TEST(Simulator, KeepsItsPromisesInEveryWorld) {
     EXPECT_GT(totals.prioritised, 0U);
     EXPECT_GT(totals.resumed, 0U);
     EXPECT_GT(totals.fenced, 0U);
+    EXPECT_GT(totals.deduplicated, 0U);
 }
 
 // One seed twice is one history.
@@ -91,7 +92,8 @@ TEST_P(PlantedBug, IsCaught) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Simulator, PlantedBug,
-                         ::testing::Values(Planted::confirm_before_sync, Planted::ack_forgotten, Planted::dedup_off));
+                         ::testing::Values(Planted::confirm_before_sync, Planted::ack_forgotten, Planted::dedup_off,
+                                           Planted::keys_forgotten));
 
 }  // namespace
 }  // namespace posthorn::sim

@@ -64,6 +64,8 @@ World::World(Setup setup)
     }
     named_ = chance(0.5);
     name_ = identity();
+    deduplicated_ = chance(0.5);
+    if (chance(0.7)) policy_.dedup_window = std::chrono::milliseconds{pick(chance(0.3) ? 200 : 20'000)};
     disk_ = std::make_unique<SimDisk>(setup_.seed);
     if (setup_.planted == Planted::confirm_before_sync) disk_->lie_about_sync();
     start_host();
@@ -320,6 +322,8 @@ Message World::some_message() {
     if (chance(0.1)) message.delay = std::chrono::milliseconds{1 + pick(chance(0.5) ? 20'000 : 200)};
     if (prioritised_ && chance(0.3)) message.priority = static_cast<std::uint8_t>(pick(10));
     if (keyed_ && chance(0.3)) message.ordering_key = "k" + std::to_string(pick(4));
+    // Some come again and again, most do not.
+    if (deduplicated_ && chance(0.3)) message.dedup_key = "d" + std::to_string(pick(chance(0.3) ? 3 : 300));
     return message;
 }
 

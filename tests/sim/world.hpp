@@ -20,7 +20,7 @@
 namespace posthorn::sim {
 
 // Bugs that are planted to see that they are caught.
-enum class Planted { none, confirm_before_sync, ack_forgotten, dedup_off };
+enum class Planted { none, confirm_before_sync, ack_forgotten, dedup_off, keys_forgotten };
 
 struct Setup {
     std::uint64_t seed = 1;
@@ -130,16 +130,17 @@ private:
 
     Setup setup_;
     std::mt19937_64 random_;
-    Model model_;
+    QueuePolicy policy_;
+    Model model_{policy_.dedup_window};
     std::string log_;
     Now now_;
     bool durable_ = true;
     std::uint64_t min_free_ = 0;
     double loss_ = 0;
-    QueuePolicy policy_;
     queue::Limits limits_;
     bool keyed_ = false;
     bool prioritised_ = false;
+    bool deduplicated_ = false;
 
     std::unique_ptr<SimDisk> disk_;
     std::unique_ptr<store::Store> store_;

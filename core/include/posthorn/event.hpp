@@ -22,6 +22,7 @@ struct Event {
         store_failed,          // the disk is full or a sync failed; text has the way out
         left_behind,           // an end was closed with messages that are not safe
         consumer_died,         // a consumer's lease ended with deliveries unsettled
+        dedup_full,            // dedup keys are forgotten before their window is over: there are too many
         dlq_full,              // a queue's dead letters reach their bound: the oldest go, or deliveries pause
     };
     Kind kind = Kind::dropped;

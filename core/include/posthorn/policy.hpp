@@ -26,14 +26,16 @@ inline constexpr Duration lease_cap = std::chrono::hours{12};  // a handler that
 inline constexpr std::uint32_t max_attempts = 5;
 inline constexpr Duration backoff_min = 1s;
 inline constexpr Duration backoff_max = 10min;
+inline constexpr Duration dedup_window = 5min;                 // as SQS has it
 inline constexpr std::uint64_t memory_max_messages = 100'000;  // per queue, home in memory
 inline constexpr std::uint64_t memory_max_bytes = 256 * 1024 * 1024;
 inline constexpr std::uint64_t min_free = 256 * 1024 * 1024;   // bytes of disk kept for settlements and deletes
 inline constexpr std::size_t credit_bytes = 32 * 1024 * 1024;  // bytes granted to producers and not yet safe, per host
 inline constexpr std::size_t tracked_messages = 200'000;  // per queue: leased, waiting and ready ones held in memory
 inline constexpr std::size_t window_messages = 20'000;    // per queue: ready messages kept in memory with bodies
-inline constexpr std::size_t window_bytes = 16 * 1024 * 1024;            // per queue: bytes of such bodies
-inline constexpr std::size_t producers_remembered = 50'000;              // per queue: watermarks kept for dedup
+inline constexpr std::size_t window_bytes = 16 * 1024 * 1024;  // per queue: bytes of such bodies
+inline constexpr std::size_t producers_remembered = 50'000;    // per queue: watermarks kept for dedup
+inline constexpr std::size_t dedup_bytes = 64 * 1024 * 1024;   // per queue: dedup keys kept, with 128 bytes beside each
 inline constexpr Duration producer_memory = std::chrono::hours{24 * 7};  // how long a silent one's watermark is kept
 inline constexpr std::size_t refusals_remembered = 10'000;  // per producer: repeated on resend, beside the watermark
 inline constexpr Duration settle_delay = 50ms;  // settlements alone wait this long for company before a sync
@@ -79,6 +81,8 @@ struct QueuePolicy {
     std::uint64_t dlq_max_messages = 0;  // of dead letters; 0: as many as fit
     std::uint64_t dlq_max_bytes = 0;     // with the originals of those that were edited; 0: as many as fit
     DlqWhenFull dlq_when_full = DlqWhenFull::block;
+    // A message whose dedup_key was accepted so short ago is not taken again; 0: they are not looked at. To 365 days.
+    Duration dedup_window = defaults::dedup_window;
     bool operator==(const QueuePolicy&) const = default;
 };
 

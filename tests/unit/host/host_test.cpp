@@ -285,6 +285,45 @@ TEST_F(NamedProducers, TheEarlierStaysFencedOverRestarts) {
     EXPECT_EQ(place(third), 2U);
 }
 
+TEST_F(NamedProducers, AMessageWithAKnownDedupKeyIsConfirmedAndNotHandedOut) {
+    const auto send = [this](Peer& peer, std::uint64_t sequence) {
+        envelope::Envelope envelope{.producer = identity(name), .sequence = sequence, .previous = sequence - 1};
+        envelope.message.dedup_key = "invoice 42";
+        std::string bytes;
+        envelope::encode(envelope, bytes);
+        say(peer, protocol::Publish{{Slice{std::move(bytes)}}});
+        pass(defaults::settle_delay);
+        return stored(peer);
+    };
+    const auto handed_out = [this](PeerId id) {
+        Peer consumer = hello(id, protocol::Role::consumer, static_cast<std::uint8_t>(id));
+        std::size_t count = 0;
+        for (const auto& deliver : heard_of<protocol::Deliver>(consumer)) {
+            count += deliver.items.size();
+            for (const auto& one : deliver.items) ack(consumer, one);
+        }
+        pass(defaults::settle_delay);
+        return count;
+    };
+    restart();
+    Peer first = come(1, 1);
+    EXPECT_EQ(place(first), 0U);
+    EXPECT_EQ(send(first, 1), 1U);
+    EXPECT_EQ(send(first, 2), 2U) << "a ticket for it is confirmed as any other";
+    EXPECT_EQ(handed_out(3), 1U);
+    restart();
+    Peer second = come(2, 2);
+    EXPECT_EQ(place(second), 2U);
+    EXPECT_EQ(send(second, 3), 3U);
+    EXPECT_EQ(handed_out(4), 0U);
+    now.wall += std::chrono::duration_cast<WallClock::duration>(defaults::dedup_window);
+    pass(defaults::dedup_window);
+    Peer third = come(5, 3);
+    EXPECT_EQ(place(third), 3U);
+    EXPECT_EQ(send(third, 4), 4U);
+    EXPECT_EQ(handed_out(6), 1U);
+}
+
 TEST_F(NamedProducers, OneThatWasNotToldItsPlaceMayStillTakeTheName) {
     restart();
     Peer first = come(1, 1);

@@ -61,6 +61,7 @@ when_full = reject
 dlq_max_messages = 100
 dlq_max_bytes = 1MiB
 dlq_when_full = drop_oldest
+dedup_window = 90s
 )");
     EXPECT_THAT(config.bind, ElementsAre("tcp://127.0.0.1:1", "ipc:///tmp/x"));
     EXPECT_EQ(config.data, "/var/lib/posthorn");
@@ -82,6 +83,7 @@ dlq_when_full = drop_oldest
     EXPECT_EQ(policy.dlq_max_messages, 100U);
     EXPECT_EQ(policy.dlq_max_bytes, 1U << 20U);
     EXPECT_EQ(policy.dlq_when_full, DlqWhenFull::drop_oldest);
+    EXPECT_EQ(policy.dedup_window, 90s);
 }
 
 TEST(Config, WhatIsPrintedHasEverySettingAndParsesToTheDefaults) {

@@ -115,6 +115,8 @@ protected:
             dead.erase(redrive.dead);
         }
         for (const Offset offset : last.purged) dead.erase(offset);
+        if (!last.dedup_keys.empty()) dedup[last.dedup_keys.back().offset] = last.dedup_keys;
+        dedup.erase(dedup.begin(), dedup.lower_bound(last.dedup_gone));
         queue->committed();
         read_on();
     }
@@ -164,6 +166,8 @@ protected:
         topic.messages = stored.size();
         topic.dead = dead.size();
         topic.watermarks.push_back({identity(1), producer->stored, {}, now.wall});
+        for (const auto& [offset, keys] : dedup)
+            topic.dedup_keys.insert(topic.dedup_keys.end(), keys.begin(), keys.end());
         make_recovered(policy, topic, limits);
     }
     void make_recovered(const QueuePolicy& policy, const store::RecoveredTopic& topic, const Limits& limits = {}) {
@@ -188,6 +192,7 @@ protected:
     std::map<Offset, store::Mark> marks;
     std::map<Offset, std::pair<Wall, store::Terms>> terms;  // and when it was accepted
     std::map<Offset, store::StoredDeadLetter> dead;
+    std::map<Offset, std::vector<store::DedupKey>> dedup;  // by the last offset of a commit's
 };
 
 }  // namespace posthorn::queue

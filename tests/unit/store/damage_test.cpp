@@ -170,6 +170,28 @@ TEST_F(DamageTest, a_damaged_original_sets_its_dead_letter_aside_with_both) {
     EXPECT_EQ(open().topics.at(0).dead_bytes, 0U);
 }
 
+TEST_F(DamageTest, damaged_dedup_keys_are_left_out_with_a_note) {
+    TopicBatch keys = batch_of(301, 2);
+    keys.dedup_keys = {{301, some_time, "a broken key"}, {302, some_time, "its neighbour"}};
+    ASSERT_EQ(store->run(job_of(keys)).failure, Failure::none);
+    keys = batch_of(303, 1);
+    keys.dedup_keys = {{303, some_time + 1ms, "a sound key"}};
+    ASSERT_EQ(store->run(job_of(keys)).failure, Failure::none);
+    damage("a broken key");
+    const Recovery recovery = open();
+    EXPECT_TRUE(recovery.damage.empty());
+    ASSERT_EQ(recovery.topics.at(0).dedup_keys.size(), 1U);
+    EXPECT_EQ(recovery.topics[0].dedup_keys[0].key, "a sound key");
+    EXPECT_EQ(recovery.topics[0].dedup_keys[0].offset, 303U);
+    EXPECT_EQ(recovery.topics[0].dedup_keys[0].accepted_at, some_time + 1ms);
+    ASSERT_EQ(recovery.notes.size(), 2U);
+    EXPECT_NE(recovery.notes[1].find("the dedup keys of 1 commits are damaged"), std::string::npos);
+    TopicBatch gone{.topic = "q"};
+    gone.dedup_gone = 303;
+    ASSERT_EQ(store->run(job_of(gone)).failure, Failure::none);
+    EXPECT_EQ(open().notes.size(), 1U) << "it went with what was to be forgotten";
+}
+
 TEST_F(DamageTest, a_damaged_dead_letter_is_passed_over_while_there_is_no_room_to_set_it_aside) {
     TopicBatch bury = batch_of(301, 1);
     bury.appends[0].envelope = Slice(std::string("a dead letter"));

@@ -87,6 +87,9 @@ void play(Model& model, const TopicBatch& batch) {
     for (const Watermark& mark : batch.watermarks)
         topic.watermarks[mark.producer] = {mark.sequence, mark.refusals, mark.life};
     for (const Identity& producer : batch.forgotten) topic.watermarks.erase(producer);
+    for (const DedupKey& key : batch.dedup_keys)
+        topic.dedup_keys[key.offset] = {key.accepted_at, key.key, batch.dedup_keys.back().offset};
+    std::erase_if(topic.dedup_keys, [&](const auto& one) { return one.second.last < batch.dedup_gone; });
 }
 
 void play(Model& model, const Job& job) {
@@ -191,6 +194,7 @@ Model recovered(Store& store) {
             read.watermarks[mark.producer] = {mark.sequence, mark.refusals, mark.life};
             EXPECT_EQ(mark.seen, some_time);
         }
+        for (const DedupKey& key : topic.dedup_keys) read.dedup_keys[key.offset] = {key.accepted_at, key.key};
         std::uint64_t bytes = 0;
         for (const auto& [offset, message] : read.messages) {
             bytes += message.envelope.size();
@@ -216,6 +220,7 @@ Model without_memory_of_lives(Model model) {
     for (auto& [name, topic] : model) {
         topic.next_offset = 1;
         topic.watermarks.clear();
+        topic.dedup_keys.clear();
         for (auto& [offset, message] : topic.messages) message.mark.reset();
     }
     return model;
@@ -355,6 +360,18 @@ void Work::remember(TopicBatch& batch, const ModelTopic& topic) {
     if (pick(10) == 0 && !topic.watermarks.empty()) batch.forgotten.push_back(topic.watermarks.begin()->first);
 }
 
+// Of messages of this batch, stored or not.
+void Work::deduplicate(TopicBatch& batch, const ModelTopic& topic) {
+    if (pick(2) == 0) {
+        for (Offset offset = topic.next_offset; offset < batch.next_offset; offset += 1 + pick(20))
+            batch.dedup_keys.push_back({offset, some_time + std::chrono::milliseconds{pick(1000)}, bytes()});
+    }
+    if (pick(4) != 0 || topic.dedup_keys.empty()) return;
+    batch.dedup_gone = pick(2) == 0 ? batch.next_offset : some_key(topic.dedup_keys, random_());
+    if (pick(4) != 0 && !batch.dedup_keys.empty())
+        batch.dedup_gone = std::min(batch.dedup_gone, batch.dedup_keys.front().offset);
+}
+
 TopicBatch Work::batch(const std::string& name, const ModelTopic& topic) {
     TopicBatch batch;
     batch.topic = name;
@@ -366,6 +383,7 @@ TopicBatch Work::batch(const std::string& name, const ModelTopic& topic) {
     bury(batch, topic);
     look_after_dead(batch, topic);
     remember(batch, topic);
+    deduplicate(batch, topic);
     if (pick(5) == 0) batch.dead_bound = {pick(20), pick(3) * pick(1000), {some_key(topic.dead, random_())}};
     return batch;
 }

@@ -41,11 +41,21 @@ struct ModelDead {
     friend bool operator==(const ModelDead&, const ModelDead&) = default;
 };
 
+struct ModelKey {
+    Wall accepted_at{};
+    std::string key;
+    Offset last = 0;  // of its commit; not told at a recovery
+    friend bool operator==(const ModelKey& a, const ModelKey& b) {
+        return a.accepted_at == b.accepted_at && a.key == b.key;
+    }
+};
+
 struct ModelTopic {
     Offset next_offset = 1;
     std::map<Offset, ModelMessage> messages;
     std::map<Offset, ModelDead> dead;
     std::unordered_map<Identity, std::tuple<std::uint64_t, std::vector<Refusal>, Identity>> watermarks;
+    std::map<Offset, ModelKey> dedup_keys;
     friend bool operator==(const ModelTopic&, const ModelTopic&) = default;
 };
 
@@ -89,6 +99,7 @@ private:
     void bury(TopicBatch& batch, const ModelTopic& topic);
     void look_after_dead(TopicBatch& batch, const ModelTopic& topic);
     void remember(TopicBatch& batch, const ModelTopic& topic);
+    void deduplicate(TopicBatch& batch, const ModelTopic& topic);
     std::string bytes();
 
     std::mt19937_64 random_;

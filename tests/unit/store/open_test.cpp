@@ -179,6 +179,10 @@ TEST_F(OldFormatTest, is_brought_up_to_ours_with_all_it_holds) {
     store = open_sqlite_store({.folder = folder, .min_free = 0, .vfs = {}});
     EXPECT_EQ(store->recover().topics.at(0).dead_bytes, 2 * 60 + std::string("edited").size());
     EXPECT_TRUE(contents(*store, {"jobs"}).at("jobs").dead.rbegin()->second.original);
+    TopicBatch keys{.topic = "jobs"};
+    keys.dedup_keys = {{1000, some_time, "a key"}};
+    ASSERT_EQ(store->run(job_of(keys)).failure, Failure::none);
+    EXPECT_EQ(store->recover().topics.at(0).dedup_keys.at(0).key, "a key");
     store = nullptr;
     Database file((folder / "posthorn.db").string(), "");
     EXPECT_EQ(file.integer("SELECT value FROM meta WHERE key='format'"), format_version);
