@@ -29,7 +29,7 @@ struct Message {
     // Messages with the same key are worked on one at a time, in their order, failed ones included; that order beats
     // priority. Empty: none. A delayed message joins the line of its key when its delay is over.
     std::string ordering_key{};
-    // Not delivered before, counted from when the host accepts it, rounded up to ms.
+    // Not delivered before, counted from when the host accepts it, to the ms.
     Duration delay{};
     // Time to live, counted from when the host accepts it, rounded up to ms; 0: no end. What is not with a worker by
     // then is never delivered again: it is dead-lettered as `expired`. One that a worker holds may still be settled.
