@@ -265,9 +265,9 @@ void Queue::read_blocks(std::vector<store::Read>& reads, Now now) {
     if (!begin_reading(true, now)) return;
     const Offset end = pending_first() - 1;
     const bool by_turn = reading_.why == Why::turn;
-    const std::uint16_t priorities = reading_.why == Why::due ? static_cast<std::uint16_t>(~0U)
-                                     : by_turn                ? static_cast<std::uint16_t>(1U << reading_.priority)
-                                                              : 0;
+    std::uint16_t priorities = 0;
+    if (reading_.why == Why::due) priorities = std::numeric_limits<std::uint16_t>::max();
+    if (by_turn) priorities = static_cast<std::uint16_t>(1U << reading_.priority);
     while (by_turn && reading_.taken.size() < blocks_at_once) {
         const Offset next = reading_.taken.back().first + 1;
         if (backlog_.first_of(reading_.priority) != next || backlog_.begin_of(next) > end) break;
