@@ -31,14 +31,16 @@ void Queue::make_ready(Offset offset, Entry& entry) {
 void Queue::show(Offset offset, Entry& entry) {
     entry.shown = true;
     ++ready_;
-    if (!entry.suspect) ++ready_of_.at(entry.priority);
+    const bool plain = entry.token == 0 && entry.key == 0 && entry.priority == 0;
     if (entry.suspect) {
         suspects_.insert(offset);
-    } else if (entry.token == 0 && entry.key == 0 && entry.priority == 0 &&
-               (fresh_.empty() || fresh_.back() < offset)) {
-        fresh_.push_back(offset);
     } else {
-        returned_.insert({priority_limit - entry.priority, offset});
+        ++ready_of_.at(entry.priority);
+        if (plain && (fresh_.empty() || fresh_.back() < offset)) {
+            fresh_.push_back(offset);
+        } else {
+            returned_.insert({priority_limit - entry.priority, offset});
+        }
     }
     if (entry.body.empty() && offset >= pending_first()) {
         keep_body(entry, pending_[offset - pending_first()].envelope);

@@ -93,8 +93,8 @@ Backlog::Message Queue::untracked(const store::StoredMessage& message, Mono due,
 
 // Whether a new message may be kept in memory; if not it stays where it is, in `place`.
 bool Queue::has_memory_for(Backlog::Message& place, Now now) {
-    if (place.waits_for == Backlog::For::time)
-        return place.due - now.mono <= limits_.waiting_soon && waiting_.size() < limits_.waiting;
+    const bool may_wait = waiting_.size() < limits_.waiting;
+    if (place.waits_for == Backlog::For::time) return may_wait && place.due - now.mono <= limits_.waiting_soon;
     if (!line_has_room(place.key, false)) {
         place.waits_for = Backlog::For::key;
         return false;
@@ -110,9 +110,9 @@ bool Queue::is_wanted(const store::StoredMessage& message, Backlog::Message& beh
     if (behind.waits_for == Backlog::For::time) {
         const bool in_line = delivered && behind.key != 0;  // those behind it have to know
         // By a wall clock that was set back it would never be due: what was read off it once has to be kept.
-        const bool clock_is_wrong = message.accepted_at > now.wall && waiting_.size() < limits_.waiting;
-        return in_line || clock_is_wrong ||
-               (behind.due - now.mono <= limits_.waiting_soon && waiting_.size() < limits_.waiting);
+        const bool clock_is_wrong = message.accepted_at > now.wall;
+        const bool may_wait = waiting_.size() < limits_.waiting;
+        return in_line || (may_wait && (clock_is_wrong || behind.due - now.mono <= limits_.waiting_soon));
     }
     const bool reading_on = reading_.why == Why::key && behind.key == reading_.key;
     const bool was_later = delivered || (message.terms.due != Wall{} && may_join(behind.key, behind.priority));
@@ -302,8 +302,7 @@ bool Queue::begin_reading(bool stored, Now now) {
         reading_ = next;
         take_block(*number);
         if (is_stored) return true;
-        const auto [number_taken, block] = reading_.taken.front();
-        const bool taken = adopt_pending(block.first, backlog_.end_of(number_taken), now);
+        const bool taken = adopt_pending(backlog_.begin_of(*number), backlog_.end_of(*number), now);
         reading_ = {};
         if (!taken) return false;  // what it waits for is in the next commit
     }
