@@ -17,6 +17,8 @@ constexpr std::uint64_t credit_share = 8 * 1024 * 1024;  // bytes granted at onc
 constexpr std::size_t settle_batch = 2048;               // settlements that are worth a commit of their own
 constexpr Duration look_again = 1s;                      // at a full disk
 constexpr Duration session_check = 250ms;
+constexpr Duration farewell =
+    500ms;  // for the answers to the bye; those of ends that know none are not waited for longer
 
 std::uint64_t less(std::uint64_t a, std::uint64_t b) {
     return a > b ? a - b : 0;
@@ -305,6 +307,7 @@ void Host::Impl::check_sessions(Now now) {
 
 Mono Host::Impl::next_deadline() const {
     Mono next = std::min(boxes_at, sessions_at);
+    if (last_turn < farewell_until) next = std::min(next, farewell_until);
     if (job_running || failed) return next;
     next = std::min(next, look_again_at);
     if (!opened || disk_room == Room::none) return next;
@@ -501,21 +504,23 @@ std::vector<OutFrame> Host::take_frames() {
 void Host::drain(std::chrono::milliseconds retry_after, Now now) {
     impl_->draining = true;
     impl_->retry_after = retry_after;
-    std::vector<PeerId> peers;
-    for (const auto& [peer, session] : impl_->sessions) peers.push_back(peer);
-    for (const PeerId peer : peers) {
-        Session& session = *impl_->sessions[peer];
-        session.out.add(
-            protocol::Bye{static_cast<std::uint64_t>(retry_after.count()), "this host goes down for a while"});
-        for (std::string& bytes : session.out.flush()) impl_->outside.push_back({peer, std::move(bytes)});
-        impl_->end_session(peer, now);
+    impl_->farewell_until = now.mono + farewell;
+    for (const auto& [peer, session] : impl_->sessions) {
+        impl_->send(*session,
+                    protocol::Bye{static_cast<std::uint64_t>(retry_after.count()), "this host goes down for a while"});
     }
     impl_->touch_all();
+}
+
+bool Host::Impl::has_ends() const {
+    return std::any_of(sessions.begin(), sessions.end(),
+                       [](const auto& one) { return one.second->role != protocol::Role::admin; });
 }
 
 bool Host::idle() const {
     if (impl_->failed) return true;  // nothing can be stored any more
     if (impl_->job != nullptr) return false;
+    if (impl_->draining && impl_->last_turn < impl_->farewell_until && impl_->has_ends()) return false;
     return std::none_of(impl_->boxes.begin(), impl_->boxes.end(),
                         [](const auto& box) { return box.second->queue.has_changes(); });
 }

@@ -68,7 +68,7 @@ public:
 
     // Stops publish credit and deliveries and says bye to everyone; what consumers hold stays leased to them.
     void drain(std::chrono::milliseconds retry_after, Now now);
-    // True once nothing waits for the store.
+    // True once nothing waits for the store, and producers and consumers have answered the bye or had time for it.
     [[nodiscard]] bool idle() const;
     // Messages not settled, in all queues.
     [[nodiscard]] std::uint64_t unsettled() const;

@@ -108,6 +108,7 @@ struct Host::Impl {
     void store_failed(const std::string& text);
     void set_disk_full(bool full, const std::string& text);
     [[nodiscard]] Mono next_deadline() const;
+    [[nodiscard]] bool has_ends() const;  // of sessions
     [[nodiscard]] std::string blocked_reason() const;
     [[nodiscard]] Box* find_box(const std::string& name);
     Box& make_box(const std::string& name);
@@ -188,6 +189,7 @@ struct Host::Impl {
     std::string failure;
     bool disk_full = false;
     bool draining = false;
+    Mono farewell_until = never;  // draining: how long sessions are kept for their ends to read the bye
     std::chrono::milliseconds retry_after{};
 
     std::map<std::uint64_t, Question> questions;  // by ticket

@@ -392,8 +392,8 @@ bool Host::Impl::on_command(Session& session, const protocol::Command& command, 
     if (const auto* publish = std::get_if<Publish>(&command); publish != nullptr && producer) {
         return on_publish(session, *publish, now);
     }
-    if (std::get_if<Bye>(&command) != nullptr) {
-        if (consumer) session.box->queue.leave(session.consumer, now);
+    if (const auto* bye = std::get_if<Bye>(&command)) {
+        if (consumer && !bye->answer) session.box->queue.leave(session.consumer, now);
         end_session(peer, now);
         return false;
     }

@@ -190,6 +190,7 @@ void write(const Bye& bye, std::string& out) {
     Body body(out, "bye");
     body.number("retry_after", bye.retry_after_ms);
     body.text("text", bye.text);
+    if (bye.answer) body.field("answer").boolean(true);
 }
 
 void write(const Welcome& welcome, std::string& out) {

@@ -148,9 +148,10 @@ struct AdminRequest {
 
 // both ways -------------------------------------------------------------------------------------------------------
 
-struct Bye {  // "bye" {"retry_after", "text"}: this side ends the session in order
+struct Bye {  // "bye" {"retry_after", "text", "answer"}: this side ends the session in order
     std::uint64_t retry_after_ms = 0;
     std::string text;
+    bool answer = false;  // to the host's bye: all that came before it was read
 };
 
 // host -> peer ----------------------------------------------------------------------------------------------------

@@ -181,6 +181,10 @@ void ConsumerSession::on_welcome(Host& host, Welcome& welcome, Now now) {
 void ConsumerSession::on_bye(Host& host, const Bye& bye, Now now) {
     const std::chrono::milliseconds told{std::min<std::uint64_t>(bye.retry_after_ms, bye_wait_max.count())};
     host.grace = told;
+    if (host.link.open()) {
+        host.link.add(Bye{.answer = true});
+        host.link.flush(out_, now.mono);
+    }
     host.link.end(now.mono + std::max(told, bye_wait_min));
     session_over(host, "the host has gone for a while" + (bye.text.empty() ? std::string{} : ": " + bye.text));
 }

@@ -249,6 +249,7 @@ void read(Source& in, Bye& bye) {
     in.body([&](std::string_view key) {
         if (key == "retry_after") return in.number(bye.retry_after_ms);
         if (key == "text") return in.text(bye.text);
+        if (key == "answer") return in.flag(bye.answer);
         return false;
     });
 }

@@ -207,7 +207,12 @@ void ProducerSession::session_refused(const Refusal& refusal) {
 
 void ProducerSession::said_bye(const Bye& bye, Now now) {
     const std::chrono::milliseconds told{std::min<std::uint64_t>(bye.retry_after_ms, bye_wait_max.count())};
-    current()->host.end(now.mono + std::max(told, bye_wait_min));
+    HostLink& host = current()->host;
+    if (host.open()) {
+        host.add(Bye{.answer = true});
+        host.flush(out_, now.mono);
+    }
+    host.end(now.mono + std::max(told, bye_wait_min));
     lost("the host has gone for a while" + (bye.text.empty() ? std::string{} : ": " + bye.text));
 }
 

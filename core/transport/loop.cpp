@@ -444,7 +444,7 @@ void Loop::Impl::close(Port& port) {
     any_gone_ = true;
     if (!port.bound()) {
         routes_.erase(port.link);
-        port.socket.close();
+        port.socket.close_gently();
         return;
     }
     for (const auto& peer : port.peers.peers()) routes_.erase(peer.id);

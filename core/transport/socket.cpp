@@ -27,6 +27,7 @@ constexpr int dead_after = 8000;         // ms without a sign of life from the o
 constexpr int keepalive_idle = 5;        // s
 constexpr int keepalive_interval = 1;    // s
 constexpr int keepalive_count = 3;
+constexpr int last_words = 1000;            // ms for what has not gone out when a link is given up in order
 constexpr int accept_backlog = 1024;        // a node that comes back is met by all its peers at once
 constexpr std::int64_t frame_slack = 1024;  // over the limit, so that the session can refuse by name
 
@@ -154,6 +155,11 @@ Socket& Socket::operator=(Socket&& other) noexcept {
 void Socket::close() noexcept {
     monitor_.stop();
     if (handle_ != nullptr) zmq_close(std::exchange(handle_, nullptr));
+}
+
+void Socket::close_gently() noexcept {
+    if (handle_ != nullptr) set(handle_, {ZMQ_LINGER, last_words});
+    close();
 }
 
 std::string Socket::bind(const std::string& endpoint) {

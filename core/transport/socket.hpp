@@ -46,7 +46,10 @@ public:
 
     [[nodiscard]] void* get() const noexcept { return handle_; }
     explicit operator bool() const noexcept { return handle_ != nullptr; }
+    // Drops what has not gone out.
     void close() noexcept;
+    // Lets it go out first, in the background; whoever ends the context waits for that, but not long.
+    void close_gently() noexcept;
 
     // Before bind() or connect() it misses nothing. Costs what monitor.hpp says.
     void watch(void* context, Use use) {

@@ -476,6 +476,21 @@ TEST_F(HostFixture, DrainSaysByeAndTakesNothingMore) {
     Peer late{.id = 2};
     say(late, protocol::Hello{.address = "q", .incarnation = identity(3)});
     EXPECT_THAT(heard_of<protocol::Bye>(late), SizeIs(1));
+    EXPECT_FALSE(host->idle()) << "the producer has not read the bye yet";
+    say(producer, protocol::Bye{.answer = true});
+    work();
+    EXPECT_TRUE(host->idle());
+}
+
+TEST_F(HostFixture, DrainDoesNotWaitForEverForAnAnswer) {
+    make();
+    Peer consumer = hello(1, protocol::Role::consumer, 1);
+    host->drain(500ms, now);
+    work();
+    EXPECT_FALSE(host->idle());
+    EXPECT_LE(host->next_deadline(), now.mono + 500ms);
+    now.mono += 500ms;
+    work();
     EXPECT_TRUE(host->idle());
 }
 

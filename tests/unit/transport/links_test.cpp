@@ -187,6 +187,45 @@ TEST(Link, OfAPeerThatWentAwayRefusesFrames) {
     EXPECT_EQ(nagger.gone.get_future().wait_for(test::patience), std::future_status::ready);
 }
 
+// Says much at once, as soon as its link is up.
+class Leaver : public Participant {
+public:
+    explicit Leaver(Loop& loop) : loop_(loop) { loop_.add(*this); }
+    ~Leaver() override { loop_.remove(*this); }
+    Leaver(const Leaver&) = delete;
+    Leaver& operator=(const Leaver&) = delete;
+
+    void on_frame(PeerId /*peer*/, Slice /*frame*/, Now /*now*/) override {}
+    void on_link(PeerId peer, const std::string& /*endpoint*/) override { peer_ = peer; }
+    Mono turn(Now now) override {
+        if (said_ > 0) return never;
+        const std::string text(defaults::frame_limit, 'x');
+        if (!loop_.send(peer_, text)) return now.mono + std::chrono::milliseconds(10);
+        for (said_ = 1; said_ < frames; ++said_) loop_.send(peer_, text);
+        done.set_value();
+        return never;
+    }
+    static constexpr unsigned frames = 100;
+    std::promise<void> done;
+
+private:
+    Loop& loop_;
+    PeerId peer_ = 0;
+    unsigned said_ = 0;
+};
+
+TEST(Link, CarriesTheLastWordsOfWhoLeaves) {
+    Loop loop;
+    Caller listener(loop);
+    {
+        Loop other;
+        Leaver leaver(other);
+        other.connect(leaver, loop.bind(listener, "tcp://127.0.0.1:*"));
+        ASSERT_EQ(leaver.done.get_future().wait_for(test::patience), std::future_status::ready);
+    }
+    EXPECT_TRUE(listener.wait_for_answers(Leaver::frames)) << listener.answers().size();
+}
+
 TEST(Link, ToAPeerThatNeverWasIsRefused) {
     Loop loop;
     std::promise<bool> sent;
