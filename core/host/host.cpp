@@ -160,9 +160,13 @@ void Host::Impl::turn_box(Box& box, Now now) {
         const auto to = box.consumers.find(recall.consumer);
         if (to != box.consumers.end()) send(*to->second, protocol::Recall{recall.count});
     }
+    std::map<queue::ConsumerId, protocol::Lost> lost;
     for (const auto& [consumer, held] : box.queue.take_lost()) {
+        lost[consumer].items.push_back({held.offset, held.token, false});
+    }
+    for (const auto& [consumer, items] : lost) {  // before the settles that made them so are confirmed
         const auto to = box.consumers.find(consumer);
-        if (to != box.consumers.end()) send(*to->second, protocol::Lost{{{held.offset, held.token, false}}});
+        if (to != box.consumers.end()) send(*to->second, items);
     }
     box.queue.take_settled([&](queue::Producer& producer, const std::vector<queue::SequenceRange>& news) {
         const auto to = box.producers.find(producer.id);

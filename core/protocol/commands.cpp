@@ -115,6 +115,7 @@ void write(const Hello& hello, std::string& out) {
         body.field("window").array(2).unsigned_integer(hello.window_messages).unsigned_integer(hello.window_bytes);
     }
     body.text("client", hello.client);
+    if (hello.strict) body.field("strict").boolean(true);
 }
 
 void write(const Publish& publish, std::string& out) {

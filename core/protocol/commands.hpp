@@ -74,7 +74,8 @@ struct Hello {                                  // "hello"
     std::uint32_t concurrency = 1;      // consumer "concurrency"
     std::uint32_t window_messages = 0;  // consumer "window": [messages, bytes]
     std::uint64_t window_bytes = 0;
-    std::string client;  // "client": for logs
+    std::string client;   // "client": for logs
+    bool strict = false;  // "strict": the queue keeps strict order from now on, and so does this consumer
 };
 
 struct Publish {  // "publish" {"m": [bin, ...]}: envelopes in sequence order

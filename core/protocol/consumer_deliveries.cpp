@@ -93,6 +93,7 @@ void ConsumerSession::hand_over(Handle handle, Mono now) {
 
 void ConsumerSession::free_slot(std::uint32_t index) {
     Slot& slot = slots_[index];
+    if (slot.state != State::unbegun) --begun_;
     slot.state = State::free;
     slot.host = no_host;
     ++slot.life;
@@ -102,16 +103,16 @@ void ConsumerSession::free_slot(std::uint32_t index) {
 
 bool ConsumerSession::may_begin(const Host& host, Mono now) const {
     return !host.gone && !host.unbegun.empty() && now < host.link.heard() + host.lease / 2 &&
-           host.unsafe_settles < unsafe_settles_max;
+           host.unsafe_settles < unsafe_settles_max && !(host.barrier && host.unsafe_settles > 0);
 }
 
 bool ConsumerSession::can_begin(Mono now) const {
-    return unbegun_ > 0 &&
+    return unbegun_ > 0 && !waits_for_the_last() &&
            std::any_of(hosts_.begin(), hosts_.end(), [&](const Host& host) { return may_begin(host, now); });
 }
 
 std::optional<ConsumerSession::Begun> ConsumerSession::begin(Mono now) {
-    if (unbegun_ == 0 || ended_) return std::nullopt;
+    if (unbegun_ == 0 || ended_ || waits_for_the_last()) return std::nullopt;
     for (std::size_t tried = 0; tried < hosts_.size(); ++tried) {
         Host& host = hosts_[next_host_ % hosts_.size()];
         ++next_host_;
@@ -120,6 +121,8 @@ std::optional<ConsumerSession::Begun> ConsumerSession::begin(Mono now) {
         host.unbegun.pop_front();
         Slot& slot = slots_[index];
         slot.state = State::begun;
+        ++begun_;
+        host.barrier = false;
         host.unbegun_bytes -= slot.delivery.envelope.size();
         --unbegun_;
         DeliverOne& one = slot.delivery;
@@ -153,6 +156,9 @@ bool ConsumerSession::settle(Handle handle, Settlement settlement, Mono now) {
         if (settlement.sync != 0) {
             host.awaited.push_back({slot->offset, slot->token, settlement.sync});
             host.sync = true;
+        }
+        if (options_.strict && (settlement.verdict == Verdict::nack || settlement.verdict == Verdict::release)) {
+            host.barrier = host.sync = true;
         }
         queue_settle(host, slot->offset, slot->token, std::move(settlement));
         let_go(handle.slot, now);
@@ -306,7 +312,7 @@ void ConsumerSession::repeat_settles(Host& host, std::vector<Held> lost) {
             }
         }
     }
-    host.sync = !host.awaited.empty();
+    host.sync = !host.awaited.empty() || host.barrier;
     if (stale > 0) {
         event(Event::Kind::stale_delivery,
               host.label + ": settlements came after their leases were over; these messages may run again", stale);
@@ -374,6 +380,7 @@ void ConsumerSession::say_hello(Host& host, Now now) {
     hello.incarnation = options_.incarnation;
     hello.concurrency = options_.concurrency;
     hello.client = options_.client;
+    hello.strict = options_.strict;
     for (const Slot& slot : slots_) {
         if (slot.host != host.index || (slot.state != State::unbegun && slot.state != State::begun)) continue;
         hello.held.push_back({slot.offset, slot.token, slot.state == State::begun});

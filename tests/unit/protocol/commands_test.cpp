@@ -141,6 +141,9 @@ void add_hellos_and_welcomes(Expected& expected) {
     expected["commands/confirm that tells a named producer its place"] = {Confirm{.resume = 0}};
     expected["commands/hello that resumes a producer"] = {resuming};
     expected["commands/hello that resumes a consumer"] = {holding};
+    Hello strict = holding;
+    strict.strict = true;
+    expected["commands/hello that resumes a consumer that keeps strict order"] = {strict};
     expected["commands/hello of an admin"] = {hello(Role::admin, 1)};
     expected["commands/refused"] = {Refusal{"bad_version", "this host speaks version 1"}};
     expected["commands/welcome that knows the producer"] = {to_producer};
