@@ -251,6 +251,7 @@ void write(const Settled& settled, std::string& out) {
     Body body(out, "settled");
     body.number("count", settled.count);
     body.gone("stale", settled.stale);
+    body.number("applied", settled.applied);
 }
 
 void write(const Recall& recall, std::string& out) {

@@ -209,9 +209,10 @@ struct Deliver {  // "deliver" {"m": [[offset, token, attempt, redrives, maybe_d
     std::vector<DeliverOne> items;
 };
 
-struct Settled {              // "settled" {"count", "stale": [[offset, token], ...]}
-    std::uint64_t count = 0;  // settles of this session that are safe now, cumulative
-    std::vector<Held> stale;  // settles among them that came too late ("stale_delivery")
+struct Settled {                // "settled" {"count", "stale": [[offset, token], ...], "applied"}
+    std::uint64_t count = 0;    // settles of this session that are safe now, cumulative
+    std::vector<Held> stale;    // settles among them that came too late ("stale_delivery")
+    std::uint64_t applied = 0;  // strict order: what has become of so many is decided, but not yet safe; 0: no news
 };
 
 struct Recall {  // "recall" {"count"}: give back up to so many unbegun deliveries, latest first

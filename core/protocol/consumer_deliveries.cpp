@@ -20,6 +20,10 @@ bool contains(const std::vector<Held>& sorted, std::uint64_t offset, std::uint32
     return std::binary_search(sorted.begin(), sorted.end(), one, before);
 }
 
+bool gives_back(const ConsumerSession::Settlement& settlement) {
+    return settlement.verdict == Verdict::nack || settlement.verdict == Verdict::release;
+}
+
 }  // namespace
 
 // Deliveries -----------------------------------------------------------------------------------------------------
@@ -103,7 +107,7 @@ void ConsumerSession::free_slot(std::uint32_t index) {
 
 bool ConsumerSession::may_begin(const Host& host, Mono now) const {
     return !host.gone && !host.unbegun.empty() && now < host.link.heard() + host.lease / 2 &&
-           host.unsafe_settles < unsafe_settles_max && !(host.barrier && host.unsafe_settles > 0);
+           host.unsafe_settles < unsafe_settles_max && !is_held_up(host);
 }
 
 bool ConsumerSession::can_begin(Mono now) const {
@@ -157,9 +161,7 @@ bool ConsumerSession::settle(Handle handle, Settlement settlement, Mono now) {
             host.awaited.push_back({slot->offset, slot->token, settlement.sync});
             host.sync = true;
         }
-        if (options_.strict && (settlement.verdict == Verdict::nack || settlement.verdict == Verdict::release)) {
-            host.barrier = host.sync = true;
-        }
+        if (options_.strict && gives_back(settlement)) host.barrier = true;
         queue_settle(host, slot->offset, slot->token, std::move(settlement));
         let_go(handle.slot, now);
     }
@@ -312,7 +314,10 @@ void ConsumerSession::repeat_settles(Host& host, std::vector<Held> lost) {
             }
         }
     }
-    host.sync = !host.awaited.empty() || host.barrier;
+    host.applied_settles = 0;
+    host.barrier = options_.strict && std::any_of(host.settling.begin(), host.settling.end(),
+                                                  [](const Settling& one) { return gives_back(one.settlement); });
+    host.sync = !host.awaited.empty();
     if (stale > 0) {
         event(Event::Kind::stale_delivery,
               host.label + ": settlements came after their leases were over; these messages may run again", stale);
@@ -354,6 +359,7 @@ void ConsumerSession::send_settles(Host& host) {
 
 void ConsumerSession::on_settled(Host& host, const Settled& settled) {
     for (const Held& one : settled.stale) tell_synced(host, one.offset, one.token, 1, false);
+    host.applied_settles = std::max({host.applied_settles, settled.applied, settled.count});
     const std::uint64_t safe = std::min(settled.count, host.sent_settles);
     while (host.safe_settles < safe) {
         Settling& first = host.unconfirmed.front();

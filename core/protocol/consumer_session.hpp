@@ -36,7 +36,7 @@ public:
         std::uint32_t concurrency = 1;
         std::uint32_t prefetch = 0;  // 0: adapts
         // Keeps strict order: begins one delivery at a time, whatever `concurrency` is, and behind one that it gives
-        // back nothing of that host until the host has confirmed that, and so has named what it took back.
+        // back nothing of that host until the host has said that it has done so, and before that what it took back.
         bool strict = false;
         Timing timing{};
         std::size_t frame_limit = defaults::frame_limit;
@@ -178,9 +178,11 @@ private:
         std::uint64_t sent_settles = 0;      // of this session
         std::uint64_t safe_settles = 0;
         std::vector<Awaited> awaited{};
-        bool sync = false;      // the settles not sent have some of them, or a barrier
-        bool barrier = false;   // strict: the last one begun was given back; up while a settle is not safe
-        bool recalled = false;  // an answer to recall is due
+        bool sync = false;  // the settles not sent have some of them
+        // Strict: the last one begun was given back; nothing more is begun until what was settled has been applied.
+        bool barrier = false;
+        std::uint64_t applied_settles = 0;  // of this session
+        bool recalled = false;              // an answer to recall is due
         std::vector<ExtendOne> extends{};
         std::vector<Held> resumed{};  // what the hello of this session listed and is not lost, in order
     };
@@ -200,6 +202,9 @@ private:
     void remove(Host& host, Mono now);
 
     [[nodiscard]] bool may_begin(const Host& host, Mono now) const;
+    [[nodiscard]] static bool is_held_up(const Host& host) {
+        return host.barrier && (!host.settling.empty() || host.applied_settles < host.sent_settles);
+    }
     [[nodiscard]] bool waits_for_the_last() const noexcept { return options_.strict && begun_ > 0; }
     [[nodiscard]] Slot* slot_of(Handle handle);
     std::uint32_t take_slot(Host& host, DeliverOne delivery, Mono now);

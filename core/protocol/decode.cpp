@@ -319,6 +319,7 @@ void read(Source& in, Settled& settled) {
     in.body([&](std::string_view key) {
         if (key == "count") return in.number(settled.count);
         if (key == "stale") return in.gone(settled.stale);
+        if (key == "applied") return in.number(settled.applied);
         return false;
     });
 }

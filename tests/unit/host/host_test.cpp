@@ -1102,6 +1102,27 @@ TEST_F(StrictHost, WhatANackTakesBackIsNamedBeforeTheNackIsConfirmed) {
     EXPECT_TRUE(confirmed);
 }
 
+TEST_F(StrictHost, SaysWhatIsDecidedBeforeItIsSafe) {
+    make_tight();
+    Peer producer = come(1, protocol::Role::producer, 1, true);
+    heard(producer);
+    publish(producer, 2);
+    Peer consumer = come(2, protocol::Role::consumer, 2, true);
+    const auto given = delivered(consumer);
+    ASSERT_THAT(given, SizeIs(2));
+    stores = false;
+    nack(consumer, given[0]);
+    const auto told = heard_of<protocol::Settled>(consumer);
+    ASSERT_THAT(told, SizeIs(1));
+    EXPECT_EQ(told[0].applied, 1U);
+    EXPECT_EQ(told[0].count, 0U);
+    pass(1ms);
+    EXPECT_THAT(heard_of<protocol::Settled>(consumer), IsEmpty()) << "once";
+    stores = true;
+    pass(1s);
+    EXPECT_EQ(settled(consumer), 1U);
+}
+
 TEST_F(StrictHost, ANackThatWasConfirmedToNobodyIsConfirmedInTheNextSession) {
     make();
     Peer producer = come(1, protocol::Role::producer, 1, true);
