@@ -328,6 +328,25 @@ TEST_F(Strict, OrderHoldsBeyondTheMemoryOfTheQueueAndOverFailures) {
     EXPECT_THAT(failed, SizeIs(10));
 }
 
+// A retry is remembered in memory, and what was given back in the store.
+TEST_F(Strict, ARetryDoesNotOvertakeWhatIsStillToBeRead) {
+    make(policy(), true, small());
+    publish_many(40);
+    commit();
+    const auto first = receiver(7, 20);
+    const auto given = all();
+    ASSERT_THAT(given, SizeIs(20));
+    settle(given[19], Verdict::nack);
+    queue->leave(first, now);
+    commit();
+    restart(policy(), small());
+    pass(5s);
+    receiver(8);
+    const auto again = offsets(all());
+    EXPECT_THAT(again, SizeIs(40));
+    EXPECT_TRUE(std::is_sorted(again.begin(), again.end()));
+}
+
 TEST_F(Strict, WhatAnEndAskedForIsRemembered) {
     make();
     publish_many(2);
