@@ -306,6 +306,7 @@ bool Queue::adopt_held(ConsumerId id, Consumer& consumer, const Held& held, bool
     if (held.token <= entry.token) {
         return entry.where == Where::leased && entry.holder == id && entry.token == held.token;
     }
+    if (is_strict() && in_flight_ > consumer.in_flight) return false;  // another one has the lead by now
     if (entry.where == Where::leased) {
         const Held before{held.offset, entry.token};
         if (entry.holder == id) {

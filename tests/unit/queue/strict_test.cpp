@@ -347,6 +347,40 @@ TEST_F(Strict, ARetryDoesNotOvertakeWhatIsStillToBeRead) {
     EXPECT_TRUE(std::is_sorted(again.begin(), again.end()));
 }
 
+// The former life died before it could write down who held what, and a standby came back first.
+TEST_F(Strict, AfterARestartTwoDoNotHoldAtOnce) {
+    make(policy());
+    publish_many(4);
+    commit();
+    receiver(7);
+    const auto before = turn();
+    ASSERT_THAT(before, SizeIs(4));
+    restart(policy());
+    const auto second = receiver(8, 1);
+    EXPECT_THAT(offsets(all()), ElementsAre(1));
+    std::vector<Held> held;
+    for (const auto& one : before) held.push_back({one.offset, one.token + 1});  // as if it had been given them again
+    const auto first = receiver(7, 100, held);
+    EXPECT_THAT(lost, SizeIs(4));
+    EXPECT_EQ(queue->in_flight(first), 0U);
+    queue->leave(second, now);
+    EXPECT_THAT(offsets(all()), ElementsAre(1, 2, 3, 4));
+}
+
+TEST_F(Strict, AfterARestartWhoeverHeldThemGoesOn) {
+    make(policy());
+    publish_many(4);
+    commit();
+    receiver(7, 2);
+    const auto before = turn();
+    restart(policy());
+    const auto first = receiver(7, 2, {{before[0].offset, before[0].token}, {before[1].offset, before[1].token}});
+    EXPECT_THAT(lost, IsEmpty());
+    receiver(9);
+    EXPECT_THAT(all(), IsEmpty());
+    EXPECT_EQ(queue->in_flight(first), 2U);
+}
+
 TEST_F(Strict, WhatAnEndAskedForIsRemembered) {
     make();
     publish_many(2);
