@@ -26,12 +26,14 @@ protected:
     }
     void send_numbers(int count) {
         std::vector<Message> messages;
+        messages.reserve(static_cast<std::size_t>(count));
         for (int i = 0; i < count; ++i) messages.push_back({.payload = std::to_string(i)});
         arrive(messages);
     }
     [[nodiscard]] static std::string payload_of(const Delivery& delivery) { return delivery.message().payload; }
     [[nodiscard]] static std::vector<std::string> numbers(int first, int last) {
         std::vector<std::string> all;
+        all.reserve(static_cast<std::size_t>(last + 1 - first));
         for (; first <= last; ++first) all.push_back(std::to_string(first));
         return all;
     }

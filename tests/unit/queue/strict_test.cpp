@@ -359,6 +359,7 @@ TEST_F(Strict, AfterARestartTwoDoNotHoldAtOnce) {
     const auto second = receiver(8, 1);
     EXPECT_THAT(offsets(all()), ElementsAre(1));
     std::vector<Held> held;
+    held.reserve(before.size());
     for (const auto& one : before) held.push_back({one.offset, one.token + 1});  // as if it had been given them again
     const auto first = receiver(7, 100, held);
     EXPECT_THAT(lost, SizeIs(4));
