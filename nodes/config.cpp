@@ -180,6 +180,13 @@ constexpr auto queue_settings = std::to_array<Known<QueuePolicy>>({
     {"dedup_window", "duration", "a dedup key accepted so short ago is not taken again, 0s: keys are not looked at",
      [](QueuePolicy& p, const std::string& v) { p.dedup_window = parse_duration(v); },
      [](const QueuePolicy& p) { return write_duration(p.dedup_window); }},
+    {"strict_order", "on | off",
+     "one consumer at a time, in strict order; a receiver that asks for it needs no setting",
+     [](QueuePolicy& p, const std::string& v) { p.strict_order = parse_switch(v); },
+     [](const QueuePolicy& p) { return std::string{p.strict_order ? "on" : "off"}; }},
+    {"retry_aside", "on | off", "of a queue in strict order: failed messages wait aside and hold up no others",
+     [](QueuePolicy& p, const std::string& v) { p.retry_aside = parse_switch(v); },
+     [](const QueuePolicy& p) { return std::string{p.retry_aside ? "on" : "off"}; }},
 });
 
 template <typename Target>

@@ -133,21 +133,21 @@ Status Delivery::ack_sync(Duration timeout) {
     return state.sink->settle_and_wait(state.begun.handle, {}, timeout);
 }
 
-void Delivery::ack_when(const work_queue::Ticket& ticket) {
+void Delivery::ack_when(const Ticket& ticket) {
     ack_when(std::span{&ticket, 1});
 }
 
-void Delivery::ack_when(std::span<const work_queue::Ticket> tickets) {
+void Delivery::ack_when(std::span<const Ticket> tickets) {
     if (tickets.empty()) {
         ack();
         return;
     }
     const detail::DeliveryState& state = detail::DeliveryAccess::close(*this);
     state.sink->hand_over(state.begun.handle);
-    work_queue::detail::ProducerCore::ack_when({.sink = state.sink,
-                                                .handle = state.begun.handle,
-                                                .ticket = tickets.front(),
-                                                .rest = {tickets.rbegin(), tickets.rend() - 1}});
+    detail::ProducerCore::ack_when({.sink = state.sink,
+                                    .handle = state.begun.handle,
+                                    .ticket = tickets.front(),
+                                    .rest = {tickets.rbegin(), tickets.rend() - 1}});
 }
 
 Status Delivery::nack(std::string why) {

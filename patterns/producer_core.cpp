@@ -13,7 +13,7 @@
 #include "store/memory_store.hpp"
 #include "store/sqlite_store.hpp"
 
-namespace posthorn::work_queue::detail {
+namespace posthorn::detail {
 
 namespace {
 
@@ -59,24 +59,25 @@ void check(const std::string& queue, const ProducerOptions& options) {
 }  // namespace
 
 std::shared_ptr<ProducerCore> ProducerCore::make(Context& context, std::string queue, const Home& home,
-                                                 ProducerOptions options) {
+                                                 ProducerOptions options, ProducerTraits traits) {
     check(queue, options);
-    std::shared_ptr<ProducerCore> core{new ProducerCore(context, std::move(queue), std::move(options))};
+    std::shared_ptr<ProducerCore> core{new ProducerCore(context, std::move(queue), std::move(options), traits)};
     core->start(home);
     return core;
 }
 
-ProducerCore::ProducerCore(Context& context, std::string queue, ProducerOptions options)
+ProducerCore::ProducerCore(Context& context, std::string queue, ProducerOptions options, ProducerTraits traits)
     : context_(context),
       loop_(context.loop()),
       queue_(std::move(queue)),
       options_(std::move(options)),
-      producer_(options_.resume ? identity_of(queue_, options_.name) : posthorn::detail::random_identity()),
+      producer_(options_.resume ? identity_of(queue_, options_.name) : random_identity()),
       session_({.producer = producer_,
-                .incarnation = options_.resume ? posthorn::detail::random_identity() : Identity{},
+                .incarnation = options_.resume ? random_identity() : Identity{},
                 .queue = queue_,
                 .name = options_.name,
-                .client = "posthorn"}),
+                .client = "posthorn",
+                .strict = traits.strict}),
       place_(session_.place()) {}
 
 ProducerCore::~ProducerCore() {
@@ -87,8 +88,8 @@ void ProducerCore::start(const Home& home) {
     if (home.is_here()) {
         validate(home.options().queue);
         host::Options options;
-        options.incarnation = posthorn::detail::random_identity();
-        options.seed = posthorn::detail::random_number();
+        options.incarnation = random_identity();
+        options.seed = random_number();
         options.defaults = home.options().queue;
         options.only_queue = queue_;
         host_ = make_host(std::move(options), home.options());
@@ -430,11 +431,11 @@ void ProducerCore::ack_when(Forward forward) {
         const Ticket ticket = forward.ticket;  // keeps its producer while that has the forward
         const auto fate = ticket.core_ ? ticket.core_->fate_of(forward) : Status::ok;
         if (!fate) return;
-        posthorn::detail::Settlement settlement;
+        Settlement settlement;
         if (*fate == Status::closed) {
             settlement.verdict = Verdict::release;
         } else if (*fate == Status::rejected) {
-            settlement = {.verdict = Verdict::nack, .text = posthorn::detail::cut(ticket.refusal())};
+            settlement = {.verdict = Verdict::nack, .text = cut(ticket.refusal())};
         } else if (ticket.why_not_all() != Status::ok) {
             settlement = {.verdict = Verdict::nack,
                           .text = "not sent on: " + std::string{to_string(ticket.why_not_all())}};
@@ -497,4 +498,4 @@ void ProducerCore::end_session() {
     host_.reset();
 }
 
-}  // namespace posthorn::work_queue::detail
+}  // namespace posthorn::detail

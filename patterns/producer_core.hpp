@@ -1,4 +1,4 @@
-// What is behind a Producer: messages gather in an arena under a mutex while the loop is busy with those before; the
+// What is behind a ProducerEnd: messages gather in an arena under a mutex while the loop is busy with those before; the
 // loop's thread runs the session, and for a home here the host as well.
 //
 // Lock order: mutex_ is taken last, and never held while a hook, the session or the host is called.
@@ -16,7 +16,7 @@
 #include <string>
 #include <vector>
 
-#include <posthorn/work_queue.hpp>
+#include <posthorn/ends.hpp>
 
 #include "delivery_state.hpp"
 #include "envelope/envelope.hpp"
@@ -25,20 +25,25 @@
 #include "protocol/sequence_bits.hpp"
 #include "transport/loop.hpp"
 
-namespace posthorn::work_queue::detail {
+namespace posthorn::detail {
 
 // A delivery that is acked when what was sent for it is safe.
 struct Forward {
-    std::shared_ptr<posthorn::detail::DeliverySink> sink;
-    posthorn::detail::Handle handle;
+    std::shared_ptr<DeliverySink> sink;
+    Handle handle;
     Ticket ticket;
     std::vector<Ticket> rest{};  // after it, the next one last
+};
+
+// What a pattern asks for.
+struct ProducerTraits {
+    bool strict = false;  // the queue is to keep strict order
 };
 
 class ProducerCore final : public std::enable_shared_from_this<ProducerCore>, private transport::Participant {
 public:
     static std::shared_ptr<ProducerCore> make(Context& context, std::string queue, const Home& home,
-                                              ProducerOptions options);
+                                              ProducerOptions options, ProducerTraits traits = {});
     ~ProducerCore() override;
     ProducerCore(const ProducerCore&) = delete;
     ProducerCore& operator=(const ProducerCore&) = delete;
@@ -64,7 +69,7 @@ public:
     [[nodiscard]] const std::string& endpoint() const noexcept { return endpoint_; }
 
 private:
-    ProducerCore(Context& context, std::string queue, ProducerOptions options);
+    ProducerCore(Context& context, std::string queue, ProducerOptions options, ProducerTraits traits);
     void start(const Home& home);
     std::unique_ptr<HostOnLoop> make_host(host::Options options, const Here& home);
 
@@ -142,4 +147,4 @@ private:
     std::vector<std::string> capabilities_;
 };
 
-}  // namespace posthorn::work_queue::detail
+}  // namespace posthorn::detail

@@ -95,7 +95,7 @@ MadeUpDelivery::~MadeUpDelivery() = default;
 MadeUpDelivery::MadeUpDelivery(MadeUpDelivery&&) noexcept = default;
 MadeUpDelivery& MadeUpDelivery::operator=(MadeUpDelivery&&) noexcept = default;
 
-void MadeUpDelivery::handle(const work_queue::Handler& handler) {
+void MadeUpDelivery::handle(const Handler& handler) {
     Delivery delivery = take();
     auto settlement = posthorn::detail::DeliveryAccess::run(handler, delivery);
     if (settlement) (void)recorder_->settle({}, std::move(*settlement));

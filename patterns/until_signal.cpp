@@ -10,9 +10,9 @@
 #include <system_error>
 #include <thread>
 
-#include <posthorn/work_queue.hpp>
+#include <posthorn/ends.hpp>
 
-namespace posthorn::work_queue {
+namespace posthorn {
 
 namespace {
 
@@ -89,4 +89,4 @@ Until until_signal() {
     return Until{watch.token()};
 }
 
-}  // namespace posthorn::work_queue
+}  // namespace posthorn

@@ -8,12 +8,8 @@
 #include "random.hpp"
 #include "transport/endpoint.hpp"
 
-namespace posthorn::work_queue::detail {
+namespace posthorn::detail {
 
-using posthorn::detail::DeliveryAccess;
-using posthorn::detail::DeliveryState;
-using posthorn::detail::Handle;
-using posthorn::detail::Settlement;
 using protocol::Verdict;
 
 namespace {
@@ -37,27 +33,28 @@ RealTime real_time(Duration from_now) {
     return from_now > RealTime::max() - now ? RealTime::max() : now + from_now;
 }
 
-void check(const std::string& queue, const Home& home, const WorkerOptions& options) {
+void check(const std::string& queue, const Home& home, const ConsumerOptions& options) {
     if (!valid_queue_name(queue)) {
         throw Error("\"" + queue.substr(0, 200) +
                     "\" is not a queue name: 1 to 200 of A-Z a-z 0-9 . _ -, not ending in .dlq");
     }
     if (home.is_here()) {
-        throw Error(
-            "a worker does not host its queue: give at(endpoint of the producer or node), or WorkerOptions.bind");
+        throw Error("a " + options.end + " does not host its queue: give at(endpoint of the other end or a node), or " +
+                    options.options + ".bind");
     }
     if (home.endpoints().empty() && options.bind.empty()) {
-        throw Error("a worker needs at(endpoint of the producer or node), or WorkerOptions.bind");
+        throw Error("a " + options.end + " needs at(endpoint of the other end or a node), or " + options.options +
+                    ".bind");
     }
     if (options.concurrency == 0 || options.concurrency > concurrency_max) {
-        throw Error("WorkerOptions.concurrency is " + std::to_string(options.concurrency) + "; give 1 to " +
+        throw Error(options.options + ".concurrency is " + std::to_string(options.concurrency) + "; give 1 to " +
                     std::to_string(concurrency_max));
     }
     if (options.prefetch > defaults::prefetch_max) {
-        throw Error("WorkerOptions.prefetch is " + std::to_string(options.prefetch) + "; give at most " +
+        throw Error(options.options + ".prefetch is " + std::to_string(options.prefetch) + "; give at most " +
                     std::to_string(defaults::prefetch_max) + ", or 0 for one that adapts");
     }
-    if (options.drain_timeout < Duration::zero()) throw Error("WorkerOptions.drain_timeout is negative");
+    if (options.drain_timeout < Duration::zero()) throw Error(options.options + ".drain_timeout is negative");
 }
 
 void fire(std::vector<std::stop_source>& stops) {
@@ -67,15 +64,14 @@ void fire(std::vector<std::stop_source>& stops) {
 }  // namespace
 
 std::shared_ptr<WorkerCore> WorkerCore::make(Context& context, std::string queue, const Home& home,
-                                             WorkerOptions options) {
+                                             ConsumerOptions options) {
     check(queue, home, options);
-    std::shared_ptr<WorkerCore> core{
-        new WorkerCore(context, std::move(queue), std::move(options), posthorn::detail::random_identity())};
+    std::shared_ptr<WorkerCore> core{new WorkerCore(context, std::move(queue), std::move(options), random_identity())};
     core->start(home);
     return core;
 }
 
-WorkerCore::WorkerCore(Context& context, std::string queue, WorkerOptions options, Identity incarnation)
+WorkerCore::WorkerCore(Context& context, std::string queue, ConsumerOptions options, Identity incarnation)
     : context_(context),
       loop_(context.loop()),
       options_(std::move(options)),
@@ -84,7 +80,8 @@ WorkerCore::WorkerCore(Context& context, std::string queue, WorkerOptions option
                 .name = options_.name,
                 .client = "posthorn",
                 .concurrency = options_.concurrency,
-                .prefetch = options_.prefetch}),
+                .prefetch = options_.prefetch,
+                .strict = options_.strict}),
       last_activity_(loop_.mono()) {}
 
 WorkerCore::~WorkerCore() {
@@ -98,7 +95,8 @@ void WorkerCore::start(const Home& home) {
         if (transport::beyond_loopback(endpoints_.back())) {
             context_.log(LogLevel::warning, endpoints_.back() +
                                                 " can be reached from beyond this machine, and there are no keys yet: "
-                                                "whoever reaches it may give this worker tasks");
+                                                "whoever reaches it may give this " +
+                                                options_.end + " messages");
         }
     }
     for (const std::string& endpoint : home.endpoints()) loop_.connect(*this, endpoint);
@@ -180,8 +178,9 @@ void WorkerCore::work(const Handler& handler) {
 
 void WorkerCore::be_used(Use use) {
     if (use_ != Use::undecided && use_ != use) {
-        throw Error(use == Use::receive ? "receive(): this worker runs a handler; use one way or the other"
-                                        : "run(): this worker's deliveries are received; use one way or the other");
+        throw Error(use == Use::receive
+                        ? "receive(): this " + options_.end + " runs a handler; use one way or the other"
+                        : "run(): this " + options_.end + "'s deliveries are received; use one way or the other");
     }
     use_ = use;
 }
@@ -260,9 +259,9 @@ Status WorkerCore::settle_locked(Handle handle, Settlement settlement, Mono now)
     return in_time ? Status::ok : Status::stale;
 }
 
-// One less in the hands of those that began it.
+// One less in the hands of those that began it. In strict order it has held up the next one.
 void WorkerCore::let_go(Mono now) {
-    if (full()) work_.notify_one();
+    if (full() || options_.strict) work_.notify_one();
     --begun_;
     show_ready(now);
 }
@@ -286,7 +285,11 @@ void WorkerCore::hand_over(Handle handle) {
 
 void WorkerCore::settle_handed_over(Handle handle, Settlement settlement) {
     const std::lock_guard lock(mutex_);
-    (void)settle_locked(handle, std::move(settlement), loop_.mono());
+    const Mono now = loop_.mono();
+    (void)settle_locked(handle, std::move(settlement), now);
+    if (!options_.strict) return;
+    work_.notify_one();  // it has held up the next one
+    show_ready(now);
 }
 
 Status WorkerCore::settle_and_wait(Handle handle, Settlement settlement, Duration timeout) {
@@ -350,7 +353,7 @@ std::vector<std::stop_source> WorkerCore::take_stops() {
 Status WorkerCore::run(const Handler& handler, const Until& until) {
     {
         const std::lock_guard lock(mutex_);
-        if (running_) throw Error("run() is under way on another thread; a worker runs once at a time");
+        if (running_) throw Error("run() is under way on another thread; it runs once at a time");
         be_used(Use::handlers);
         if (draining_ || closed_) return Status::closed;
         running_ = true;
@@ -369,8 +372,8 @@ Status WorkerCore::run(const Handler& handler, const Until& until) {
             }
             begin_drain(Duration::zero());
             threads.clear();
-            throw Error(std::string{"cannot start handler threads: "} + error.what() +
-                        "; lower WorkerOptions.concurrency");
+            throw Error(std::string{"cannot start handler threads: "} + error.what() + "; lower " + options_.options +
+                        ".concurrency");
         }
         work(handler);
     }
@@ -461,4 +464,4 @@ std::vector<std::string> WorkerCore::capabilities() {
     return session_.capabilities();
 }
 
-}  // namespace posthorn::work_queue::detail
+}  // namespace posthorn::detail

@@ -1,5 +1,5 @@
-// What is behind a Worker: the session under one mutex, driven by the loop's thread, and the handlers' threads that
-// begin and settle.
+// What is behind a ConsumerEnd: the session under one mutex, driven by the loop's thread, and the handlers' threads
+// that begin and settle.
 //
 // Lock order: mutex_ is taken last, and never held while a handler, a hook or a stop callback runs.
 #pragma once
@@ -16,21 +16,32 @@
 #include <unordered_map>
 #include <vector>
 
-#include <posthorn/work_queue.hpp>
+#include <posthorn/ends.hpp>
 
 #include "delivery_state.hpp"
 #include "protocol/consumer_session.hpp"
 #include "transport/bell.hpp"
 #include "transport/loop.hpp"
 
-namespace posthorn::work_queue::detail {
+namespace posthorn::detail {
+
+struct ConsumerOptions {
+    std::string end{};      // what it calls itself
+    std::string options{};  // what its options are called
+    std::string name{};
+    unsigned concurrency = 1;
+    unsigned prefetch = 0;
+    std::vector<std::string> bind{};
+    Duration drain_timeout{};
+    bool strict = false;  // keeps strict order
+};
 
 class WorkerCore final : public std::enable_shared_from_this<WorkerCore>,
-                         public posthorn::detail::DeliverySink,
+                         public DeliverySink,
                          private transport::Participant {
 public:
     static std::shared_ptr<WorkerCore> make(Context& context, std::string queue, const Home& home,
-                                            WorkerOptions options);
+                                            ConsumerOptions options);
     ~WorkerCore() override;
     WorkerCore(const WorkerCore&) = delete;
     WorkerCore& operator=(const WorkerCore&) = delete;
@@ -48,20 +59,19 @@ public:
     [[nodiscard]] std::vector<std::string> capabilities();
     [[nodiscard]] const std::vector<std::string>& endpoints() const noexcept { return endpoints_; }
 
-    Status settle(posthorn::detail::Handle handle, posthorn::detail::Settlement settlement) override;
-    Status settle_and_wait(posthorn::detail::Handle handle, posthorn::detail::Settlement settlement,
-                           Duration timeout) override;
-    void hand_over(posthorn::detail::Handle handle) override;
-    void settle_handed_over(posthorn::detail::Handle handle, posthorn::detail::Settlement settlement) override;
-    void extend(posthorn::detail::Handle handle, Duration lease) override;
-    std::stop_token stop_token(posthorn::detail::Handle handle) override;
+    Status settle(Handle handle, Settlement settlement) override;
+    Status settle_and_wait(Handle handle, Settlement settlement, Duration timeout) override;
+    void hand_over(Handle handle) override;
+    void settle_handed_over(Handle handle, Settlement settlement) override;
+    void extend(Handle handle, Duration lease) override;
+    std::stop_token stop_token(Handle handle) override;
 
 private:
     using Begun = protocol::ConsumerSession::Begun;
     using Lock = std::unique_lock<std::mutex>;
     enum class Use { undecided, handlers, receive };
 
-    WorkerCore(Context& context, std::string queue, WorkerOptions options, Identity incarnation);
+    WorkerCore(Context& context, std::string queue, ConsumerOptions options, Identity incarnation);
     void start(const Home& home);
 
     void on_frame(transport::PeerId peer, Slice frame, Now now) override;
@@ -71,8 +81,8 @@ private:
 
     void work(const Handler& handler);
     std::optional<Begun> next(Lock& lock, Mono now, std::chrono::steady_clock::time_point until);
-    std::optional<posthorn::detail::Settlement> handle(const Handler& handler, Begun begun);
-    Status settle_locked(posthorn::detail::Handle handle, posthorn::detail::Settlement settlement, Mono now);
+    std::optional<Settlement> handle(const Handler& handler, Begun begun);
+    Status settle_locked(Handle handle, Settlement settlement, Mono now);
     void let_go(Mono now);
     void be_used(Use use);
     [[nodiscard]] bool full() const;
@@ -86,7 +96,7 @@ private:
 
     Context& context_;
     transport::Loop& loop_;
-    const WorkerOptions options_;
+    const ConsumerOptions options_;
     std::vector<std::string> endpoints_;
 
     std::mutex mutex_;
@@ -114,4 +124,4 @@ private:
     bool closed_ = false;     // off the loop
 };
 
-}  // namespace posthorn::work_queue::detail
+}  // namespace posthorn::detail

@@ -231,7 +231,7 @@ bool Host::Impl::change(Box& box, const store::StoredDeadLetter& letter, Questio
 }
 
 void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& request, Now now) {
-    constexpr std::uint32_t fields = 31;
+    constexpr std::uint32_t fields = 32;
     protocol::AdminResult result{.id = request.id, .rows = {}, .next = 0, .error = {}};
     std::uint64_t index = 0;
     std::uint64_t bytes = 0;
@@ -282,6 +282,7 @@ void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& req
                                   .add("dead_dropped", counters.dead_dropped)
                                   .add("state", state)
                                   .add("store", store.durable() ? "disk" : "memory")
+                                  .flag("strict", box->queue.is_strict())
                                   .take());
         bytes += result.rows.back().size();
     }

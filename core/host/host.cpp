@@ -162,9 +162,13 @@ void Host::Impl::turn_box(Box& box, Now now) {
         const auto to = box.consumers.find(recall.consumer);
         if (to != box.consumers.end()) send(*to->second, protocol::Recall{recall.count});
     }
+    std::map<queue::ConsumerId, protocol::Lost> lost;
     for (const auto& [consumer, held] : box.queue.take_lost()) {
+        lost[consumer].items.push_back({held.offset, held.token, false});
+    }
+    for (const auto& [consumer, items] : lost) {  // before the settles that made them so are confirmed
         const auto to = box.consumers.find(consumer);
-        if (to != box.consumers.end()) send(*to->second, protocol::Lost{{{held.offset, held.token, false}}});
+        if (to != box.consumers.end()) send(*to->second, items);
     }
     box.queue.take_settled([&](queue::Producer& producer, const std::vector<queue::SequenceRange>& news) {
         const auto to = box.producers.find(producer.id);
@@ -193,9 +197,12 @@ void Host::Impl::tell_consumer(Session& session, Box& box) {
     const bool stored = !box.in_job && !has_changes(box) && session.settled_below <= box.queue.pending_first();
     if (!store.durable() || stored) session.safe_settles = session.settles;
     const std::uint64_t safe = session.safe_settles;
-    if (safe > session.told_settles || !session.stale.empty()) {
+    const bool passed = session.barrier > std::max(safe, session.told_applied);
+    if (safe > session.told_settles || !session.stale.empty() || passed) {
         session.told_settles = std::max(safe, session.told_settles);
-        send(session, protocol::Settled{session.told_settles, std::exchange(session.stale, {})});
+        const std::uint64_t applied = passed ? session.barrier : 0;
+        session.told_applied = std::max(session.told_applied, applied);
+        send(session, protocol::Settled{session.told_settles, std::exchange(session.stale, {}), applied});
     }
     const bool ready = box.queue.has_ready();
     if (session.told_ready != ready) {

@@ -46,6 +46,9 @@ struct Session {
     std::uint64_t gathered_settles = 0;  // as the job under way makes safe
     std::uint64_t safe_settles = 0;
     std::uint64_t told_settles = 0;
+    bool keeps_order = false;
+    std::uint64_t barrier = 0;        // keeps order: the last of its settles that gave something back
+    std::uint64_t told_applied = 0;   // as far as it knows what has become of its settles, safe or not
     store::Offset settled_below = 0;  // all its settles are of messages below
     std::vector<protocol::Held> stale;
     std::optional<bool> told_ready;

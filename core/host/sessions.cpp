@@ -291,7 +291,9 @@ void Host::Impl::on_hello(PeerId peer, const protocol::Hello& hello, Now now) {
     } else {
         send(session, welcome);
     }
-    if (session.box != nullptr) touch(*session.box);
+    if (session.box == nullptr) return;
+    if (hello.strict) session.box->queue.become_strict(now);
+    touch(*session.box);
 }
 
 void Host::Impl::welcome_producer(Session& session, const protocol::Hello& hello, protocol::Welcome& welcome, Now now) {
@@ -347,6 +349,8 @@ void Host::Impl::welcome_consumer(Session& session, const protocol::Hello& hello
     const std::uint32_t concurrency = std::clamp<std::uint32_t>(hello.concurrency, 1, concurrency_limit);
     session.consumer = box.queue.attach(hello.incarnation, hello.name, concurrency, held, lost, now);
     box.queue.set_window(session.consumer, hello.window_messages, hello.window_bytes);
+    session.keeps_order = hello.strict;
+    box.queue.set_keeps_order(session.consumer, hello.strict);
     box.consumers[session.consumer] = &session;
     for (const queue::Held& one : lost) welcome.lost.push_back({one.offset, one.token, false});
     welcome.lease_ms = static_cast<std::uint64_t>(
@@ -480,6 +484,8 @@ bool Host::Impl::on_publish(Session& session, const protocol::Publish& publish, 
 
 void Host::Impl::settle_one(Session& session, const queue::Settle& settle, Now now) {
     ++session.settles;
+    const bool gives_back = settle.verdict == queue::Verdict::nack || settle.verdict == queue::Verdict::release;
+    if (session.keeps_order && gives_back) session.barrier = session.settles;
     if (session.box->queue.settle(session.consumer, settle, now)) {
         session.settled_below = std::max(session.settled_below, settle.offset + 1);
         return;

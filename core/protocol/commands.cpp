@@ -115,6 +115,7 @@ void write(const Hello& hello, std::string& out) {
         body.field("window").array(2).unsigned_integer(hello.window_messages).unsigned_integer(hello.window_bytes);
     }
     body.text("client", hello.client);
+    if (hello.strict) body.field("strict").boolean(true);
 }
 
 void write(const Publish& publish, std::string& out) {
@@ -251,6 +252,7 @@ void write(const Settled& settled, std::string& out) {
     Body body(out, "settled");
     body.number("count", settled.count);
     body.gone("stale", settled.stale);
+    body.number("applied", settled.applied);
 }
 
 void write(const Recall& recall, std::string& out) {

@@ -74,7 +74,8 @@ struct Hello {                                  // "hello"
     std::uint32_t concurrency = 1;      // consumer "concurrency"
     std::uint32_t window_messages = 0;  // consumer "window": [messages, bytes]
     std::uint64_t window_bytes = 0;
-    std::string client;  // "client": for logs
+    std::string client;   // "client": for logs
+    bool strict = false;  // "strict": the queue keeps strict order from now on, and so does this consumer
 };
 
 struct Publish {  // "publish" {"m": [bin, ...]}: envelopes in sequence order
@@ -209,9 +210,10 @@ struct Deliver {  // "deliver" {"m": [[offset, token, attempt, redrives, maybe_d
     std::vector<DeliverOne> items;
 };
 
-struct Settled {              // "settled" {"count", "stale": [[offset, token], ...]}
-    std::uint64_t count = 0;  // settles of this session that are safe now, cumulative
-    std::vector<Held> stale;  // settles among them that came too late ("stale_delivery")
+struct Settled {                // "settled" {"count", "stale": [[offset, token], ...], "applied"}
+    std::uint64_t count = 0;    // settles of this session that are safe now, cumulative
+    std::vector<Held> stale;    // settles among them that came too late ("stale_delivery")
+    std::uint64_t applied = 0;  // strict order: what has become of so many is decided, but not yet safe; 0: no news
 };
 
 struct Recall {  // "recall" {"count"}: give back up to so many unbegun deliveries, latest first

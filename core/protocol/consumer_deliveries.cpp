@@ -20,6 +20,10 @@ bool contains(const std::vector<Held>& sorted, std::uint64_t offset, std::uint32
     return std::binary_search(sorted.begin(), sorted.end(), one, before);
 }
 
+bool gives_back(const ConsumerSession::Settlement& settlement) {
+    return settlement.verdict == Verdict::nack || settlement.verdict == Verdict::release;
+}
+
 }  // namespace
 
 // Deliveries -----------------------------------------------------------------------------------------------------
@@ -93,6 +97,7 @@ void ConsumerSession::hand_over(Handle handle, Mono now) {
 
 void ConsumerSession::free_slot(std::uint32_t index) {
     Slot& slot = slots_[index];
+    if (slot.state != State::unbegun) --begun_;
     slot.state = State::free;
     slot.host = no_host;
     ++slot.life;
@@ -102,16 +107,16 @@ void ConsumerSession::free_slot(std::uint32_t index) {
 
 bool ConsumerSession::may_begin(const Host& host, Mono now) const {
     return !host.gone && !host.unbegun.empty() && now < host.link.heard() + host.lease / 2 &&
-           host.unsafe_settles < unsafe_settles_max;
+           host.unsafe_settles < unsafe_settles_max && !is_held_up(host);
 }
 
 bool ConsumerSession::can_begin(Mono now) const {
-    return unbegun_ > 0 &&
+    return unbegun_ > 0 && !waits_for_the_last() &&
            std::any_of(hosts_.begin(), hosts_.end(), [&](const Host& host) { return may_begin(host, now); });
 }
 
 std::optional<ConsumerSession::Begun> ConsumerSession::begin(Mono now) {
-    if (unbegun_ == 0 || ended_) return std::nullopt;
+    if (unbegun_ == 0 || ended_ || waits_for_the_last()) return std::nullopt;
     for (std::size_t tried = 0; tried < hosts_.size(); ++tried) {
         Host& host = hosts_[next_host_ % hosts_.size()];
         ++next_host_;
@@ -120,6 +125,8 @@ std::optional<ConsumerSession::Begun> ConsumerSession::begin(Mono now) {
         host.unbegun.pop_front();
         Slot& slot = slots_[index];
         slot.state = State::begun;
+        ++begun_;
+        host.barrier = false;
         host.unbegun_bytes -= slot.delivery.envelope.size();
         --unbegun_;
         DeliverOne& one = slot.delivery;
@@ -154,6 +161,7 @@ bool ConsumerSession::settle(Handle handle, Settlement settlement, Mono now) {
             host.awaited.push_back({slot->offset, slot->token, settlement.sync});
             host.sync = true;
         }
+        if (options_.strict && gives_back(settlement)) host.barrier = true;
         queue_settle(host, slot->offset, slot->token, std::move(settlement));
         let_go(handle.slot, now);
     }
@@ -306,6 +314,9 @@ void ConsumerSession::repeat_settles(Host& host, std::vector<Held> lost) {
             }
         }
     }
+    host.applied_settles = 0;
+    host.barrier = options_.strict && std::any_of(host.settling.begin(), host.settling.end(),
+                                                  [](const Settling& one) { return gives_back(one.settlement); });
     host.sync = !host.awaited.empty();
     if (stale > 0) {
         event(Event::Kind::stale_delivery,
@@ -348,6 +359,7 @@ void ConsumerSession::send_settles(Host& host) {
 
 void ConsumerSession::on_settled(Host& host, const Settled& settled) {
     for (const Held& one : settled.stale) tell_synced(host, one.offset, one.token, 1, false);
+    host.applied_settles = std::max({host.applied_settles, settled.applied, settled.count});
     const std::uint64_t safe = std::min(settled.count, host.sent_settles);
     while (host.safe_settles < safe) {
         Settling& first = host.unconfirmed.front();
@@ -374,6 +386,7 @@ void ConsumerSession::say_hello(Host& host, Now now) {
     hello.incarnation = options_.incarnation;
     hello.concurrency = options_.concurrency;
     hello.client = options_.client;
+    hello.strict = options_.strict;
     for (const Slot& slot : slots_) {
         if (slot.host != host.index || (slot.state != State::unbegun && slot.state != State::begun)) continue;
         hello.held.push_back({slot.offset, slot.token, slot.state == State::begun});

@@ -35,6 +35,9 @@ public:
         std::string client{};  // for logs
         std::uint32_t concurrency = 1;
         std::uint32_t prefetch = 0;  // 0: adapts
+        // Keeps strict order: begins one delivery at a time, whatever `concurrency` is, and behind one that it gives
+        // back nothing of that host until the host has said that it has done so, and before that what it took back.
+        bool strict = false;
         Timing timing{};
         std::size_t frame_limit = defaults::frame_limit;
         std::size_t message_limit = defaults::message_limit;
@@ -175,8 +178,11 @@ private:
         std::uint64_t sent_settles = 0;      // of this session
         std::uint64_t safe_settles = 0;
         std::vector<Awaited> awaited{};
-        bool sync = false;      // the settles not sent have some of them
-        bool recalled = false;  // an answer to recall is due
+        bool sync = false;  // the settles not sent have some of them
+        // Strict: the last one begun was given back; nothing more is begun until what was settled has been applied.
+        bool barrier = false;
+        std::uint64_t applied_settles = 0;  // of this session
+        bool recalled = false;              // an answer to recall is due
         std::vector<ExtendOne> extends{};
         std::vector<Held> resumed{};  // what the hello of this session listed and is not lost, in order
     };
@@ -196,6 +202,10 @@ private:
     void remove(Host& host, Mono now);
 
     [[nodiscard]] bool may_begin(const Host& host, Mono now) const;
+    [[nodiscard]] static bool is_held_up(const Host& host) {
+        return host.barrier && (!host.settling.empty() || host.applied_settles < host.sent_settles);
+    }
+    [[nodiscard]] bool waits_for_the_last() const noexcept { return options_.strict && begun_ > 0; }
     [[nodiscard]] Slot* slot_of(Handle handle);
     std::uint32_t take_slot(Host& host, DeliverOne delivery, Mono now);
     void let_go(std::uint32_t index, Mono now);  // unsettled no longer
@@ -228,6 +238,7 @@ private:
     std::size_t held_ = 0;
     std::size_t handed_over_ = 0;  // of those
     std::size_t unbegun_ = 0;
+    std::size_t begun_ = 0;  // and not settled, lost or not
     bool draining_ = false;
     bool ended_ = false;
 

@@ -164,6 +164,7 @@ void read(Source& in, Hello& hello) {
         if (key == "concurrency") return in.number(hello.concurrency);
         if (key == "window") return in.row(2, [&] { in.number(hello.window_messages), in.number(hello.window_bytes); });
         if (key == "client") return in.word(hello.client);
+        if (key == "strict") return in.flag(hello.strict);
         return false;
     });
     hello.role = role_of(role);
@@ -319,6 +320,7 @@ void read(Source& in, Settled& settled) {
     in.body([&](std::string_view key) {
         if (key == "count") return in.number(settled.count);
         if (key == "stale") return in.gone(settled.stale);
+        if (key == "applied") return in.number(settled.applied);
         return false;
     });
 }

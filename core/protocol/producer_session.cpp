@@ -288,6 +288,7 @@ void ProducerSession::say_hello(Link& link, Now now) {
     hello.confirmed = confirmed();
     hello.oldest = open_.oldest();
     hello.client = options_.client;
+    hello.strict = options_.strict;
     link.host.say_hello(std::move(hello), ++attempts_, now.mono);
     ++link.hellos;
 }

@@ -1,5 +1,6 @@
 // Who gets the next message. Free handlers first, one each in turn; what is left goes ahead of need, evenly, as far as
-// windows allow. Suspects go apart, to a consumer that holds nothing else.
+// windows allow. Suspects go apart, to a consumer that holds nothing else. In a strict queue all goes to one consumer,
+// in the order of acceptance.
 #include <algorithm>
 
 #include "queue/queue.hpp"
@@ -107,6 +108,56 @@ void Queue::dispatch(Now now, std::vector<Delivered>& out) {
                 turn_of_ = id;
             }
         }
+    }
+}
+
+// The only one of a strict queue that may be given something now; end(): nobody. A link that is gone or a silence moves
+// it on only when the lease of all it held is over.
+std::map<ConsumerId, Queue::Consumer>::iterator Queue::active_consumer() {
+    const auto holds = [](const auto& one) { return one.second.in_flight > 0; };
+    const auto holder = std::find_if(consumers_.begin(), consumers_.end(), holds);
+    if (holder != consumers_.end()) {
+        active_ = holder->first;
+        return std::any_of(std::next(holder), consumers_.end(), holds) ? consumers_.end() : holder;
+    }
+    const auto is_there = [](const auto& one) { return one.second.connected && !one.second.silent; };
+    auto active = consumers_.find(active_);
+    if (active == consumers_.end() || !is_there(*active)) {
+        active = std::find_if(consumers_.begin(), consumers_.end(), is_there);
+    }
+    if (active != consumers_.end()) active_ = active->first;
+    return active;
+}
+
+// Of a strict queue: the first that is ready, suspects as well; end(): it is not in memory, or has to wait for one
+// before it.
+Queue::Entries::iterator Queue::next_in_line() {
+    auto next = next_ready();
+    if (!suspects_.empty() && (next == entries_.end() || *suspects_.begin() < next->first)) {
+        next = entries_.find(*suspects_.begin());
+    }
+    if (next == entries_.end()) return next;
+    const bool held_up = !holding_up_.empty() && *holding_up_.begin() < next->first;
+    return held_up || (can_read_on(0) && may_be_behind_stored(next->first)) ? entries_.end() : next;
+}
+
+void Queue::dispatch_strictly(Now now, std::vector<Delivered>& out) {
+    starved_ = false;
+    const auto active = active_consumer();
+    if (active == consumers_.end()) return;
+    auto& [id, consumer] = *active;
+    for (;;) {
+        const auto it = next_in_line();
+        if (it == entries_.end() || !has_room(consumer, it->second.size)) return;
+        const bool alone = it->second.suspect || consumer.holds_suspects || !consumer.keeps_order;
+        if (alone && consumer.in_flight > 0) return;
+        if (it->second.body.empty()) {
+            starved_ = true;
+            return;
+        }
+        consumer.holds_suspects = it->second.suspect;
+        if (!fresh_.empty() && fresh_.front() == it->first) fresh_.pop_front();
+        deliver(id, consumer, it->first, it->second, now, out);
     }
 }
 

@@ -61,6 +61,7 @@ void Queue::hide(Offset offset, Entry& entry) {
 void Queue::leave_line(Offset offset, Entry& entry) {
     if (entry.where == Where::waiting) {
         waiting_.erase({entry.since, offset});
+        holding_up_.erase(offset);
         if (entry.key != 0 && entry.token > 0) --lines_[entry.key].out;
         return;
     }

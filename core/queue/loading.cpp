@@ -56,9 +56,22 @@ bool Queue::is_higher_on_its_way(unsigned priority) const {
     return highest && *highest > priority && has_track_room(*highest);
 }
 
-// Whether a message whose delay is over may be in memory at once: others of its key may be in the store, before it.
-bool Queue::may_join(std::uint64_t key, unsigned priority) const {
+// Whether a message whose delay is over may be in memory at once: others of its key, or in a strict queue any others,
+// may be in the store, before it.
+bool Queue::may_join(Offset offset, std::uint64_t key, unsigned priority) const {
+    if (is_strict()) return !may_be_behind_stored(offset);
     return key == 0 || !has_turns_behind(priority);
+}
+
+// Whether something before it may wait in the store for nothing but its turn.
+bool Queue::may_be_behind_stored(Offset offset) const {
+    if (!reading_.taken.empty() && reading_.taken.front().second.first < offset) return true;
+    const auto number = backlog_.first_of(0);
+    return number && backlog_.find(*number)->first < offset;
+}
+
+bool Queue::can_read_on(unsigned priority) const {
+    return has_track_room(priority) && ready_from(priority) < limits_.ready / 2;
 }
 
 bool Queue::has_ready() const {
@@ -108,14 +121,15 @@ bool Queue::is_wanted(const store::StoredMessage& message, Backlog::Message& beh
     if (message.mark && (!message.mark->holder.is_zero() || message.mark->suspect)) return true;
     if (behind.expires <= now.mono) return true;
     if (behind.waits_for == Backlog::For::time) {
-        const bool in_line = delivered && behind.key != 0;  // those behind it have to know
+        const bool in_line = delivered && (behind.key != 0 || failures_hold_up());  // those behind it have to know
         // By a wall clock that was set back it would never be due: what was read off it once has to be kept.
         const bool clock_is_wrong = message.accepted_at > now.wall;
         const bool may_wait = waiting_.size() < limits_.waiting;
         return in_line || (may_wait && (clock_is_wrong || behind.due - now.mono <= limits_.waiting_soon));
     }
     const bool reading_on = reading_.why == Why::key && behind.key == reading_.key;
-    const bool was_later = delivered || (message.terms.due != Wall{} && may_join(behind.key, behind.priority));
+    const bool was_later =
+        delivered || (message.terms.due != Wall{} && may_join(message.offset, behind.key, behind.priority));
     const bool wanted = (reading_.why == Why::turn && behind.priority == reading_.priority) || reading_on ||
                         (reading_.why == Why::due && was_later);
     if (!line_has_room(behind.key, reading_on)) {
@@ -185,6 +199,7 @@ void Queue::wait_until(Offset offset, Entry& entry, Mono due, Wall due_wall) {
     entry.since = due;
     entry.due = due_wall;
     waiting_.emplace(due, offset);
+    if (entry.token > 0 && failures_hold_up()) holding_up_.insert(offset);
     if (entry.key != 0 && entry.token > 0) {
         ++lines_[entry.key].out;
         refresh_line(entry.key);
@@ -196,7 +211,7 @@ void Queue::wake(Offset offset, Entry& entry) {
     const bool joins = entry.token == 0;
     leave_line(offset, entry);
     entry.due = {};
-    if (!joins || (may_join(entry.key, entry.priority) && line_has_room(entry.key, false))) {
+    if (!joins || (may_join(offset, entry.key, entry.priority) && line_has_room(entry.key, false))) {
         make_ready(offset, entry);
         return;
     }
@@ -216,7 +231,7 @@ void Queue::evict_waiting() {
         const auto [due, offset] = *it;
         const auto found = entries_.find(offset);
         const Entry& entry = found->second;
-        if (entry.dirty || entry.key != 0 || offset >= pending_first()) continue;
+        if (entry.dirty || entry.key != 0 || offset >= pending_first() || holding_up_.contains(offset)) continue;
         backlog_.add({.offset = offset,
                       .waits_for = Backlog::For::time,
                       .priority = entry.priority,
@@ -249,7 +264,7 @@ std::optional<Offset> Queue::next_reading(Now now, Reading& next) {
         refresh_line(next.key);
     }
     const auto highest = backlog_.highest();
-    if (!highest || !has_track_room(*highest) || ready_from(*highest) >= limits_.ready / 2) return std::nullopt;
+    if (!highest || !can_read_on(*highest)) return std::nullopt;
     next.why = Why::turn;
     next.priority = *highest;
     return backlog_.first_of(*highest);
@@ -424,6 +439,7 @@ void Queue::start_somewhere(std::uint64_t random) {
 void Queue::recover(const store::RecoveredTopic& topic, Now now) {
     next_offset_ = topic.next_offset + forgotten_offsets;
     former_end_ = topic.next_offset;
+    strict_asked_ = topic.strict;
     former_begin_ = former_end_ - std::min(former_end_, last_life_offsets);
     for (const store::Span& span : topic.spans) {
         if (span.plain) {

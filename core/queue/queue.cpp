@@ -139,8 +139,8 @@ Accepted Queue::publish(Producer& producer, const envelope::Routing& routing, Sl
 
     in_.count(now.mono);
     if (!routing.dedup_key.empty()) tell_dedup(dedup_.add(next_offset_, routing.dedup_key, now));
-    const std::uint64_t key = store::key_of(routing.ordering_key);
-    const unsigned priority = priority_in_line(key, routing.priority);
+    const std::uint64_t key = is_strict() ? 0 : store::key_of(routing.ordering_key);
+    const unsigned priority = is_strict() ? 0 : priority_in_line(key, routing.priority);
     count_keyed(key, priority);
     const auto later_or_zero = [&](Duration time) { return time == Duration::zero() ? Wall{} : later(now.wall, time); };
     enqueue({.envelope = std::move(envelope),
@@ -306,6 +306,7 @@ bool Queue::adopt_held(ConsumerId id, Consumer& consumer, const Held& held, bool
     if (held.token <= entry.token) {
         return entry.where == Where::leased && entry.holder == id && entry.token == held.token;
     }
+    if (is_strict() && in_flight_ > consumer.in_flight) return false;  // another one has the lead by now
     if (entry.where == Where::leased) {
         const Held before{held.offset, entry.token};
         if (entry.holder == id) {
@@ -346,6 +347,21 @@ void Queue::set_window(ConsumerId id, std::uint32_t messages, std::uint64_t byte
     if (it == consumers_.end()) return;
     it->second.window = messages;
     it->second.window_bytes = bytes;
+}
+
+void Queue::set_keeps_order(ConsumerId id, bool keeps_order) {
+    const auto it = consumers_.find(id);
+    if (it != consumers_.end()) it->second.keeps_order = keeps_order;
+}
+
+void Queue::become_strict(Now now) {
+    if (strict_asked_) return;
+    strict_asked_ = true;
+    strict_stored_ = !durable_;
+    for (const auto& [due, offset] : waiting_) {
+        if (failures_hold_up() && entries_.find(offset)->second.token > 0) holding_up_.insert(offset);
+    }
+    changed(now);
 }
 
 bool Queue::heard(ConsumerId id, Now now) {
@@ -431,6 +447,8 @@ bool Queue::settle(ConsumerId id, const Settle& settle, Now now) {
     if (it == entries_.end() || it->second.where != Where::leased || it->second.holder != id ||
         it->second.token != settle.token) {
         if (was_applied(consumer, held)) return true;  // repeated after a resume
+        // It went back with one before it, and the word of that has met this one on its way.
+        if (settle.verdict == Verdict::release && consumer.keeps_order) return true;
         ++counters_.stale;
         return false;
     }
@@ -449,6 +467,7 @@ bool Queue::settle(ConsumerId id, const Settle& settle, Now now) {
         case Verdict::release:
             ++counters_.released;
             give_back(it->first, it->second, now);
+            take_back_behind(id, settle.offset, now);
             break;
         case Verdict::reject:
             ++counters_.rejected;
@@ -535,6 +554,7 @@ void Queue::fail(Entries::iterator it, std::optional<Duration> delay, const std:
         dead_letter(it, store::Reason::max_attempts, text, now);
         return;
     }
+    const ConsumerId holder = entry.holder;
     const Duration wait = std::clamp(delay.value_or(backoff_delay(policy_.backoff, entry.attempts, random_)),
                                      Duration::zero(), Duration{std::chrono::hours{24 * 365}});
     end_lease(entry);
@@ -545,6 +565,20 @@ void Queue::fail(Entries::iterator it, std::optional<Duration> delay, const std:
         wait_until(offset, entry, now.mono + wait, later(now.wall, wait));
     }
     touch(offset, entry, now);
+    if (!policy_.retry_aside) take_back_behind(holder, offset, now);
+}
+
+// A strict queue: what is behind a message that comes back is not to be begun before it. A consumer that does not keep
+// order was given nothing behind it, and what it holds from before the queue was strict it may have begun.
+void Queue::take_back_behind(ConsumerId id, Offset offset, Now now) {
+    const auto consumer = consumers_.find(id);
+    if (!is_strict() || consumer == consumers_.end() || !consumer->second.keeps_order) return;
+    if (consumer->second.in_flight == 0) return;
+    for (auto& [other, entry] : entries_) {
+        if (other <= offset || entry.where != Where::leased || entry.holder != id) continue;
+        tell_lost(id, {other, entry.token});
+        give_back(other, entry, now);
+    }
 }
 
 void Queue::dead_letter(Entries::iterator it, store::Reason reason, std::string text, Now now) {
@@ -696,8 +730,10 @@ void Queue::sweep(Now now) {
             over.push_back(offset);
         }
     }
+    std::sort(over.begin(), over.end());
     for (const Offset offset : over) {
         const auto it = entries_.find(offset);
+        if (it->second.where != Where::leased) continue;  // went back with one before it
         tell_lost(it->second.holder, {offset, it->second.token});
         ++counters_.expired_leases;
         fail(it, std::nullopt, "held for the whole lease_cap without being settled", now);
@@ -728,6 +764,10 @@ void Queue::turn(Now now, std::vector<Delivered>& deliveries, std::vector<Recall
     expire_due(now);
     tell_dlq();
     if (paused_ || dlq_blocks()) return;
+    if (is_strict()) {
+        dispatch_strictly(now, deliveries);
+        return;
+    }
     dispatch(now, deliveries);
     want_recalls(now, recalls);
 }

@@ -152,6 +152,12 @@ public:
     ConsumerId attach(const Identity& incarnation, const std::string& name, std::uint32_t concurrency,
                       const std::vector<Held>& held, std::vector<Held>& lost, Now now);
     void set_window(ConsumerId id, std::uint32_t messages, std::uint64_t bytes);
+    // It begins one delivery at a time, and nothing behind one that it gives back before that is settled: so a strict
+    // queue may give it more than one.
+    void set_keeps_order(ConsumerId id, bool keeps_order);
+    // From here on the queue is strict, over restarts as well.
+    void become_strict(Now now);
+    [[nodiscard]] bool is_strict() const noexcept { return policy_.strict_order || strict_asked_; }
     bool heard(ConsumerId id, Now now);   // renews its leases; true: it was silent and may be given work again
     void detach(ConsumerId id, Now now);  // its session is lost; leases wait out their term
     void leave(ConsumerId id, Now now);   // said bye: what it still holds is released
@@ -257,6 +263,7 @@ private:
         bool silent = false;          // its lease ran out: it is given nothing until it is heard again
         bool holds_suspects = false;  // then it holds nothing else
         bool recalling = false;
+        bool keeps_order = false;
         std::deque<std::pair<Held, std::uint32_t>> applied;  // settles done, as runs; to answer repeats after a resume
     };
 
@@ -299,6 +306,7 @@ private:
     void expire_due(Now now);
     void tell_dlq();
     void give_back(Offset offset, Entry& entry, Now now);
+    void take_back_behind(ConsumerId id, Offset offset, Now now);
     void forget(std::map<ConsumerId, Consumer>::iterator it);
     void lease(ConsumerId id, Consumer& consumer, Offset offset, Entry& entry, Now now);
     void died(ConsumerId id, bool at_once, Now now);
@@ -358,7 +366,9 @@ private:
     void place(store::StoredMessage& message, Now now);
     void track_stored(store::StoredMessage& message, const Backlog::Message& place, Now now);
     void wait_until(Offset offset, Entry& entry, Mono due, Wall due_wall);
-    [[nodiscard]] bool may_join(std::uint64_t key, unsigned priority) const;
+    [[nodiscard]] bool may_join(Offset offset, std::uint64_t key, unsigned priority) const;
+    [[nodiscard]] bool may_be_behind_stored(Offset offset) const;
+    [[nodiscard]] bool can_read_on(unsigned priority) const;
     void wake(Offset offset, Entry& entry);
     void evict_waiting();
     [[nodiscard]] bool is_higher_on_its_way(unsigned priority) const;
@@ -370,6 +380,10 @@ private:
     void read_blocks(std::vector<store::Read>& reads, Now now);
 
     // dispatch.cpp
+    [[nodiscard]] bool failures_hold_up() const noexcept { return is_strict() && !policy_.retry_aside; }
+    std::map<ConsumerId, Consumer>::iterator active_consumer();
+    Entries::iterator next_in_line();
+    void dispatch_strictly(Now now, std::vector<Delivered>& out);
     void dispatch(Now now, std::vector<Delivered>& out);
     void dispatch_suspects(Now now, std::vector<Delivered>& out);
     bool give_suspects(ConsumerId id, Consumer& consumer, Now now, std::vector<Delivered>& out);
@@ -395,8 +409,9 @@ private:
     std::set<std::pair<unsigned, Offset>> returned_;  // by falling priority (priority_limit - it)
     std::set<Offset> suspects_;                       // to be delivered apart
     std::set<std::pair<Mono, Offset>> waiting_;
-    std::set<std::pair<Mono, Offset>> expiring_;                 // ready or waiting, and not for ever
-    std::uint64_t ready_ = 0;                                    // shown
+    std::set<Offset> holding_up_;                 // strict queues: those of waiting_ that hold up what is behind them
+    std::set<std::pair<Mono, Offset>> expiring_;  // ready or waiting, and not for ever
+    std::uint64_t ready_ = 0;                     // shown
     std::array<std::uint64_t, Backlog::priorities> ready_of_{};  // without suspects
     std::unordered_map<std::uint64_t, Line> lines_;
     std::set<std::uint64_t> hungry_;  // keys with few in memory and more in the store
@@ -413,6 +428,9 @@ private:
     std::deque<Identity> ended_order_;
     ConsumerId turn_of_ = 0;  // dispatch starts behind this one
     ConsumerId taker_ = 0;    // runs dry so that it can take suspects
+    ConsumerId active_ = 0;   // strict queues: the one that was given something last
+    bool strict_asked_ = false;
+    bool strict_stored_ = true;  // or nothing to store
     Mono recall_at_ = never;
     Mono sweep_at_ = never;
     Mono forget_at_ = never;

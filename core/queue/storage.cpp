@@ -58,7 +58,7 @@ void Queue::write_watermark(Producer& producer) {
 
 bool Queue::has_changes(bool room) const {
     if (!settled_.empty() || !dirty_.empty() || !dead_.empty() || !purged_.empty() || !forgotten_.empty()) return true;
-    if (dedup_.is_over()) return true;
+    if (dedup_.is_over() || !strict_stored_) return true;
     if (room && !edits_.empty()) return true;
     return pending_.empty() ? !dirty_producers_.empty() : room;
 }
@@ -134,6 +134,7 @@ store::TopicBatch Queue::gather(Now now, bool room) {
     std::erase_if(forgotten_, [this](const Identity& id) { return producers_.contains(id); });  // back meanwhile
     batch.forgotten = std::exchange(forgotten_, {});
     batch.dedup_gone = dedup_.take_gone(next_offset_);
+    batch.strict = !std::exchange(strict_stored_, true);
     changed_since_.reset();
     return batch;
 }
@@ -176,6 +177,7 @@ void Queue::take_back(const store::TopicBatch& batch, Now now) {
     }
     committing_producers_.clear();
     forgotten_.insert(forgotten_.end(), batch.forgotten.begin(), batch.forgotten.end());
+    if (batch.strict) strict_stored_ = false;
     if (batch.dedup_gone != 0) dedup_.untake_gone();  // the keys are gathered again with their messages
     changed(now);
 }
@@ -219,7 +221,7 @@ void Queue::lost_damaged(const store::Damage& damage) {
 bool Queue::redrive(const store::StoredDeadLetter& letter, Now now) {
     if (!claimed_.insert(letter.record.offset).second) return false;
     store::Terms terms;
-    if (const auto routing = envelope::read_routing(letter.envelope.view())) {
+    if (const auto routing = envelope::read_routing(letter.envelope.view()); routing && !is_strict()) {
         terms.key = store::key_of(routing->ordering_key);
         terms.priority = static_cast<std::uint8_t>(priority_in_line(terms.key, routing->priority));
     }

@@ -85,9 +85,12 @@ bool decode(std::string_view record, TopicId topic, Offset last, std::vector<Ded
 
 Ledger::Ledger(Database& db)
     : db_(db),
-      select_topics_(db, "SELECT name, id, next_offset, dead, dead_bytes FROM topic"),
+      select_topics_(db,
+                     "SELECT name, id, next_offset, dead, dead_bytes, strict_order.topic IS NOT NULL "
+                     "FROM topic LEFT JOIN strict_order ON strict_order.topic = id"),
       insert_topic_(db, "INSERT INTO topic(name, next_offset, dead, dead_bytes) VALUES(?,1,0,0)"),
       update_topic_(db, "UPDATE topic SET next_offset=?, dead=?, dead_bytes=? WHERE id=?"),
+      insert_strict_(db, "INSERT INTO strict_order(topic) VALUES(?)"),
       insert_dead_(db,
                    "REPLACE INTO dead_letter(topic, \"offset\", reason, text, attempts, first_failure, last_failure, "
                    "consumer, redrives, crc, envelope) VALUES(?,?,?,?,?,?,?,?,?,?,?)"),
@@ -119,8 +122,8 @@ void Ledger::reload() {
     topics_.clear();
     Query query(select_topics_);
     while (query.step()) {
-        topics_[std::string(query.bytes_at(0))] = {query.integer_at(1), query.integer_at(2), query.integer_at(3),
-                                                   query.integer_at(4), false};
+        topics_[std::string(query.bytes_at(0))] = {query.integer_at(1), query.integer_at(2),      query.integer_at(3),
+                                                   query.integer_at(4), query.integer_at(5) != 0, false};
     }
 }
 
@@ -154,6 +157,12 @@ void Ledger::write(TopicRow& topic) {
         .integer(topic.id)
         .run();
     topic.changed = false;
+}
+
+void Ledger::become_strict(TopicRow& topic) {
+    if (topic.strict) return;
+    Query(insert_strict_).integer(topic.id).run();
+    topic.strict = true;
 }
 
 void Ledger::bury(TopicRow& topic, const DeadLetter& letter, std::string_view envelope, std::uint16_t redrives) {

@@ -20,6 +20,7 @@ struct TopicRow {
     Offset next_offset = 1;
     std::uint64_t dead = 0;
     std::uint64_t dead_bytes = 0;
+    bool strict = false;
     bool changed = false;  // the file has other values
 };
 
@@ -33,6 +34,7 @@ public:
     [[nodiscard]] std::string name_of(TopicId id) const;
     TopicRow& topic(const std::string& name);  // made when new
     void write(TopicRow& topic);               // if it has changed
+    void become_strict(TopicRow& topic);
 
     void bury(TopicRow& topic, const DeadLetter& letter, std::string_view envelope, std::uint16_t redrives);
     void edit(TopicRow& topic, const StoredDeadLetter& letter, std::string_view envelope);
@@ -65,6 +67,7 @@ private:
     Statement select_topics_;
     Statement insert_topic_;
     Statement update_topic_;
+    Statement insert_strict_;
     Statement insert_dead_;
     Statement select_dead_;
     Statement select_dead_from_;

@@ -129,6 +129,7 @@ Survey survey(Database& db, const Ledger& ledger, UpkeepPlan& plan) {
         topic.next_offset = row.next_offset;
         topic.dead = row.dead;
         topic.dead_bytes = row.dead_bytes;
+        topic.strict = row.strict;
     }
     scan.run();
     Survey survey;

@@ -38,7 +38,7 @@ CREATE TABLE damaged(
 )";
 
 // New in format 2: dead letters that were edited, as they were before the first edit; deduplication keys that were
-// accepted, by the last offset of those of one commit.
+// accepted, by the last offset of those of one commit; topics that keep strict order because an end has asked for it.
 constexpr std::array new_tables = {R"(
 TABLE dead_original(
     topic INTEGER NOT NULL, "offset" INTEGER NOT NULL, crc INTEGER NOT NULL, envelope BLOB NOT NULL,
@@ -48,6 +48,9 @@ TABLE dead_original(
 TABLE dedup(
     topic INTEGER NOT NULL, last INTEGER NOT NULL, record BLOB NOT NULL,
     PRIMARY KEY(topic, last)) STRICT, WITHOUT ROWID;
+)",
+                                   R"(
+TABLE strict_order(topic INTEGER PRIMARY KEY) STRICT;
 )"};
 
 void add_new_tables(Database& db, const char* create) {

@@ -194,6 +194,7 @@ void SqliteStore::apply(const TopicBatch& batch) {
     for (const Identity& producer : batch.forgotten) ledger_.forget(topic, producer);
     if (!batch.dedup_keys.empty()) ledger_.put(topic, batch.dedup_keys);
     if (batch.dedup_gone != 0) ledger_.forget_dedup_keys(topic, batch.dedup_gone);
+    if (batch.strict) ledger_.become_strict(topic);
     ledger_.write(topic);
 }
 

@@ -146,11 +146,12 @@ struct TopicBatch {
     std::vector<Identity> forgotten;      // watermarks that go
     std::vector<DedupKey> dedup_keys;     // ascending offsets; of messages that are not stored any more as well
     Offset dedup_gone = 0;                // those below go; some may stay as long as others of their batch do
+    bool strict = false;                  // from here on it keeps strict order, for good
 
     [[nodiscard]] bool empty() const noexcept {
         return appends.empty() && settled.empty() && marks.empty() && dead.empty() && edits.empty() &&
                redrives.empty() && purged.empty() && watermarks.empty() && forgotten.empty() && dedup_keys.empty() &&
-               dedup_gone == 0;
+               dedup_gone == 0 && !strict;
     }
 };
 
@@ -290,6 +291,7 @@ struct RecoveredTopic {
     Wall oldest{};                 // when the first unsettled one was accepted; zero: none
     std::vector<Watermark> watermarks;
     std::vector<DedupKey> dedup_keys;  // ascending offsets
+    bool strict = false;               // a batch said so
 };
 
 struct Recovery {

@@ -38,7 +38,9 @@ inline std::vector<Place> with_a_store() {
     return over_all({In::spool, In::node});
 }
 
-class Conformance : public ::testing::TestWithParam<Place> {
+// `Sends` is the end that sends, which is where the queue is if it has a home here.
+template <typename Sends>
+class ConformanceOf : public ::testing::TestWithParam<Place> {
 protected:
     // Failed messages come again at once, and what a worker holds stays with it however the clock leaps.
     [[nodiscard]] static QueuePolicy policy() {
@@ -48,7 +50,7 @@ protected:
         return policy;
     }
     // First of all: the queue and its producer.
-    void open(QueuePolicy policy = Conformance::policy()) {
+    void open(QueuePolicy policy = ConformanceOf::policy()) {
         policy_ = std::move(policy);
         if (GetParam().home == In::node) {
             node_.emplace(near_, testing::NodeOptions{.queue = policy_, .on_disk = true, .bind = endpoint()});
@@ -66,7 +68,7 @@ protected:
         make_producer();
     }
 
-    [[nodiscard]] Producer& producer() { return *producer_; }
+    [[nodiscard]] Sends& producer() { return *producer_; }
     // Where workers find it.
     [[nodiscard]] Home queue() const { return node_ ? node_->at() : at(producer_->endpoint()); }
     [[nodiscard]] Worker worker(WorkerOptions options = {}) {
@@ -89,13 +91,13 @@ protected:
         }
     }
     // Receives one and leaves it unsettled.
-    [[nodiscard]] static Delivery take(Worker& worker) {
+    [[nodiscard]] static Delivery take(ConsumerEnd& worker) {
         Received received = worker.receive(patience);
         if (!received) throw std::runtime_error("nothing came: " + std::string{to_string(received.status())});
         return std::move(*received);
     }
     // The payloads of the next so many, each acked before the next is taken.
-    [[nodiscard]] static std::vector<std::string> take_all(Worker& worker, std::size_t count) {
+    [[nodiscard]] static std::vector<std::string> take_all(ConsumerEnd& worker, std::size_t count) {
         std::vector<std::string> payloads;
         while (payloads.size() < count) {
             Delivery delivery = take(worker);
@@ -105,7 +107,7 @@ protected:
         return payloads;
     }
     // For a moment, in which a broken build would give something.
-    [[nodiscard]] static bool nothing_comes(Worker& worker) {
+    [[nodiscard]] static bool nothing_comes(ConsumerEnd& worker) {
         return worker.receive(50ms).status() == Status::timed_out;
     }
     [[nodiscard]] bool event(Event::Kind kind) { return events_.wait(kind); }
@@ -118,6 +120,9 @@ protected:
 
     testing::ManualClock clock_;
 
+    // For those who consume.
+    [[nodiscard]] Context& workers() { return is_inproc() ? near_ : far_; }
+
 private:
     [[nodiscard]] ContextOptions context() {
         ContextOptions options = events_.hook();
@@ -125,7 +130,6 @@ private:
         return options;
     }
     [[nodiscard]] bool is_inproc() const { return GetParam().transport == "inproc"; }
-    [[nodiscard]] Context& workers() { return is_inproc() ? near_ : far_; }
     [[nodiscard]] std::string endpoint() const {
         if (!bound_.empty()) return bound_;
         if (is_inproc()) return "inproc://queue";
@@ -150,7 +154,9 @@ private:
     QueuePolicy policy_;
     std::string bound_;
     std::optional<testing::Node> node_;
-    std::optional<Producer> producer_;
+    std::optional<Sends> producer_;
 };
+
+using Conformance = ConformanceOf<Producer>;
 
 }  // namespace posthorn::work_queue

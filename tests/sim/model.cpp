@@ -32,6 +32,7 @@ void Totals::add(const Totals& other) {
     resumed += other.resumed;
     fenced += other.fenced;
     deduplicated += other.deduplicated;
+    in_strict_order += other.in_strict_order;
 }
 
 void Model::violation(std::string what) {

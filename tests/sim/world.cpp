@@ -66,6 +66,12 @@ World::World(Setup setup)
     name_ = identity();
     deduplicated_ = chance(0.5);
     if (chance(0.7)) policy_.dedup_window = std::chrono::milliseconds{pick(chance(0.3) ? 200 : 20'000)};
+    strict_ = chance(0.3);
+    if (strict_) {
+        keyed_ = prioritised_ = false;  // they mean nothing then
+        policy_.strict_order = chance(0.5);
+        policy_.retry_aside = chance(0.3);
+    }
     disk_ = std::make_unique<SimDisk>(setup_.seed);
     if (setup_.planted == Planted::confirm_before_sync) disk_->lie_about_sync();
     start_host();
@@ -112,11 +118,18 @@ void World::start_host() {
     options.limits = limits_;
     options.on_event = [this](const Event& event) {
         note("host: " + std::string{to_string(event.kind)} + " " + event.text);
-        if (event.kind == Event::Kind::consumer_died) ++model_.deaths;
+        if (event.kind == Event::Kind::consumer_died) {
+            ++model_.deaths;
+            for (Consumer& consumer : consumers_) {
+                if (event.text.find("consumer " + consumer.label + " ") != std::string::npos) consumer.over = true;
+            }
+        }
         if (event.kind == Event::Kind::damaged) damaged_ += event.count;
         if (event.kind == Event::Kind::store_lost_confirmed)
             model_.violation("the host lost what it had confirmed: " + event.text);
     };
+    ++host_life_;
+    furthest_ = 0;
     host_ = std::make_unique<host::Host>(options, *store_, now_);
 }
 
@@ -150,7 +163,8 @@ void World::start_producer(std::size_t index) {
         protocol::ProducerSession::Options{.producer = producer.id,
                                            .incarnation = named ? identity() : Identity{},
                                            .queue = queue_name,
-                                           .name = named ? "named" : ""});
+                                           .name = named ? "named" : "",
+                                           .strict = strict_ && !policy_.strict_order});
     producer.session->add_link(producer.link.at_client, "host");
 }
 
@@ -178,13 +192,19 @@ void World::start_consumer(std::size_t index) {
     consumer.link = {};
     consumer.link.at_client = ++last_peer_;
     consumer.link.at_host = ++last_peer_;
+    consumer.welcomed_life = 0;
+    consumer.over = false;
+    const Identity incarnation = identity();
+    constexpr std::size_t shown = 8;  // digits
+    consumer.label = consumer.name.empty() ? incarnation.hex().substr(0, shown) : consumer.name;
     constexpr std::uint32_t prefetches[] = {0, 0, 1, 10, 100};
     consumer.session = std::make_unique<protocol::ConsumerSession>(
-        protocol::ConsumerSession::Options{.incarnation = identity(),
+        protocol::ConsumerSession::Options{.incarnation = incarnation,
                                            .queue = queue_name,
                                            .name = consumer.name,
                                            .concurrency = consumer.concurrency,
-                                           .prefetch = prefetches[pick(std::size(prefetches))]});
+                                           .prefetch = prefetches[pick(std::size(prefetches))],
+                                           .strict = strict_ && chance(0.7)});
     consumer.session->add_host(consumer.link.at_client, "host");
 }
 
@@ -377,6 +397,10 @@ void World::listen(Consumer& consumer) {
     for (const Event& event : consumer.session->take_events()) {
         note("consumer " + std::to_string(consumer.number) + ": " + std::string{to_string(event.kind)} + " " +
              event.text);
+        if (event.kind == Event::Kind::connected || event.kind == Event::Kind::resumed) {
+            consumer.welcomed_life = host_life_;
+            consumer.over = false;
+        }
         if (event.kind != Event::Kind::stale_delivery) continue;
         // Which of those said are meant is not told; none of them counts as confirmed then.
         ++model_.totals.stale;
@@ -409,6 +433,7 @@ void World::work(Consumer& consumer, bool peaceful) {
         note("consumer " + std::to_string(consumer.number) + " begins message " + std::to_string(message) +
              ", offset " + std::to_string(begun->offset) + ", token " + std::to_string(begun->token));
         model_.begun(message, begun->offset, begun->attempt, begun->redrives > 0);
+        if (strict_) check_strict_order(consumer, message, begun->offset);
         if (model_.at(message).kind == Kind::kills) {
             kill_consumer(index);
             return;
@@ -416,7 +441,7 @@ void World::work(Consumer& consumer, bool peaceful) {
         const Duration takes =
             chance(0.02) ? Duration{std::chrono::seconds{pick(20)}} : Duration{std::chrono::milliseconds{pick(30)}};
         consumer.working.push_back(
-            {begun->handle, message, now_.mono + (peaceful ? Duration{} : takes), begun->attempt});
+            {begun->handle, message, now_.mono + (peaceful ? Duration{} : takes), begun->attempt, false, host_life_});
     }
     for (std::size_t i = 0; i < consumer.working.size();) {
         if (consumer.working[i].until > now_.mono && !consumer.working[i].lost) {
@@ -426,6 +451,29 @@ void World::work(Consumer& consumer, bool peaceful) {
         const Working done = consumer.working[i];
         consumer.working.erase(consumer.working.begin() + static_cast<std::ptrdiff_t>(i));
         finish(consumer, done);
+    }
+}
+
+// Nothing behind it was begun before, unless it was done by then as far as its handler knows, was late, or has stepped
+// aside; and nobody else works. Only of leases that stand: the host's former lives, and those that it has ended, may
+// still be at consumers that have not heard of it.
+void World::check_strict_order(const Consumer& consumer, std::uint64_t message, std::uint64_t offset) {
+    const auto stands = [&](const Consumer& one) { return !one.over && one.welcomed_life == host_life_; };
+    if (!stands(consumer)) return;
+    ++model_.totals.in_strict_order;
+    const std::string name = "message " + std::to_string(message) + " at " + std::to_string(offset);
+    const Record& record = model_.at(message);
+    const bool ended = record.acked > 0 || (record.kind == Kind::rejected && record.begun > 1);
+    const bool late = record.message.delay > Duration::zero() || (policy_.retry_aside && record.nacked > 0);
+    if (offset < furthest_ && !ended && !late)
+        model_.violation(name + " was begun after one behind it, at " + std::to_string(furthest_));
+    furthest_ = std::max(furthest_, offset);
+    for (const Consumer& other : consumers_) {
+        for (const Working& work : other.working) {
+            if (!stands(other) || work.lost || work.host_life != host_life_) continue;
+            model_.violation(name + " was begun by consumer " + std::to_string(consumer.number) + " while consumer " +
+                             std::to_string(other.number) + " works on message " + std::to_string(work.message));
+        }
     }
 }
 

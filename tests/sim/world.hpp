@@ -69,6 +69,7 @@ private:
         Mono until{};
         std::uint32_t attempt = 1;
         bool lost = false;
+        std::uint64_t host_life = 0;  // in which it was begun
     };
     struct Settling {
         std::uint64_t message = 0;
@@ -80,6 +81,9 @@ private:
         std::unique_ptr<protocol::ConsumerSession> session;
         std::uint32_t concurrency = 1;
         std::string name;
+        std::string label;                // as the host has it in its events
+        std::uint64_t welcomed_life = 0;  // the host's life that last welcomed it
+        bool over = false;                // the host has said since that its leases are over
         std::vector<Working> working;
         std::vector<Settling> settling;  // said since all were last confirmed
         Link link;
@@ -99,6 +103,7 @@ private:
     void move(std::deque<Flying>& from, bool peaceful, const std::function<void(const Slice&)>& to);
     void publish(Producer& producer);
     void work(Consumer& consumer, bool peaceful);
+    void check_strict_order(const Consumer& consumer, std::uint64_t message, std::uint64_t offset);
     void finish(Consumer& consumer, const Working& work);
     void listen(Producer& producer);
     void listen(Consumer& consumer);
@@ -141,6 +146,9 @@ private:
     bool keyed_ = false;
     bool prioritised_ = false;
     bool deduplicated_ = false;
+    bool strict_ = false;          // by its policy, or because every producer asks for it
+    std::uint64_t host_life_ = 0;  // counts
+    std::uint64_t furthest_ = 0;   // strict: the highest offset that was begun in this life of the host
 
     std::unique_ptr<SimDisk> disk_;
     std::unique_ptr<store::Store> store_;

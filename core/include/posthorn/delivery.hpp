@@ -24,9 +24,7 @@
 
 namespace posthorn {
 
-namespace work_queue {
 class Ticket;
-}
 
 namespace detail {
 struct DeliveryAccess;
@@ -69,9 +67,9 @@ public:
     // ticket is rejected, or not everything was taken, the delivery is nacked with the reason; if its producer is
     // closed before that is known, it is released. A drain waits for it as for a handler, and gives it back after its
     // timeout.
-    void ack_when(const work_queue::Ticket& ticket);
+    void ack_when(const Ticket& ticket);
     // Once all of them are safe. They are looked at in their order; the first that is not decides. None: at once.
-    void ack_when(std::span<const work_queue::Ticket> tickets);
+    void ack_when(std::span<const Ticket> tickets);
     Status nack(std::string why = {});                  // failed: counts, retried by the queue's policy
     Status nack(Duration delay, std::string why = {});  // failed: counts, retried after this delay
     Status release();                                   // give back, does not count

@@ -83,6 +83,12 @@ struct QueuePolicy {
     DlqWhenFull dlq_when_full = DlqWhenFull::block;
     // A message whose dedup_key was accepted so short ago is not taken again; 0: they are not looked at. To 365 days.
     Duration dedup_window = defaults::dedup_window;
+    // One consumer at a time, in the order of acceptance, over failures as well; other consumers stand by. Keys and
+    // priorities mean nothing then. A queue also becomes strict, and stays so, when an end asks for it: see
+    // point_to_point.hpp.
+    bool strict_order = false;
+    // Of a strict queue: a failed message waits for its next attempt outside the line, and those behind it go on.
+    bool retry_aside = false;
     bool operator==(const QueuePolicy&) const = default;
 };
 

@@ -18,7 +18,7 @@
 #include <string>
 
 #include <posthorn/context.hpp>
-#include <posthorn/work_queue.hpp>
+#include <posthorn/ends.hpp>
 
 namespace posthorn::testing {
 
@@ -50,10 +50,10 @@ public:
 
     // Hands it to a handler as Worker::run() does: return is ack, throw is nack. The handler may be of (Delivery&) or
     // of (const T&, Delivery&), and may move it out and settle it later.
-    void handle(const work_queue::Handler& handler);
-    template <work_queue::detail::TypedHandler F>
+    void handle(const Handler& handler);
+    template <posthorn::detail::TypedHandler F>
     void handle(F handler) {
-        handle(work_queue::detail::handler_of(std::move(handler)));
+        handle(posthorn::detail::handler_of(std::move(handler)));
     }
     // Gives it out as Worker::receive() does.
     [[nodiscard]] Delivery take();

@@ -1043,5 +1043,150 @@ TEST_F(HostFixture, AFullDiskPurgesDeadLettersAndSendsThemBackLater) {
     EXPECT_EQ(host->unsettled(), 2U);
 }
 
+// Ends that ask for strict order.
+class StrictHost : public HostFixture {
+protected:
+    Peer come(PeerId id, protocol::Role role, std::uint8_t who, bool strict) {
+        Peer peer{.id = id};
+        protocol::Hello hello{.role = role, .address = "q", .incarnation = identity(who), .attempt = 1};
+        hello.window_messages = 100;
+        hello.window_bytes = 1 << 20;
+        hello.strict = strict;
+        say(peer, hello);
+        return peer;
+    }
+    void publish(Peer& peer, int count) {
+        for (int i = 0; i < count; ++i) say(peer, protocol::Publish{{envelope_of(identity(1), ++sequence_)}});
+    }
+    void nack(Peer& peer, const protocol::DeliverOne& one) {
+        protocol::Settle settle;
+        settle.others.push_back({one.offset, one.token, protocol::Verdict::nack, 5000, "no"});
+        settle.sync = true;
+        say(peer, settle);
+    }
+    std::vector<protocol::DeliverOne> delivered(Peer& peer) {
+        std::vector<protocol::DeliverOne> all;
+        for (auto& deliver : heard_of<protocol::Deliver>(peer)) {
+            for (auto& one : deliver.items) all.push_back(std::move(one));
+        }
+        return all;
+    }
+
+private:
+    std::uint64_t sequence_ = 0;
+};
+
+TEST_F(StrictHost, AProducerMakesAQueueStrict) {
+    make();
+    Peer producer = come(1, protocol::Role::producer, 1, true);
+    heard(producer);
+    publish(producer, 3);
+    Peer first = come(2, protocol::Role::consumer, 2, false);
+    Peer second = come(3, protocol::Role::consumer, 3, true);
+    auto given = delivered(first);
+    ASSERT_THAT(given, SizeIs(1)) << "it has not said that it keeps order";
+    EXPECT_THAT(delivered(second), IsEmpty());
+    ack(first, given[0]);
+    ASSERT_THAT(delivered(first), SizeIs(1));
+    say(first, protocol::Bye{});
+    EXPECT_THAT(delivered(second), SizeIs(2));
+}
+
+TEST_F(StrictHost, WhatANackTakesBackIsNamedBeforeTheNackIsConfirmed) {
+    make();
+    Peer producer = come(1, protocol::Role::producer, 1, false);
+    heard(producer);
+    publish(producer, 2000);
+    Peer consumer = come(2, protocol::Role::consumer, 2, true);
+    auto given = delivered(consumer);
+    say(consumer, protocol::Window{2000, 1 << 20});
+    for (auto& one : delivered(consumer)) given.push_back(std::move(one));
+    ASSERT_EQ(given.size(), 2000U);
+    nack(consumer, given[0]);
+    std::size_t named = 0;
+    bool confirmed = false;
+    for (const auto& command : heard(consumer)) {
+        EXPECT_FALSE(std::holds_alternative<protocol::Deliver>(command));
+        if (const auto* lost = std::get_if<protocol::Lost>(&command)) {
+            EXPECT_FALSE(confirmed);
+            named += lost->items.size();
+        }
+        confirmed = confirmed || std::holds_alternative<protocol::Settled>(command);
+    }
+    EXPECT_EQ(named, 1999U);
+    EXPECT_TRUE(confirmed);
+}
+
+TEST_F(StrictHost, SaysWhatIsDecidedBeforeItIsSafe) {
+    make_tight();
+    Peer producer = come(1, protocol::Role::producer, 1, true);
+    heard(producer);
+    publish(producer, 2);
+    Peer consumer = come(2, protocol::Role::consumer, 2, true);
+    const auto given = delivered(consumer);
+    ASSERT_THAT(given, SizeIs(2));
+    stores = false;
+    nack(consumer, given[0]);
+    const auto told = heard_of<protocol::Settled>(consumer);
+    ASSERT_THAT(told, SizeIs(1));
+    EXPECT_EQ(told[0].applied, 1U);
+    EXPECT_EQ(told[0].count, 0U);
+    pass(1ms);
+    EXPECT_THAT(heard_of<protocol::Settled>(consumer), IsEmpty()) << "once";
+    stores = true;
+    pass(1s);
+    EXPECT_EQ(settled(consumer), 1U);
+}
+
+TEST_F(StrictHost, ANackThatWasConfirmedToNobodyIsConfirmedInTheNextSession) {
+    make();
+    Peer producer = come(1, protocol::Role::producer, 1, true);
+    heard(producer);
+    publish(producer, 3);
+    Peer consumer = come(2, protocol::Role::consumer, 2, true);
+    const auto given = delivered(consumer);
+    ASSERT_THAT(given, SizeIs(3));
+    nack(consumer, given[0]);
+    said.clear();  // the link is lost with all that was said
+    Peer again{.id = 3};
+    protocol::Hello hello{.role = protocol::Role::consumer, .address = "q", .incarnation = identity(2), .attempt = 2};
+    for (const auto& one : given) hello.held.push_back({one.offset, one.token, false});
+    hello.window_messages = 100;
+    hello.window_bytes = 1 << 20;
+    hello.strict = true;
+    say(again, hello);
+    const auto welcome = heard_of<protocol::Welcome>(again).at(0);
+    ASSERT_THAT(welcome.lost, SizeIs(2)) << "what was behind it";
+    EXPECT_EQ(welcome.lost[0].offset, given[1].offset);
+    nack(again, given[0]);
+    EXPECT_EQ(settled(again), 1U);
+    pass(6s);
+    const auto anew = delivered(again);
+    ASSERT_THAT(anew, SizeIs(3));
+    EXPECT_EQ(anew[0].attempt, 2U) << "once";
+    EXPECT_EQ(anew[1].attempt, 1U);
+}
+
+TEST_F(StrictHost, ItIsRememberedOverRestarts) {
+    TempFolder folder;
+    const auto start = [&] {
+        host.reset();
+        store.reset();
+        said.clear();
+        make({}, store::open_sqlite_store({.folder = folder.path(), .min_free = 0, .vfs = {}}));
+        work();
+    };
+    start();
+    Peer producer = come(1, protocol::Role::producer, 1, true);
+    heard(producer);
+    pass(defaults::settle_delay);
+    start();
+    producer = come(1, protocol::Role::producer, 1, false);
+    heard(producer);
+    publish(producer, 2);
+    Peer consumer = come(2, protocol::Role::consumer, 2, false);
+    EXPECT_THAT(delivered(consumer), SizeIs(1));
+}
+
 }  // namespace
 }  // namespace posthorn::host

@@ -62,6 +62,8 @@ dlq_max_messages = 100
 dlq_max_bytes = 1MiB
 dlq_when_full = drop_oldest
 dedup_window = 90s
+strict_order = on
+retry_aside = on
 )");
     EXPECT_THAT(config.bind, ElementsAre("tcp://127.0.0.1:1", "ipc:///tmp/x"));
     EXPECT_EQ(config.data, "/var/lib/posthorn");
@@ -84,6 +86,8 @@ dedup_window = 90s
     EXPECT_EQ(policy.dlq_max_bytes, 1U << 20U);
     EXPECT_EQ(policy.dlq_when_full, DlqWhenFull::drop_oldest);
     EXPECT_EQ(policy.dedup_window, 90s);
+    EXPECT_TRUE(policy.strict_order);
+    EXPECT_TRUE(policy.retry_aside);
 }
 
 TEST(Config, WhatIsPrintedHasEverySettingAndParsesToTheDefaults) {

@@ -141,6 +141,9 @@ void add_hellos_and_welcomes(Expected& expected) {
     expected["commands/confirm that tells a named producer its place"] = {Confirm{.resume = 0}};
     expected["commands/hello that resumes a producer"] = {resuming};
     expected["commands/hello that resumes a consumer"] = {holding};
+    Hello strict = holding;
+    strict.strict = true;
+    expected["commands/hello that resumes a consumer that keeps strict order"] = {strict};
     expected["commands/hello of an admin"] = {hello(Role::admin, 1)};
     expected["commands/refused"] = {Refusal{"bad_version", "this host speaks version 1"}};
     expected["commands/welcome that knows the producer"] = {to_producer};
@@ -167,6 +170,7 @@ void add_commands(Expected& expected) {
                 {144, 1, Verdict::reject, std::nullopt, "never valid"},
                 {145, 1, Verdict::undecodable, std::nullopt, "not an EncodeJob"}}}};
     expected["commands/settle that somebody waits for"] = {Settle{{{100, 1, 1}}, {}, true}};
+    expected["commands/settled that tells a strict consumer what is decided"] = {Settled{27, {}, 29}};
     expected["commands/settled"] = {Settled{27, {{143, 1, false}, {144, 1, false}}}};
     expected["commands/extend"] = {Extend{{{100, 1, 60000}, {130, 2, 3600000}}}};
     expected["commands/recall"] = {Recall{3}};

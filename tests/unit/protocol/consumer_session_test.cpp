@@ -33,7 +33,10 @@ std::vector<std::uint64_t> offsets(const std::vector<Held>& held) {
 class ConsumerSessionTest : public testing::Test {
 protected:
     void start(std::uint32_t concurrency, std::uint32_t prefetch, std::size_t hosts = 1) {
-        session_.emplace(options(concurrency, prefetch));
+        start(options(concurrency, prefetch), hosts);
+    }
+    void start(ConsumerSession::Options options, std::size_t hosts = 1) {
+        session_.emplace(std::move(options));
         for (PeerId peer = 1; peer <= hosts; ++peer) {
             hosts_.emplace_back(peer);
             session_->add_host(peer, "host " + std::to_string(peer));
@@ -745,6 +748,179 @@ TEST(ConsumerSessionChaos, EverythingIsDoneAndNoAckIsLost) {
         Chaos{seed}.run();
         if (testing::Test::HasFailure()) return;
     }
+}
+
+// What a consumer does to keep strict order.
+class StrictConsumer : public ConsumerSessionTest {
+protected:
+    void start_strict(std::size_t hosts = 1) {
+        auto strict = options(4, 10);
+        strict.strict = true;
+        start(std::move(strict), hosts);
+    }
+    bool can_begin() { return session_->can_begin(now_.mono); }
+    void say_lost(std::uint64_t first, std::uint64_t last, std::uint32_t token = 1) {
+        Lost lost;
+        for (std::uint64_t offset = first; offset <= last; ++offset) lost.items.push_back({offset, token, false});
+        host().say(lost);
+    }
+    void lose_link(Duration time) {
+        session_->send_failed(host().peer(), at(time));
+        turn(time + 1s);
+    }
+};
+
+TEST_F(StrictConsumer, SaysSo) {
+    start_strict();
+    EXPECT_TRUE(host().hellos[0].strict);
+}
+
+TEST_F(StrictConsumer, BeginsOneAtATime) {
+    start_strict();
+    deliver(host(), 1, 3);
+    answer(1ms);
+    const Begun first = begin();
+    EXPECT_FALSE(can_begin());
+    EXPECT_FALSE(session_->begin(now_.mono));
+    session_->hand_over(first.handle, now_.mono);
+    EXPECT_FALSE(can_begin()) << "that nobody works on it does not end it";
+    settle(first);
+    EXPECT_EQ(begin().offset, 2U) << "an ack need not be confirmed first";
+}
+
+TEST_F(StrictConsumer, BeginsOneAtATimeOverAllItsHosts) {
+    start_strict(2);
+    deliver(hosts_[0], 1, 1);
+    deliver(hosts_[1], 7, 7);
+    answer(1ms);
+    const Begun first = begin();
+    EXPECT_FALSE(can_begin());
+    settle(first, {.verdict = Verdict::nack});
+    EXPECT_TRUE(can_begin()) << "the barrier is one host's";
+    EXPECT_NE(begin().peer, first.peer);
+}
+
+TEST_F(StrictConsumer, BeginsNothingBehindOneItGaveBackUntilThatIsConfirmed) {
+    for (const Verdict verdict : {Verdict::nack, Verdict::release}) {
+        hosts_.clear();
+        start_strict();
+        deliver(host(), 1, 4);
+        answer(1ms);
+        settle(begin());
+        settle(begin(), {.verdict = verdict});
+        EXPECT_FALSE(can_begin());
+        turn(2ms);
+        say_lost(3, 4);
+        deliver(host(), 2, 2, 2);
+        host().say(Settled{.count = 1});
+        answer(3ms);
+        EXPECT_FALSE(can_begin()) << "that was the ack";
+        host().say(Settled{.count = 2});
+        answer(4ms);
+        const Begun again = begin();
+        EXPECT_EQ(again.offset, 2U);
+        EXPECT_EQ(again.token, 2U);
+        EXPECT_EQ(session_->unbegun(), 0U);
+        settle(again);
+    }
+}
+
+TEST_F(StrictConsumer, BeginsBehindOneItGaveBackOnceTheHostHasDecidedSafeOrNot) {
+    start_strict();
+    deliver(host(), 1, 2);
+    answer(1ms);
+    settle(begin(), {.verdict = Verdict::nack});
+    turn(2ms);
+    host().say(Settled{.applied = 1});
+    answer(3ms);
+    settle(begin());
+    EXPECT_EQ(session_->unconfirmed(), 2U);
+    EXPECT_EQ(session_->held(), 0U);
+}
+
+TEST_F(StrictConsumer, WhatTheHostDidNotTakeBackIsBegunOnceItIsConfirmed) {
+    start_strict();
+    deliver(host(), 1, 2);
+    answer(1ms);
+    settle(begin(), {.verdict = Verdict::nack});
+    turn(2ms);
+    host().say(Settled{.count = 1});
+    answer(3ms);
+    EXPECT_EQ(begin().offset, 2U);
+}
+
+TEST_F(StrictConsumer, ARejectHoldsUpNothing) {
+    start_strict();
+    deliver(host(), 1, 3);
+    answer(1ms);
+    settle(begin(), {.verdict = Verdict::reject, .text = "no"});
+    settle(begin(), {.verdict = Verdict::undecodable});
+    EXPECT_TRUE(can_begin());
+}
+
+TEST_F(StrictConsumer, TheBarrierHoldsOverALostSession) {
+    start_strict();
+    deliver(host(), 1, 3);
+    answer(1ms);
+    settle(begin(), {.verdict = Verdict::nack});
+    turn(2ms);
+    host().take<Settle>();
+    lose_link(3ms);
+    EXPECT_FALSE(can_begin());
+    ASSERT_THAT(host().hellos, SizeIs(2));
+    EXPECT_THAT(offsets(host().hellos[1].held), ElementsAre(1, 2, 3));
+    welcome(host(), {{2, 1, false}, {3, 1, false}});
+    deliver(host(), 1, 2, 2);
+    answer(1100ms);
+    EXPECT_FALSE(can_begin()) << "the nack is said again";
+    const auto settles = host().take<Settle>();
+    ASSERT_THAT(settles, SizeIs(1));
+    ASSERT_THAT(settles[0].others, SizeIs(1));
+    host().say(Settled{.applied = 1});
+    answer(1101ms);
+    EXPECT_EQ(begin().token, 2U);
+}
+
+TEST_F(StrictConsumer, AWelcomeThatCallsTheGivenBackOneLostEndsTheBarrier) {
+    start_strict();
+    deliver(host(), 1, 2);
+    answer(1ms);
+    settle(begin(), {.verdict = Verdict::release});
+    turn(2ms);
+    lose_link(3ms);
+    welcome(host(), {{1, 1, false}, {2, 1, false}});
+    deliver(host(), 1, 1, 3);
+    answer(1100ms);
+    EXPECT_EQ(begin().token, 3U);
+}
+
+TEST_F(StrictConsumer, BeginsNothingBesideAHandlerWhoseLeaseIsOver) {
+    start_strict();
+    deliver(host(), 1, 2);
+    answer(1ms);
+    const Begun first = begin();
+    say_lost(1, 2);
+    deliver(host(), 1, 1, 2);
+    answer(2ms);
+    EXPECT_THAT(lost_, SizeIs(1));
+    EXPECT_FALSE(can_begin());
+    settle(first);
+    EXPECT_EQ(begin().token, 2U);
+}
+
+TEST_F(StrictConsumer, ADrainGivesBackWhatIsNotBegunTheLatestFirst) {
+    start_strict();
+    deliver(host(), 1, 3);
+    answer(1ms);
+    const Begun first = begin();
+    session_->drain(now_.mono);
+    settle(first);
+    turn(2ms);
+    const auto settles = host().take<Settle>();
+    ASSERT_THAT(settles, SizeIs(1));
+    ASSERT_THAT(settles[0].others, SizeIs(2));
+    EXPECT_EQ(settles[0].others[0].offset, 3U);
+    EXPECT_EQ(settles[0].others[1].offset, 2U);
 }
 
 }  // namespace

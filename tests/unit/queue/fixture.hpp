@@ -117,6 +117,7 @@ protected:
         for (const Offset offset : last.purged) dead.erase(offset);
         if (!last.dedup_keys.empty()) dedup[last.dedup_keys.back().offset] = last.dedup_keys;
         dedup.erase(dedup.begin(), dedup.lower_bound(last.dedup_gone));
+        strict = strict || last.strict;
         queue->committed();
         read_on();
     }
@@ -165,6 +166,7 @@ protected:
         }
         topic.messages = stored.size();
         topic.dead = dead.size();
+        topic.strict = strict;
         topic.watermarks.push_back({identity(1), producer->stored, {}, now.wall});
         for (const auto& [offset, keys] : dedup)
             topic.dedup_keys.insert(topic.dedup_keys.end(), keys.begin(), keys.end());
@@ -193,6 +195,7 @@ protected:
     std::map<Offset, std::pair<Wall, store::Terms>> terms;  // and when it was accepted
     std::map<Offset, store::StoredDeadLetter> dead;
     std::map<Offset, std::vector<store::DedupKey>> dedup;  // by the last offset of a commit's
+    bool strict = false;
 };
 
 }  // namespace posthorn::queue

@@ -181,8 +181,10 @@ TEST_F(OldFormatTest, is_brought_up_to_ours_with_all_it_holds) {
     EXPECT_TRUE(contents(*store, {"jobs"}).at("jobs").dead.rbegin()->second.original);
     TopicBatch keys{.topic = "jobs"};
     keys.dedup_keys = {{1000, some_time, "a key"}};
+    keys.strict = true;
     ASSERT_EQ(store->run(job_of(keys)).failure, Failure::none);
     EXPECT_EQ(store->recover().topics.at(0).dedup_keys.at(0).key, "a key");
+    EXPECT_TRUE(store->recover().topics.at(0).strict);
     store = nullptr;
     Database file((folder / "posthorn.db").string(), "");
     EXPECT_EQ(file.integer("SELECT value FROM meta WHERE key='format'"), format_version);
