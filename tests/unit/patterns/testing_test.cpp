@@ -33,7 +33,7 @@ using ::testing::HasSubstr;
 using Kind = Verdict::Kind;
 namespace wq = posthorn::work_queue;
 
-constexpr posthorn::Duration patience = 20s;
+constexpr posthorn::Duration patience = 60s;
 
 // Made-up deliveries -----------------------------------------------------------------------------------------------
 
