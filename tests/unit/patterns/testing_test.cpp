@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "../../../examples/demo/work_on.hpp"
+#include "../../../examples/encode.hpp"
 #include "../../../examples/text.hpp"
 #include "unit/temp_folder.hpp"
 
@@ -115,6 +116,16 @@ TEST(MadeUpDelivery, WaitsForRealTickets) {
     ASSERT_TRUE(received);
     received->ack();
     EXPECT_EQ(delivery.wait(patience).kind, Kind::ack);
+}
+
+// The encoder ------------------------------------------------------------------------------------------------------
+
+TEST(Encoder, SaysWhatItEncodesAndIsDone) {
+    MadeUpDelivery delivery{EncodeJob{"cat.mov", "720p"}};
+    ::testing::internal::CaptureStdout();
+    delivery.handle(encode);
+    EXPECT_EQ(::testing::internal::GetCapturedStdout(), "cat.mov as 720p\n");
+    EXPECT_EQ(delivery.verdict().kind, Kind::ack);
 }
 
 // The demo's worker ------------------------------------------------------------------------------------------------
