@@ -265,6 +265,29 @@ TEST_F(Clocked, BackoffIsOverWhenTheClockSaysSo) {
     EXPECT_THROW(clock_.advance(-1s), Error);
 }
 
+TEST_F(Clocked, WhoFallsSilentIsNamed) {
+    std::mutex mutex;
+    std::string texts;
+    posthorn::testing::NodeOptions own = options(clock_);
+    own.on_event = [&](const posthorn::Event& event) {
+        const std::lock_guard lock(mutex);
+        if (event.kind == posthorn::Event::Kind::lost) texts += event.text;
+    };
+    Node node{std::move(own)};
+    const wq::Producer producer{context_, "q", node.at(), {.name = "importer"}};
+    const wq::Worker worker{context_, "q", node.at(), {.name = "encoder"}};
+    const auto deadline = std::chrono::steady_clock::now() + patience;
+    const auto said = [&](const char* who) {
+        const std::lock_guard lock(mutex);
+        return texts.find(who) != std::string::npos;
+    };
+    // Who is heard right after a leap is not silent.
+    while (!said("producer importer") || !said("consumer encoder")) {
+        ASSERT_LT(std::chrono::steady_clock::now(), deadline);
+        clock_.advance(1h);
+    }
+}
+
 TEST_F(Clocked, LeasesAreOverWhenTheClockSaysSo) {
     wq::Producer producer{context_, "hangs", node_.at()};
     wq::Worker hangs{context_, "hangs", node_.at(), {.concurrency = 2}};
