@@ -6,13 +6,10 @@
 
 #include <posthorn/work_queue.hpp>
 
+#include "encode.hpp"
+
 namespace wq = posthorn::work_queue;
 using namespace std::chrono_literals;
-
-struct EncodeJob {
-    std::string path, profile;
-    MSGPACK_DEFINE_MAP(path, profile)
-};
 
 namespace {
 
@@ -27,9 +24,7 @@ bool produce(posthorn::Context& context) {
 
 bool work(posthorn::Context& context) {
     wq::Worker worker{context, "encode", posthorn::at(node), {.concurrency = 4}};
-    const posthorn::Status ended = worker.run([](const EncodeJob& job, posthorn::Delivery&) {
-        std::cout << job.path << " as " << job.profile << std::endl;  // return: done; throw: try again later
-    });
+    const posthorn::Status ended = worker.run(encode);
     return ended == posthorn::Status::ok;
 }
 

@@ -11,6 +11,13 @@ namespace posthorn::host {
 
 namespace {
 
+std::string who(const Session& session) {
+    const char* const role = session.role == protocol::Role::producer   ? "producer "
+                             : session.role == protocol::Role::consumer ? "consumer "
+                                                                        : "operator ";
+    return role + (session.name.empty() ? session.incarnation.hex().substr(0, 8) : session.name);
+}
+
 constexpr std::size_t deliver_bytes = 64 * 1024;   // of envelopes in one deliver command: a frame well below its limit
 constexpr std::uint64_t credit_messages = 10'000;  // granted at once to one producer
 constexpr std::uint64_t credit_share = 8 * 1024 * 1024;  // bytes granted at once to one producer
@@ -306,7 +313,7 @@ void Host::Impl::check_sessions(Now now) {
     for (const PeerId peer : silent) {
         Session& session = *sessions[peer];
         emit(Event::Kind::lost, session.box != nullptr ? session.box->queue.name() : "",
-             "a peer was not heard for too long; what it holds stays leased to it until its lease is over");
+             who(session) + " was not heard for too long; what it holds stays leased to it until its lease is over");
         end_session(peer, now);
     }
     sessions_at = sessions.empty() ? never : now.mono + session_check;

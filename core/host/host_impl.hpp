@@ -24,6 +24,7 @@ struct Session {
     protocol::FrameWriter out;
     protocol::FrameReader in;
     Identity incarnation;
+    std::string name;  // as it calls itself
     Mono heard{};
     Mono sent{};
     Mono busy_since = never;

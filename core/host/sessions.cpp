@@ -270,6 +270,7 @@ void Host::Impl::on_hello(PeerId peer, const protocol::Hello& hello, Now now) {
     Session& session = *owned;
     sessions[peer] = std::move(owned);
     session.incarnation = hello.incarnation;
+    session.name = hello.name;
     session.heard = session.sent = now.mono;
     session.out.start_session(++last_epoch);
     session.in.start_session(last_epoch, 1);

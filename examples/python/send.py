@@ -12,7 +12,7 @@ options.add_argument("queue")
 options.add_argument("--node", default=os.environ.get("POSTHORN_NODE", "tcp://127.0.0.1:5757"))
 options = options.parse_args()
 
-producer = posthorn.Producer(options.node, options.queue, name="send.py")
+producer = posthorn.Producer(options.node, options.queue)
 with open(sys.stdin.fileno(), "rb", buffering=0) as stdin:
     rest, data = b"", b"-"
     while data:
@@ -21,7 +21,7 @@ with open(sys.stdin.fileno(), "rb", buffering=0) as stdin:
         data = stdin.read(65536)
         *lines, rest = (rest + data).split(b"\n")
         for line in lines if data else filter(None, [rest]):
-            producer.send(line, type="line", headers={"from": "send.py"})
+            producer.send(line)
 producer.flush()
 producer.close()
 for sequence, why in producer.refused.items():

@@ -15,12 +15,12 @@ options.add_argument("--until-empty", action="store_true", help="end when the qu
 options = options.parse_args()
 
 
-def handle(job):
-    if job.payload.startswith(b"bad "):
+def handle(payload, attempt):
+    if payload.startswith(b"bad "):
         return posthorn.REJECT
-    if job.payload.startswith(b"fail ") and job.attempt == 1:
+    if payload.startswith(b"fail ") and attempt == 1:
         raise ValueError("the first attempt fails")
-    sys.stdout.buffer.write(job.payload + b"\n")
+    sys.stdout.buffer.write(payload + b"\n")
     sys.stdout.buffer.flush()  # only what is out is done
 
 

@@ -84,8 +84,9 @@ TEST_P(Plain, WhatAlwaysFailsIsDeadLetteredWithItsReason) {
 
 TEST_P(Plain, WhatIsHeldMayBeSettledLaterAndElsewhere) {
     open();
-    Worker one = worker({.concurrency = 2});
     const Ticket ticket = producer().send(std::vector<std::string>{"dropped", "kept"});
+    await_arrival(ticket);
+    Worker one = worker({.concurrency = 2});
     Delivery kept = [&] {
         const Delivery dropped = take(one);
         EXPECT_EQ(dropped.message().payload, "dropped");

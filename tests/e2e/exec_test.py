@@ -149,7 +149,7 @@ class WhatIsWritten(Case):
     def test_idle_exit(self):
         node = Node(self)
         self.send(node, "jobs", "one")
-        worker = self.run_posthorn("work", "--node", node.endpoint, "jobs", "--idle-exit", "1")
+        worker = self.run_posthorn("work", "--node", node.endpoint, "jobs", "--idle-exit", "10")
         self.assertEqual((worker.wait(), worker.lines), (0, ["one"]))
 
 

@@ -63,7 +63,7 @@ class FullQueue(Case):
 
     def test_block_gives_up(self):
         node = Node(self, config="[queue.jobs]\nmax_messages = 10\n")
-        sender = self.run_posthorn("send", "--node", node.endpoint, "--timeout", "1s", "jobs", *TEXTS)
+        sender = self.run_posthorn("send", "--node", node.endpoint, "--timeout", "10s", "jobs", *TEXTS)
         self.assert_fails(sender, 4, "sent 10, not confirmed 5", "the queue is full")
         self.assertEqual(node.queue("jobs")["ready"], 10)
 

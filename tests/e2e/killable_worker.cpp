@@ -1,6 +1,6 @@
 // A worker that may be killed by a message, as `posthorn work` with a prefetch of one's own, which the command does
 // not offer. Arguments: ENDPOINT QUEUE CONCURRENCY PREFETCH. Appends each text to the file "done"; at "kill" it notes
-// that in "killed" and kills itself. Ends with 0 once nothing has come for three leases of the test's queue.
+// that in "killed" and kills itself. Ends with 0 once nothing has come for longer than two leases of the test's queue.
 #include <fcntl.h>
 #include <unistd.h>
 #include <chrono>
@@ -46,7 +46,7 @@ int main(int count, char** arguments) {
     wq::Worker worker{context, arguments[2], posthorn::at(arguments[1]), options};
     std::stop_source over;
     std::jthread watcher{[&worker, &over](const std::stop_token& ended) {
-        while (!ended.stop_requested() && !(worker.idle() && worker.since_last_activity() > 6s))
+        while (!ended.stop_requested() && !(worker.idle() && worker.since_last_activity() > 9s))
             std::this_thread::sleep_for(100ms);
         over.request_stop();
     }};

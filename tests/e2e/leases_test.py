@@ -44,27 +44,33 @@ class Leases(Case):
         """Stalled, and cut and refused; the job outlasts that, or ends meanwhile. The lease is the default, 30 s."""
         node = Node(self)
         proxies = {"stall": Proxy(node.port), "cut": Proxy(node.port)}
-        cases = [(kind, length) for kind in proxies for length in ("3", "13")]
-        for kind, length in cases:
+        cases = [(kind, f"{kind}.{ends}") for kind in proxies for ends in ("meanwhile", "after")]
+        command = BEGUN + 'while [ ! -e "may.$name" ]; do sleep 0.05; done; echo "$name" >> done'
+        for kind, queue in cases:
             self.addCleanup(proxies[kind].close)
-            queue = f"{kind}.{length}"
-            command = BEGUN + f"sleep {length}; echo $name >> done"
             self.spawn("work", "--node", proxies[kind].endpoint, queue, "--exec", command)
             node.until_queue(queue, lambda row: row["consumers"] == 1, "the worker is there")
             self.send(node, queue, queue)
         until(lambda: len(self.records("begun")) == len(cases), "the jobs have begun")
-        for kind, length in cases:  # would take them, if they came
-            self.spawn("work", "--node", node.endpoint, f"{kind}.{length}", "--exec", BEGUN + "echo $name >> done")
+        for _, queue in cases:  # would take them, if they came
+            self.spawn("work", "--node", node.endpoint, queue, "--exec", BEGUN + 'echo "$name" >> done')
+            node.until_queue(queue, lambda row: row["consumers"] == 2, "both workers are there")
         proxies["stall"].stall()
         proxies["cut"].cut()
+        for kind in proxies:
+            self.write(f"may.{kind}.meanwhile", "")
         time.sleep(10)  # this is the test
-        for kind, length in cases:
-            row = node.queue(f"{kind}.{length}")
-            self.assertEqual((row["in_flight"], row["consumers"]), (1, 1), f"given up but its lease is kept: {row}")
+        rows = node.queues()
         proxies["stall"].go_on()
         proxies["cut"].go_on()
-        for kind, length in cases:
-            self.assert_done_once(node, f"{kind}.{length}")
+        for _, queue in cases:
+            row = rows[queue]
+            self.assertEqual((row["in_flight"], row["consumers"]), (1, 1), f"given up but its lease is kept: {row}")
+        self.assertEqual(set(self.records("done")), {f"{kind}.meanwhile" for kind in proxies})
+        for kind in proxies:
+            self.write(f"may.{kind}.after", "")
+        for _, queue in cases:
+            self.assert_done_once(node, queue)
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ class WorkerDrains(Case):
         worker.signal()
         self.assertEqual(worker.wait(SOON), 0)
         command, = self.records("begun")
-        self.assertTrue(ended(command), "the command is ended with it")
+        until(lambda: ended(command), "the command is ended with it")
         self.assertEqual(self.work(node, "jobs", "--exec", "echo $POSTHORN_ATTEMPT").lines, ["1"])
 
     def test_killed_worker_takes_its_command_along(self):

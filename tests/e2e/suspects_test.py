@@ -11,7 +11,7 @@ COMMAND = 'read what; case $what in kill) echo x >> killed; kill -9 $PPID;; *) e
 
 class Suspects(Case):
     def start(self, attempts):
-        node = Node(self, config=f"[queue.jobs]\nmax_attempts = {attempts}\nlease = 2s\n")
+        node = Node(self, config=f"[queue.jobs]\nmax_attempts = {attempts}\nlease = 4s\n")
         jobs = [f"job {number}" for number in range(NEIGHBOURS)]
         self.send(node, "jobs", lines=[*jobs[:NEIGHBOURS // 2], "kill", *jobs[NEIGHBOURS // 2:]])
         return node
@@ -70,7 +70,7 @@ class Suspects(Case):
         node = self.start(attempts)
         for _ in range(attempts):
             worker = self.spawn("work", "--node", node.endpoint, "jobs", "--until-empty", "--exec",
-                                COMMAND.replace("kill -9", "sleep 0.5; kill -9"))
+                                COMMAND.replace("kill -9", "sleep 2; kill -9"))
             self.assertEqual(worker.wait(), -signal.SIGKILL)
             node.restart()
         self.work(node, "jobs", "--exec", COMMAND)

@@ -34,7 +34,7 @@ enum class Level {
 };
 
 struct ProducerOptions {
-    std::string name{};  // for listings and logs; grants nothing
+    std::string name{};  // for the host's events and log; grants nothing
     // A named producer: one that continues under its name where the last one of that name on this queue ended, even if
     // that was killed. For who sends from a source of his own, a file or a table: see resumed_at(). The queue's host
     // remembers names on its disk (in memory: as long as it lives), so several endpoints must be ways to one host. One

@@ -21,7 +21,7 @@
 
 namespace posthorn::work_queue {
 
-constexpr Duration patience = 20s;  // for what happens at once; only a broken build waits so long
+constexpr Duration patience = 60s;  // for what happens at once; only a broken build waits so long
 
 // What happened, over threads, to be waited for.
 template <typename T>
@@ -32,10 +32,15 @@ public:
         all_.push_back(std::move(value));
         changed_.notify_all();
     }
-    // Until there are so many.
+    // Until there are so many; patient as long as they come.
     [[nodiscard]] std::vector<T> wait(std::size_t count) {
         std::unique_lock lock(mutex_);
-        EXPECT_TRUE(changed_.wait_for(lock, patience, [&] { return all_.size() >= count; })) << all_.size() << " came";
+        std::size_t before = 0;
+        do {
+            before = all_.size();
+            changed_.wait_for(lock, patience, [&] { return all_.size() >= count; });
+        } while (all_.size() > before && all_.size() < count);
+        EXPECT_GE(all_.size(), count) << "no more came";
         return all_;
     }
     template <typename Is>

@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "../../../examples/demo/work_on.hpp"
+#include "../../../examples/encode.hpp"
 #include "../../../examples/text.hpp"
 #include "unit/temp_folder.hpp"
 
@@ -33,7 +34,7 @@ using ::testing::HasSubstr;
 using Kind = Verdict::Kind;
 namespace wq = posthorn::work_queue;
 
-constexpr posthorn::Duration patience = 20s;
+constexpr posthorn::Duration patience = 60s;
 
 // Made-up deliveries -----------------------------------------------------------------------------------------------
 
@@ -115,6 +116,16 @@ TEST(MadeUpDelivery, WaitsForRealTickets) {
     ASSERT_TRUE(received);
     received->ack();
     EXPECT_EQ(delivery.wait(patience).kind, Kind::ack);
+}
+
+// The encoder ------------------------------------------------------------------------------------------------------
+
+TEST(Encoder, SaysWhatItEncodesAndIsDone) {
+    MadeUpDelivery delivery{EncodeJob{"cat.mov", "720p"}};
+    ::testing::internal::CaptureStdout();
+    delivery.handle(encode);
+    EXPECT_EQ(::testing::internal::GetCapturedStdout(), "cat.mov as 720p\n");
+    EXPECT_EQ(delivery.verdict().kind, Kind::ack);
 }
 
 // The demo's worker ------------------------------------------------------------------------------------------------
@@ -252,6 +263,29 @@ TEST_F(Clocked, BackoffIsOverWhenTheClockSaysSo) {
     EXPECT_EQ(again->ack_sync(patience), Status::ok);
     EXPECT_EQ(ticket.wait(patience), Status::ok);
     EXPECT_THROW(clock_.advance(-1s), Error);
+}
+
+TEST_F(Clocked, WhoFallsSilentIsNamed) {
+    std::mutex mutex;
+    std::string texts;
+    posthorn::testing::NodeOptions own = options(clock_);
+    own.on_event = [&](const posthorn::Event& event) {
+        const std::lock_guard lock(mutex);
+        if (event.kind == posthorn::Event::Kind::lost) texts += event.text;
+    };
+    Node node{std::move(own)};
+    const wq::Producer producer{context_, "q", node.at(), {.name = "importer"}};
+    const wq::Worker worker{context_, "q", node.at(), {.name = "encoder"}};
+    const auto deadline = std::chrono::steady_clock::now() + patience;
+    const auto said = [&](const char* who) {
+        const std::lock_guard lock(mutex);
+        return texts.find(who) != std::string::npos;
+    };
+    // Who is heard right after a leap is not silent.
+    while (!said("producer importer") || !said("consumer encoder")) {
+        ASSERT_LT(std::chrono::steady_clock::now(), deadline);
+        clock_.advance(1h);
+    }
 }
 
 TEST_F(Clocked, LeasesAreOverWhenTheClockSaysSo) {

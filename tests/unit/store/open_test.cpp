@@ -1,19 +1,15 @@
-// Opening a data folder on the real file system, and the thread around a store.
+// Opening a data folder on the real file system.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <condition_variable>
 #include <filesystem>
 #include <fstream>
-#include <mutex>
 
 #include <posthorn/status.hpp>
 
-#include "store/commit_thread.hpp"
 #include "store/database.hpp"
-#include "store/memory_store.hpp"
 #include "store/schema.hpp"
 #include "store/sqlite_store.hpp"
 #include "store/store_view.hpp"
@@ -232,40 +228,6 @@ TEST_F(OpenTest, a_folder_that_cannot_be_made_is_named) {
     } catch (const Error& error) {
         EXPECT_THAT(error.what(), HasSubstr((folder / "file" / "data").string()));
     }
-}
-
-TEST(CommitThread, runs_one_job_after_the_other_and_says_when) {
-    const auto store = make_memory_store();
-    std::mutex mutex;
-    std::condition_variable wake;
-    int finished = 0;
-    CommitThread thread(*store, [&] {
-        const std::lock_guard lock(mutex);
-        ++finished;
-        wake.notify_one();
-    });
-    EXPECT_FALSE(thread.take());
-    for (int i = 1; i <= 3; ++i) {
-        Job job = job_of(batch_of(static_cast<Offset>(i), 1));
-        job.reads.push_back(read_all());
-        thread.submit(std::make_shared<const Job>(std::move(job)));
-        std::unique_lock lock(mutex);
-        wake.wait(lock, [&] { return finished == i; });
-        const auto outcome = thread.take();
-        ASSERT_TRUE(outcome);
-        EXPECT_EQ(outcome->reads.at(0).messages.size(), static_cast<std::size_t>(i));
-        EXPECT_FALSE(thread.take());
-    }
-}
-
-TEST(CommitThread, a_job_handed_in_is_run_before_the_end) {
-    const auto store = make_memory_store();
-    {
-        CommitThread(*store, [] {}).submit(std::make_shared<const Job>(job_of(batch_of(1, 5))));
-    }
-    Job job;
-    job.reads.push_back(read_all());
-    EXPECT_EQ(store->run(job).reads.at(0).messages.size(), 5U);
 }
 
 TEST(Reason, has_a_name_each) {
