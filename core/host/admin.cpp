@@ -231,7 +231,7 @@ bool Host::Impl::change(Box& box, const store::StoredDeadLetter& letter, Questio
 }
 
 void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& request, Now now) {
-    constexpr std::uint32_t fields = 31;
+    constexpr std::uint32_t fields = 33;
     protocol::AdminResult result{.id = request.id, .rows = {}, .next = 0, .error = {}};
     std::uint64_t index = 0;
     std::uint64_t bytes = 0;
@@ -279,7 +279,9 @@ void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& req
                                   .add("dead_max_attempts", counters.dead_max_attempts)
                                   .add("dead_undecodable", counters.dead_undecodable)
                                   .add("dead_expired", counters.dead_expired)
+                                  .add("dead_queue_full", counters.dead_queue_full)
                                   .add("dead_dropped", counters.dead_dropped)
+                                  .add("dropped_full", counters.dropped_full)
                                   .add("state", state)
                                   .add("store", store.durable() ? "disk" : "memory")
                                   .take());

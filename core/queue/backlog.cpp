@@ -79,6 +79,11 @@ bool Backlog::may_hold(Offset offset) const {
     return block != nullptr && block->first <= offset;
 }
 
+std::optional<Backlog::Offset> Backlog::lowest() const {
+    if (blocks_.empty()) return std::nullopt;
+    return blocks_.begin()->first;
+}
+
 std::optional<Backlog::Offset> Backlog::first_of(unsigned priority) const {
     const auto& blocks = by_priority_.at(priority);
     if (blocks.empty()) return std::nullopt;

@@ -58,6 +58,7 @@ public:
     [[nodiscard]] Mono next_time() const { return times_.empty() ? never : times_.begin()->first; }
     [[nodiscard]] std::uint64_t later() const noexcept { return later_; }
     [[nodiscard]] bool may_hold(Offset offset) const;
+    [[nodiscard]] std::optional<Offset> lowest() const;  // the number of the first block of all
 
     // The number of the first block in which there may be ...; empty: there is none.
     [[nodiscard]] std::optional<Offset> first_of(unsigned priority) const;

@@ -128,6 +128,7 @@ bool Queue::is_wanted(const store::StoredMessage& message, Backlog::Message& beh
 void Queue::place(store::StoredMessage& message, Now now) {
     if (reading_.why == Why::learn) count_keyed(message.terms.key, message.terms.priority);
     Backlog::Message behind = untracked(message, due_of(message, now), now);
+    if (reading_.makes_room && makes_way(message, behind, now)) return;
     if (is_wanted(message, behind, now)) {
         track_stored(message, behind, now);
     } else {
@@ -255,6 +256,13 @@ std::optional<Offset> Queue::next_reading(Now now, Reading& next) {
     return backlog_.first_of(*highest);
 }
 
+std::optional<Offset> Queue::reading_for_room(Reading& next) const {
+    next = {.why = Why::room};
+    const Offset oldest = oldest_in_backlog();
+    const bool in_memory = !idle_.empty() && *idle_.begin() < oldest;
+    return !in_memory && may_go(oldest) ? backlog_.lowest() : std::nullopt;
+}
+
 void Queue::take_block(Offset number) {
     const Backlog::Block block = backlog_.take(number);
     reading_.priorities |= block.priorities;
@@ -292,7 +300,8 @@ void Queue::read_blocks(std::vector<store::Read>& reads, Now now) {
 bool Queue::begin_reading(bool stored, Now now) {
     for (;;) {
         Reading next;
-        const auto number = next_reading(now, next);
+        auto number = room_first_ ? reading_for_room(next) : next_reading(now, next);
+        if (!number) number = room_first_ ? next_reading(now, next) : reading_for_room(next);
         if (!number) return false;
         const bool is_stored = backlog_.find(*number)->first < pending_first();
         if (is_stored && !stored) {
@@ -300,6 +309,8 @@ bool Queue::begin_reading(bool stored, Now now) {
             return false;
         }
         reading_ = next;
+        reading_.makes_room = true;
+        room_first_ = next.why != Why::room;
         take_block(*number);
         if (is_stored) return true;
         const bool taken = adopt_pending(backlog_.begin_of(*number), backlog_.end_of(*number), now);

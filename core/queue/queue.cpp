@@ -30,6 +30,7 @@ Queue::Queue(std::string name, QueuePolicy policy, bool durable, std::uint64_t s
     : name_(std::move(name)),
       policy_(std::move(policy)),
       durable_(durable),
+      makes_room_(policy_.when_full == WhenFull::drop_oldest || policy_.when_full == WhenFull::dead_letter),
       limits_(limits),
       random_(seed),
       on_event_(std::move(on_event)),
@@ -37,6 +38,10 @@ Queue::Queue(std::string name, QueuePolicy policy, bool durable, std::uint64_t s
     if (!durable_) {
         if (policy_.max_messages == 0) policy_.max_messages = defaults::memory_max_messages;
         if (policy_.max_bytes == 0) policy_.max_bytes = defaults::memory_max_bytes;
+        if (!dead_take_room()) {
+            if (policy_.dlq_max_messages == 0) policy_.dlq_max_messages = policy_.max_messages;
+            if (policy_.dlq_max_bytes == 0) policy_.dlq_max_bytes = policy_.max_bytes;
+        }
     }
 }
 
@@ -86,23 +91,38 @@ const Producer* Queue::find_producer(const Identity& id) const {
     return it == producers_.end() ? nullptr : &it->second;
 }
 
-// In memory dead letters take room as well.
+// In memory dead letters take room as well, unless messages make room by becoming such.
+bool Queue::dead_take_room() const noexcept {
+    return !durable_ && policy_.when_full != WhenFull::dead_letter;
+}
+
 std::uint64_t Queue::used_messages() const {
-    return messages_ + (durable_ ? 0 : dead_count_);
+    return messages_ + (dead_take_room() ? dead_count_ : 0);
 }
 
 std::uint64_t Queue::used_bytes() const {
-    return bytes_ + (durable_ ? 0 : dead_bytes_);
+    return bytes_ + (dead_take_room() ? dead_bytes_ : 0);
+}
+
+// `idle`: so much of what is used is with no consumer.
+std::uint64_t Queue::room_within(std::uint64_t most, std::uint64_t used, std::uint64_t idle, std::uint64_t dlq_most,
+                                 std::uint64_t dead) const {
+    if (most == 0) return std::numeric_limits<std::uint64_t>::max();
+    std::uint64_t goes = makes_room_ ? idle : 0;
+    if (policy_.when_full == WhenFull::dead_letter && policy_.dlq_when_full == DlqWhenFull::block) {
+        if (dlq_blocks()) goes = 0;
+        if (dlq_most != 0) goes = std::min(goes, dlq_most - std::min(dlq_most, dead));
+    }
+    return most - std::min(most, used - goes);
 }
 
 std::uint64_t Queue::free_messages() const {
-    if (policy_.max_messages == 0) return std::numeric_limits<std::uint64_t>::max();
-    return policy_.max_messages - std::min(policy_.max_messages, used_messages());
+    return room_within(policy_.max_messages, used_messages(), messages_ - in_flight_, policy_.dlq_max_messages,
+                       dead_count_);
 }
 
 std::uint64_t Queue::free_bytes() const {
-    if (policy_.max_bytes == 0) return std::numeric_limits<std::uint64_t>::max();
-    return policy_.max_bytes - std::min(policy_.max_bytes, used_bytes());
+    return room_within(policy_.max_bytes, used_bytes(), bytes_ - in_flight_bytes_, policy_.dlq_max_bytes, dead_bytes_);
 }
 
 // An empty queue takes one message, however large: else it would never be taken.
@@ -336,6 +356,7 @@ void Queue::lease(ConsumerId id, Consumer& consumer, Offset offset, Entry& entry
     entry.since = now.mono;
     entry.extended = {};
     ++in_flight_;
+    in_flight_bytes_ += entry.size;
     ++consumer.in_flight;
     consumer.in_flight_bytes += entry.size;
     if (sweep_at_ == never) sweep_at_ = now.mono + policy_.lease_cap;
@@ -483,6 +504,7 @@ void Queue::recalled(ConsumerId id, Now now) {
 // What becomes of it refreshes the line of its key.
 void Queue::end_lease(Entry& entry) {
     --in_flight_;
+    in_flight_bytes_ -= entry.size;
     if (entry.key != 0) --lines_[entry.key].out;
     const auto it = consumers_.find(entry.holder);
     if (it != consumers_.end()) {
@@ -575,6 +597,9 @@ void Queue::bury(Entries::iterator it, store::DeadLetter letter, Now now) {
         case store::Reason::expired:
             ++counters_.dead_expired;
             break;
+        case store::Reason::queue_full:
+            ++counters_.dead_queue_full;
+            break;
         default:
             ++counters_.dead_rejected;
             break;
@@ -586,36 +611,48 @@ void Queue::bury(Entries::iterator it, store::DeadLetter letter, Now now) {
     changed(now);
 }
 
+// Gives up what is ready or waiting.
+void Queue::give_up(Entries::iterator it, store::Reason reason, std::string text, Now now) {
+    Entry& entry = it->second;
+    unwatch_expiry(it->first, entry);
+    leave_line(it->first, entry);
+    store::DeadLetter letter{.offset = it->first,
+                             .reason = reason,
+                             .text = std::move(text),
+                             .attempts = entry.attempts,
+                             .first_failure = entry.first_failure == Wall{} ? now.wall : entry.first_failure,
+                             .last_failure = now.wall,
+                             .consumer = {}};
+    bury(it, std::move(letter), now);
+}
+
+// What no consumer holds may expire, and may have to make room.
 void Queue::watch_expiry(Offset offset, const Entry& entry) {
     if (entry.expires != never) expiring_.emplace(entry.expires, offset);
+    if (makes_room_) idle_.insert(idle_.end(), offset);
 }
 
 void Queue::unwatch_expiry(Offset offset, const Entry& entry) {
     if (entry.expires != never) expiring_.erase({entry.expires, offset});
+    if (makes_room_) idle_.erase(offset);
+}
+
+// Nobody may ever look through it.
+void Queue::tidy_fresh() {
+    if (fresh_.size() <= 2 * (ready_ + limits_.ready)) return;
+    std::erase_if(fresh_, [this](Offset offset) { return !entries_.contains(offset); });
 }
 
 // Fires before anything is handed out, so nothing is delivered past its time.
 void Queue::expire_due(Now now) {
     std::uint64_t count = 0;
     for (; !expiring_.empty() && expiring_.begin()->first <= now.mono && !dlq_blocks(); ++count) {
-        const auto it = entries_.find(expiring_.begin()->second);
-        Entry& entry = it->second;
-        unwatch_expiry(it->first, entry);
-        leave_line(it->first, entry);
-        store::DeadLetter letter{.offset = it->first,
-                                 .reason = store::Reason::expired,
-                                 .text = "not done within its time to live",
-                                 .attempts = entry.attempts,
-                                 .first_failure = entry.first_failure == Wall{} ? now.wall : entry.first_failure,
-                                 .last_failure = now.wall,
-                                 .consumer = {}};
-        bury(it, std::move(letter), now);
+        give_up(entries_.find(expiring_.begin()->second), store::Reason::expired, "not done within its time to live",
+                now);
     }
     if (count == 0) return;
     emit(Event::Kind::dead_lettered, "expired: not done within their time to live", count);
-    if (fresh_.size() > 2 * (ready_ + limits_.ready)) {  // nobody may ever look through it
-        std::erase_if(fresh_, [this](Offset offset) { return !entries_.contains(offset); });
-    }
+    tidy_fresh();
 }
 
 bool Queue::dlq_blocks() const noexcept {
@@ -726,6 +763,8 @@ void Queue::turn(Now now, std::vector<Delivered>& deliveries, std::vector<Recall
     if (reading_.why == Why::nothing && fetching_.empty()) (void)begin_reading(false, now);
     asked_to_read_ = asked_to_read_ || (backlog_.next_time() <= now.mono && !dlq_blocks());
     expire_due(now);
+    make_room(oldest_behind(), now);
+    tell_overflow();
     tell_dlq();
     if (paused_ || dlq_blocks()) return;
     dispatch(now, deliveries);

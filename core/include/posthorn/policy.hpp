@@ -62,6 +62,11 @@ struct Backoff {
 enum class WhenFull {
     block,   // no credit: producers wait (default); each may go beyond max_bytes by its last message
     reject,  // refused to the producer, with the reason queue_full; exact, but an empty queue takes any one message
+    // The oldest messages that no consumer holds make room, but never the latest of all. Where the oldest are not in
+    // memory the bound may be exceeded for as long as it takes to store and to read. What consumers hold is never
+    // touched: where nothing else is left, producers wait.
+    drop_oldest,  // deleted for good
+    dead_letter,  // dead-lettered with the reason queue_full; where those are full and block, producers wait
 };
 
 enum class DlqWhenFull {
@@ -78,8 +83,10 @@ struct QueuePolicy {
     std::uint64_t max_messages = 0;  // 0: the home's default (memory 100,000; with a store: by disk)
     std::uint64_t max_bytes = 0;     // 0: the home's default (memory 256 MiB; with a store: by disk)
     WhenFull when_full = WhenFull::block;
-    std::uint64_t dlq_max_messages = 0;  // of dead letters; 0: as many as fit
-    std::uint64_t dlq_max_bytes = 0;     // with the originals of those that were edited; 0: as many as fit
+    // Of dead letters; 0: as many as fit. In memory they count against the bounds above, but with dead_letter: then
+    // these hold, and 0 is as much as the queue itself may have.
+    std::uint64_t dlq_max_messages = 0;
+    std::uint64_t dlq_max_bytes = 0;  // with the originals of those that were edited
     DlqWhenFull dlq_when_full = DlqWhenFull::block;
     // A message whose dedup_key was accepted so short ago is not taken again; 0: they are not looked at. To 365 days.
     Duration dedup_window = defaults::dedup_window;

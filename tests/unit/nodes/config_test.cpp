@@ -150,7 +150,18 @@ TEST(Config, InvalidSettingsAreRefusedByName) {
     expect_refused("[queue.jobs]\nbackoff =\n", "queue.jobs.backoff: is empty");
     expect_refused("[queue.jobs]\ndlq_when_full = reject\n",
                    "queue.jobs.dlq_when_full: 'reject' is neither block nor drop_oldest");
-    expect_refused("[queue.jobs]\nwhen_full = drop\n", "queue.jobs.when_full: 'drop' is neither block nor reject");
+    expect_refused("[queue.jobs]\nwhen_full = drop\n",
+                   "queue.jobs.when_full: 'drop' is not one of block, reject, drop_oldest, dead_letter");
+}
+
+TEST(Config, EveryWayToBeFullHasItsName) {
+    const std::pair<const char*, WhenFull> ways[] = {{"block", WhenFull::block},
+                                                     {"reject", WhenFull::reject},
+                                                     {"drop_oldest", WhenFull::drop_oldest},
+                                                     {"dead_letter", WhenFull::dead_letter}};
+    for (const auto& [name, way] : ways) {
+        EXPECT_EQ(configured("[queue.*]\nwhen_full = " + std::string{name} + "\n").every_queue.when_full, way) << name;
+    }
 }
 
 TEST(Config, PoliciesThatMakeNoSenseAreRefused) {

@@ -164,6 +164,7 @@ protected:
             }
         }
         topic.messages = stored.size();
+        for (const auto& [offset, envelope] : stored) topic.bytes += envelope.size();
         topic.dead = dead.size();
         topic.watermarks.push_back({identity(1), producer->stored, {}, now.wall});
         for (const auto& [offset, keys] : dedup)
