@@ -24,7 +24,7 @@ constexpr std::uint64_t min_free = 128 * 1024 * 1024;      // where there is any
 constexpr std::uint64_t settling_room = 12 * 1024 * 1024;  // ... and room for settlements in so much
 constexpr std::uint64_t no_room = 64 * 1024;               // hardly for anything
 
-constexpr std::uint64_t shows = 1, edits = 2, redrives = 3;  // what an operator asks, by its id
+constexpr std::uint64_t shows = 1, edits = 2, redrives = 3, counts = 4;  // what an operator asks, by its id
 constexpr const char* edited_header = "edited";
 
 // Of an admin's row.
@@ -53,7 +53,8 @@ World::World(Setup setup)
         } else {
             policy_.max_bytes = 1000 + pick(100'000);
         }
-        policy_.when_full = chance(0.5) ? WhenFull::block : WhenFull::reject;
+        constexpr WhenFull ways[] = {WhenFull::block, WhenFull::reject, WhenFull::drop_oldest, WhenFull::dead_letter};
+        policy_.when_full = ways[pick(std::size(ways))];
     }
     if (durable_ && chance(0.5)) min_free_ = min_free;
     keyed_ = chance(0.5);
@@ -122,6 +123,7 @@ void World::start_host() {
 
 void World::stop_host(bool power) {
     note(power ? "power cut" : "host killed");
+    count_drops();
     if (job_ && chance(0.5)) {
         disk_->stop_after(pick(40));  // somewhere in the middle of its writes
         static_cast<void>(store_->run(*job_));
@@ -615,10 +617,23 @@ bool World::drained() {
 
 // An operator edits a dead letter and sends all of them back, on a link of his own that he opens anew each time.
 void World::admin_looks_after_the_dead() {
+    operator_comes(false);
+}
+
+void World::operator_comes(bool to_count) {
+    operator_counts_ = to_count;
     operator_ = ++last_peer_;
     operator_out_ = protocol::FrameWriter{defaults::frame_limit};
     operator_out_.add(protocol::Hello{.role = protocol::Role::admin, .attempt = 1});
     for (std::string& bytes : operator_out_.flush()) host_->receive(operator_, Slice{std::move(bytes)}, now_);
+}
+
+// The host answers at once.
+void World::count_drops() {
+    if (!host_ || policy_.when_full != WhenFull::drop_oldest) return;
+    operator_comes(true);
+    collect_host();
+    collect_host();
 }
 
 void World::operator_asks(const protocol::AdminRequest& request) {
@@ -635,6 +650,10 @@ void World::operator_hears(const std::string& bytes) {
     for (const protocol::Command& command : frame->commands) {
         if (std::holds_alternative<protocol::Welcome>(command)) {
             operator_out_.start_session(frame->epoch);
+            if (operator_counts_) {
+                operator_asks({.id = counts, .verb = "queues"});
+                continue;
+            }
             operator_asks({.id = shows, .verb = "dlq_show", .address = queue_name, .max = 1});
         } else if (const auto* result = std::get_if<protocol::AdminResult>(&command)) {
             operator_hears(*result);
@@ -644,6 +663,10 @@ void World::operator_hears(const std::string& bytes) {
 
 void World::operator_hears(const protocol::AdminResult& result) {
     const protocol::AdminRequest redrive{.id = redrives, .verb = "dlq_redrive", .address = queue_name};
+    if (result.id == counts) {
+        if (!result.rows.empty()) model_.dropped(field(result.rows.front(), "dropped_full").unsigned_integer());
+        return;
+    }
     if (result.id == shows) {
         if (result.rows.empty()) return;  // none, or an error: the queue is not there yet
         operator_edits_ = std::stoull(std::string{field(result.rows.front(), "payload").binary()});
@@ -692,6 +715,7 @@ void World::run() {
         if (model_.violations().empty()) stay_full();
         if (model_.violations().empty()) peace();
         if (!model_.violations().empty()) return;
+        count_drops();
         read_dead_letters();
     } catch (const Error& error) {
         model_.violation(error.what());  // the host could not start on what the disk holds

@@ -110,6 +110,8 @@ private:
     void kill_consumer(std::size_t index);
     void run_job();
     void admin_looks_after_the_dead();
+    void operator_comes(bool to_count);
+    void count_drops();
     void operator_asks(const protocol::AdminRequest& request);
     void operator_hears(const std::string& bytes);
     void operator_hears(const protocol::AdminResult& result);
@@ -131,7 +133,7 @@ private:
     Setup setup_;
     std::mt19937_64 random_;
     QueuePolicy policy_;
-    Model model_{policy_.dedup_window};
+    Model model_{policy_};
     std::string log_;
     Now now_;
     bool durable_ = true;
@@ -156,6 +158,7 @@ private:
     PeerId operator_ = 0;
     protocol::FrameWriter operator_out_{defaults::frame_limit};
     std::uint64_t operator_edits_ = 0;  // this message
+    bool operator_counts_ = false;      // what was dropped, and nothing else
     std::uint64_t damaged_ = 0;
 };
 
