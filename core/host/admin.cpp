@@ -231,7 +231,7 @@ bool Host::Impl::change(Box& box, const store::StoredDeadLetter& letter, Questio
 }
 
 void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& request, Now now) {
-    constexpr std::uint32_t fields = 33;
+    constexpr std::uint32_t fields = 34;
     protocol::AdminResult result{.id = request.id, .rows = {}, .next = 0, .error = {}};
     std::uint64_t index = 0;
     std::uint64_t bytes = 0;
@@ -282,6 +282,7 @@ void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& req
                                   .add("dead_queue_full", counters.dead_queue_full)
                                   .add("dead_dropped", counters.dead_dropped)
                                   .add("dropped_full", counters.dropped_full)
+                                  .add("dropped_expired", counters.dropped_expired)
                                   .add("state", state)
                                   .add("store", store.durable() ? "disk" : "memory")
                                   .take());

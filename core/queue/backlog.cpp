@@ -63,9 +63,9 @@ void Backlog::add(const Message& message) {
     });
 }
 
-void Backlog::add(store::OffsetRange range) {
+void Backlog::add(store::OffsetRange range, Mono expires) {
     for (Offset number = number_of(range.first); number <= number_of(range.last); ++number) {
-        add(Message{.offset = std::max(range.first, begin_of(number))});
+        add(Message{.offset = std::max(range.first, begin_of(number)), .expires = expires});
     }
 }
 

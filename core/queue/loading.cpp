@@ -81,14 +81,28 @@ Mono Queue::expiry_of(const store::StoredMessage& message, Now now) {
     return now.mono + std::max<Duration>(left, Duration::zero());
 }
 
+// Of what was accepted then: clamped as well.
+Mono Queue::end_of_age(Wall accepted, Now now) const {
+    if (policy_.max_age == Duration::zero()) return never;
+    const auto left = std::min<Duration>(accepted - now.wall + policy_.max_age, policy_.max_age);
+    return now.mono + std::max(left, Duration::zero());
+}
+
+void Queue::age(Backlog::Message& place, Mono end) {
+    place.ages = end < place.expires;
+    place.expires = std::min(place.expires, end);
+}
+
 // What a message that is in no memory is, as the backlog sees it; `waits_for` is then decided.
-Backlog::Message Queue::untracked(const store::StoredMessage& message, Mono due, Now now) {
-    return {.offset = message.offset,
-            .waits_for = due > now.mono ? Backlog::For::time : Backlog::For::turn,
-            .priority = message.terms.priority,
-            .key = message.terms.key,
-            .due = due,
-            .expires = expiry_of(message, now)};
+Backlog::Message Queue::untracked(const store::StoredMessage& message, Mono due, Now now) const {
+    Backlog::Message place{.offset = message.offset,
+                           .waits_for = due > now.mono ? Backlog::For::time : Backlog::For::turn,
+                           .priority = message.terms.priority,
+                           .key = message.terms.key,
+                           .due = due,
+                           .expires = expiry_of(message, now)};
+    age(place, end_of_age(message.accepted_at, now));
+    return place;
 }
 
 // Whether a new message may be kept in memory; if not it stays where it is, in `place`.
@@ -145,6 +159,7 @@ void Queue::track_stored(store::StoredMessage& message, const Backlog::Message& 
     entry.key = place.key;
     entry.priority = static_cast<std::uint8_t>(place.priority);
     entry.expires = place.expires;
+    entry.ages = place.ages;
     if (!durable_) {
         if (const auto routing = envelope::read_routing(message.envelope.view())) {
             const auto producer = producers_.find(routing->producer);
@@ -438,7 +453,7 @@ void Queue::recover(const store::RecoveredTopic& topic, Now now) {
     former_begin_ = former_end_ - std::min(former_end_, last_life_offsets);
     for (const store::Span& span : topic.spans) {
         if (span.plain) {
-            backlog_.add(span.range);
+            backlog_.add(span.range, end_of_age(topic.oldest, now));
         } else {
             learn_.push_back(span.range);
         }

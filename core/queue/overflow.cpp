@@ -43,7 +43,12 @@ void Queue::make_way(Entries::iterator it, Now now) {
         give_up(it, store::Reason::queue_full, "the queue was full, and this was its oldest message", now);
         return;
     }
-    ++counters_.dropped_full;
+    drop(it, counters_.dropped_full, now);
+}
+
+// Deletes what is ready or waiting.
+void Queue::drop(Entries::iterator it, std::uint64_t& counter, Now now) {
+    ++counter;
     unwatch_expiry(it->first, it->second);
     leave_line(it->first, it->second);
     write_settled(it->first);

@@ -220,6 +220,7 @@ void Queue::enqueue(Pending message, const envelope::Routing& routing, Producer&
                            .key = terms.key,
                            .due = now.mono + routing.delay,
                            .expires = routing.ttl == Duration::zero() ? never : now.mono + routing.ttl};
+    age(place, end_of_age(now.wall, now));
     if (!has_memory_for(place, now)) {
         backlog_.add(place);
         return;
@@ -231,6 +232,7 @@ void Queue::enqueue(Pending message, const envelope::Routing& routing, Producer&
     entry.key = place.key;
     entry.priority = terms.priority;
     entry.expires = place.expires;
+    entry.ages = place.ages;
     if (!durable_) {
         entry.producer = &producer;
         entry.sequence = routing.sequence;
@@ -645,14 +647,24 @@ void Queue::tidy_fresh() {
 
 // Fires before anything is handed out, so nothing is delivered past its time.
 void Queue::expire_due(Now now) {
-    std::uint64_t count = 0;
-    for (; !expiring_.empty() && expiring_.begin()->first <= now.mono && !dlq_blocks(); ++count) {
-        give_up(entries_.find(expiring_.begin()->second), store::Reason::expired, "not done within its time to live",
-                now);
+    std::uint64_t buried = 0;
+    const std::uint64_t dropped_before = counters_.dropped_expired;
+    while (!expiring_.empty() && expiring_.begin()->first <= now.mono && !dlq_blocks()) {
+        const auto it = entries_.find(expiring_.begin()->second);
+        if (it->second.ages && policy_.when_full == WhenFull::drop_oldest) {
+            drop(it, counters_.dropped_expired, now);
+            continue;
+        }
+        ++buried;
+        give_up(it, store::Reason::expired,
+                it->second.ages ? "older than the queue's max_age" : "not done within its time to live", now);
     }
-    if (count == 0) return;
-    emit(Event::Kind::dead_lettered, "expired: not done within their time to live", count);
-    tidy_fresh();
+    if (buried > 0) emit(Event::Kind::dead_lettered, "expired: not done within their time to live", buried);
+    const bool dropped = counters_.dropped_expired > dropped_before;
+    if (dropped && worth_a_word(++agings_)) {
+        emit(Event::Kind::overflow, "messages were older than max_age: they were deleted", counters_.dropped_expired);
+    }
+    if (buried > 0 || dropped) tidy_fresh();
 }
 
 bool Queue::dlq_blocks() const noexcept {

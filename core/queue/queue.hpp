@@ -101,7 +101,7 @@ struct Counters {
     std::uint64_t acked = 0, nacked = 0, released = 0, rejected = 0, redelivered = 0, expired_leases = 0;
     std::uint64_t refused_full = 0, refused_other = 0, duplicates = 0, deduplicated = 0, stale = 0;
     std::uint64_t dead_rejected = 0, dead_max_attempts = 0, dead_undecodable = 0, dead_expired = 0, dead_dropped = 0;
-    std::uint64_t dead_queue_full = 0, dropped_full = 0;
+    std::uint64_t dead_queue_full = 0, dropped_full = 0, dropped_expired = 0;
 };
 
 struct Depth {
@@ -235,6 +235,7 @@ private:
         std::uint16_t redrives = 0;
         std::uint8_t priority = 0;
         Where where = Where::ready;
+        bool ages = false;   // it expires by max_age
         bool shown = false;  // ready, and no other of its key is before it
         bool suspect = false;
         bool isolate = false;
@@ -342,6 +343,7 @@ private:
     [[nodiscard]] Offset oldest_behind() const;
     void make_room(Offset before, Now now);
     void make_way(Entries::iterator it, Now now);
+    void drop(Entries::iterator it, std::uint64_t& counter, Now now);
     bool makes_way(store::StoredMessage& message, const Backlog::Message& place, Now now);
     void tell_overflow();
 
@@ -370,7 +372,9 @@ private:
     [[nodiscard]] bool has_turns_behind(unsigned priority) const;
     [[nodiscard]] static Mono due_of(const store::StoredMessage& message, Now now);
     [[nodiscard]] static Mono expiry_of(const store::StoredMessage& message, Now now);
-    [[nodiscard]] static Backlog::Message untracked(const store::StoredMessage& message, Mono due, Now now);
+    [[nodiscard]] Mono end_of_age(Wall accepted, Now now) const;
+    static void age(Backlog::Message& place, Mono end);
+    [[nodiscard]] Backlog::Message untracked(const store::StoredMessage& message, Mono due, Now now) const;
     bool has_memory_for(Backlog::Message& place, Now now);
     bool is_wanted(const store::StoredMessage& message, Backlog::Message& behind, Now now);
     void place(store::StoredMessage& message, Now now);
@@ -488,6 +492,7 @@ private:
     std::uint64_t drops_ = 0;      // commits that deleted dead letters
     std::uint64_t made_way_ = 0;   // messages, as they were counted last
     std::uint64_t overflows_ = 0;  // times
+    std::uint64_t agings_ = 0;     // times
     Dedup dedup_;
     std::uint64_t dedup_forgotten_ = 0;  // keys, before their time
     std::uint64_t dedup_presses_ = 0;    // times

@@ -224,7 +224,8 @@ bool Queue::redrive(const store::StoredDeadLetter& letter, Now now) {
         terms.priority = static_cast<std::uint8_t>(priority_in_line(terms.key, routing->priority));
     }
     count_keyed(terms.key, terms.priority);
-    backlog_.add({.offset = next_offset_, .priority = terms.priority, .key = terms.key});
+    backlog_.add(
+        {.offset = next_offset_, .priority = terms.priority, .key = terms.key, .expires = end_of_age(now.wall, now)});
     pending_.push_back({.envelope = {}, .redrive_of = letter.record.offset, .terms = terms});
     ++next_offset_;
     ++messages_;

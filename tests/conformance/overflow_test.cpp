@@ -77,6 +77,60 @@ TEST_P(OverflowOverLives, WhatHasGoneDoesNotComeBack) {
     EXPECT_TRUE(nothing_comes(one));
 }
 
+class MaxAge : public Conformance {
+protected:
+    void open_aging(WhenFull when_full) {
+        QueuePolicy aging = policy();
+        aging.max_age = 1h;
+        aging.when_full = when_full;
+        open(aging);
+    }
+};
+class MaxAgeOverLives : public MaxAge {};
+
+TEST_P(MaxAge, WhatIsOlderIsDeadLettered) {
+    open_aging(WhenFull::block);
+    arrive({{.payload = "old"}});
+    clock_.advance(30min);
+    arrive({{.payload = "young"}, {.payload = "brief", .ttl = 1min}});
+    clock_.advance(30min);
+    EXPECT_TRUE(dead_letter_of("expired"));
+    Worker one = worker();
+    EXPECT_THAT(take_all(one, 1), ElementsAre("young"));
+    EXPECT_TRUE(nothing_comes(one));
+}
+
+TEST_P(MaxAge, WhatIsOlderIsDeletedByDropOldest) {
+    open_aging(WhenFull::drop_oldest);
+    const Ticket old = send({.payload = "old"});
+    arrive({{.payload = "as old"}});
+    clock_.advance(30min);
+    arrive({{.payload = "young"}});
+    clock_.advance(30min);
+    EXPECT_TRUE(event(Event::Kind::overflow));
+    EXPECT_EQ(old.wait(patience), Status::ok);
+    Worker one = worker();
+    EXPECT_THAT(take_all(one, 1), ElementsAre("young"));
+    EXPECT_TRUE(nothing_comes(one));
+}
+
+TEST_P(MaxAgeOverLives, RunsOn) {
+    open_aging(WhenFull::block);
+    arrive({{.payload = "old"}});
+    ASSERT_EQ(producer().flush(patience), Status::ok);
+    clock_.advance(30min);
+    restart();
+    arrive({{.payload = "young"}});
+    clock_.advance(30min);
+    EXPECT_TRUE(dead_letter_of("expired"));
+    Worker one = worker();
+    EXPECT_THAT(take_all(one, 1), ElementsAre("young"));
+    EXPECT_TRUE(nothing_comes(one));
+}
+
+INSTANTIATE_TEST_SUITE_P(Conformance, MaxAge, ::testing::ValuesIn(everywhere()), ::testing::PrintToStringParamName());
+INSTANTIATE_TEST_SUITE_P(Conformance, MaxAgeOverLives, ::testing::ValuesIn(with_a_store()),
+                         ::testing::PrintToStringParamName());
 INSTANTIATE_TEST_SUITE_P(Conformance, Overflow, ::testing::ValuesIn(everywhere()), ::testing::PrintToStringParamName());
 INSTANTIATE_TEST_SUITE_P(Conformance, OverflowOverLives, ::testing::ValuesIn(with_a_store()),
                          ::testing::PrintToStringParamName());

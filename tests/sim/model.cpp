@@ -73,7 +73,8 @@ void Model::confirmed(int producer, std::uint64_t first, std::uint64_t last, Now
         const Message& message = record.message;
         const bool plain = message.ordering_key.empty() && message.dedup_key.empty() && message.delay == message.ttl &&
                            message.ttl == Duration::zero();
-        if (plain && record.handed_out == 0 && !makes_room()) waiting_.insert({message.priority, it->second});
+        const bool stays = !makes_room() && policy_.max_age == Duration::zero();
+        if (plain && stays && record.handed_out == 0) waiting_.insert({message.priority, it->second});
     }
 }
 
@@ -182,7 +183,8 @@ void Model::handed_out(std::uint64_t message, std::uint32_t token, Now now) {
         violation(name + " was delivered before its delay was over");
     }
     if (sent.delay > Duration::zero()) ++totals.delayed;
-    if (sent.ttl != Duration::zero() && record.confirmed_at && now.mono >= record.confirmed_at->mono + sent.ttl) {
+    const Duration life = life_of(sent);
+    if (life != Duration::zero() && record.confirmed_at && now.mono >= record.confirmed_at->mono + life) {
         violation(name + " was delivered after its time to live");
     }
     if (!sent.ordering_key.empty()) check_line(message, record);
@@ -192,7 +194,7 @@ void Model::handed_out(std::uint64_t message, std::uint32_t token, Now now) {
 // given up.
 void Model::check_line(std::uint64_t message, const Record& record) {
     ++totals.keyed;
-    if (makes_room()) return;  // any of them may have gone
+    if (makes_room() || policy_.max_age != Duration::zero()) return;  // any of them may have gone
     for (const std::uint64_t other : lines_.at({record.producer, record.message.ordering_key})) {
         if (other >= message) return;
         const Record& before = records_.at(other);
@@ -274,8 +276,9 @@ void Model::dead_letter(std::uint64_t message, const std::string& reason, std::u
         }
     } else if (reason == "expired") {
         ++totals.expired;
-        if (record.message.ttl == Duration::zero()) violation(name + " has no time to live");
-        if (at < record.published + record.message.ttl) violation(name + " expired before its time");
+        const Duration life = life_of(record.message);
+        if (life == Duration::zero()) violation(name + " has no time to live");
+        if (at < record.published + life) violation(name + " expired before its time");
     } else if (reason == "queue_full" && policy_.when_full == WhenFull::dead_letter) {
         ++totals.displaced;
         check_displaced(message, record, at);
@@ -286,6 +289,13 @@ void Model::dead_letter(std::uint64_t message, const std::string& reason, std::u
 
 bool Model::makes_room() const {
     return policy_.when_full == WhenFull::drop_oldest || policy_.when_full == WhenFull::dead_letter;
+}
+
+Duration Model::life_of(const Message& message) const {
+    if (message.ttl == Duration::zero() || policy_.max_age == Duration::zero()) {
+        return std::max(message.ttl, policy_.max_age);
+    }
+    return std::min(message.ttl, policy_.max_age);
 }
 
 // The oldest go first: no earlier one of its producer was still to be handed out for the first time.

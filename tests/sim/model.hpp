@@ -98,6 +98,7 @@ private:
     [[nodiscard]] bool may_be_deduplicated(const Record& record) const;
 
     [[nodiscard]] bool makes_room() const;
+    [[nodiscard]] Duration life_of(const Message& message) const;  // the queue's max_age is of it; zero: for ever
     void check_displaced(std::uint64_t message, const Record& record, Wall at);
 
     const QueuePolicy& policy_;

@@ -56,6 +56,7 @@ World::World(Setup setup)
         constexpr WhenFull ways[] = {WhenFull::block, WhenFull::reject, WhenFull::drop_oldest, WhenFull::dead_letter};
         policy_.when_full = ways[pick(std::size(ways))];
     }
+    if (chance(0.1)) policy_.max_age = std::chrono::milliseconds{500 + pick(20'000)};
     if (durable_ && chance(0.5)) min_free_ = min_free;
     keyed_ = chance(0.5);
     prioritised_ = chance(0.5);
@@ -664,7 +665,9 @@ void World::operator_hears(const std::string& bytes) {
 void World::operator_hears(const protocol::AdminResult& result) {
     const protocol::AdminRequest redrive{.id = redrives, .verb = "dlq_redrive", .address = queue_name};
     if (result.id == counts) {
-        if (!result.rows.empty()) model_.dropped(field(result.rows.front(), "dropped_full").unsigned_integer());
+        for (const char* cause : {"dropped_full", "dropped_expired"}) {
+            if (!result.rows.empty()) model_.dropped(field(result.rows.front(), cause).unsigned_integer());
+        }
         return;
     }
     if (result.id == shows) {

@@ -24,7 +24,7 @@ struct Event {
         consumer_died,         // a consumer's lease ended with deliveries unsettled
         dedup_full,            // dedup keys are forgotten before their window is over: there are too many
         dlq_full,              // a queue's dead letters reach their bound: the oldest go, or deliveries pause
-        overflow,              // a queue was full: its oldest messages were deleted or dead-lettered
+        overflow,              // a queue was full, or messages too old: the oldest were deleted, or dead-lettered
     };
     Kind kind = Kind::dropped;
     std::string subject{};    // queue, endpoint or peer it is about

@@ -83,6 +83,9 @@ struct QueuePolicy {
     std::uint64_t max_messages = 0;  // 0: the home's default (memory 100,000; with a store: by disk)
     std::uint64_t max_bytes = 0;     // 0: the home's default (memory 256 MiB; with a store: by disk)
     WhenFull when_full = WhenFull::block;
+    // A time to live that the queue gives to every message, from its acceptance or redrive on; 0: none. To 365 days.
+    // What is older and with no consumer is dead-lettered as expired, or with drop_oldest deleted.
+    Duration max_age{};
     // Of dead letters; 0: as many as fit. In memory they count against the bounds above, but with dead_letter: then
     // these hold, and 0 is as much as the queue itself may have.
     std::uint64_t dlq_max_messages = 0;

@@ -58,6 +58,7 @@ lease_cap = 1h
 max_messages = 1000
 max_bytes = 64MiB
 when_full = reject
+max_age = 1h
 dlq_max_messages = 100
 dlq_max_bytes = 1MiB
 dlq_when_full = drop_oldest
@@ -80,6 +81,7 @@ dedup_window = 90s
     EXPECT_EQ(policy.max_messages, 1000U);
     EXPECT_EQ(policy.max_bytes, 64U << 20U);
     EXPECT_EQ(policy.when_full, WhenFull::reject);
+    EXPECT_EQ(policy.max_age, 1h);
     EXPECT_EQ(policy.dlq_max_messages, 100U);
     EXPECT_EQ(policy.dlq_max_bytes, 1U << 20U);
     EXPECT_EQ(policy.dlq_when_full, DlqWhenFull::drop_oldest);
@@ -167,6 +169,7 @@ TEST(Config, EveryWayToBeFullHasItsName) {
 TEST(Config, PoliciesThatMakeNoSenseAreRefused) {
     expect_refused("[queue.jobs]\nmax_attempts = 0\n", "[queue.jobs]");
     expect_refused("[queue.jobs]\nlease = 10ms\n", "[queue.jobs]");
+    expect_refused("[queue.jobs]\nmax_age = 9000h\n", "max_age must be between 0 and 365 days");
     expect_refused("[queue.*]\nlease = 2h\nlease_cap = 1h\n", "[queue.*]");
 }
 

@@ -167,6 +167,7 @@ protected:
         }
         topic.messages = stored.size();
         for (const auto& [offset, envelope] : stored) topic.bytes += envelope.size();
+        if (!stored.empty()) topic.oldest = terms.at(stored.begin()->first).first;
         topic.dead = dead.size();
         topic.watermarks.push_back({identity(1), producer->stored, {}, now.wall});
         for (const auto& [offset, keys] : dedup)

@@ -427,5 +427,137 @@ TEST_F(Overflow, TheOldestGoFirstInEveryRun) {
     }
 }
 
+class MaxAge : public Overflow {
+protected:
+    static QueuePolicy aging(WhenFull when_full = WhenFull::block) { return {.when_full = when_full, .max_age = 10s}; }
+};
+
+TEST_F(MaxAge, WhatIsOlderExpires) {
+    make(aging());
+    publish_many(1);
+    publish("x", 3s);
+    publish("x", 1h);
+    publish(Message{.payload = "late", .delay = 1h});
+    EXPECT_EQ(queue->next_deadline(), now.mono + 3s);
+    pass(3s);
+    turn();
+    EXPECT_EQ(queue->counters().dead_expired, 1U);
+    EXPECT_EQ(queue->next_deadline(), now.mono + 7s);
+    pass(6999ms);
+    publish_many(1);
+    turn();
+    EXPECT_EQ(queue->messages(), 4U);
+    pass(1ms);
+    consumer(7);
+    EXPECT_THAT(offsets(turn()), ElementsAre(5));
+    settle_down();  // the delayed one is not in memory
+    EXPECT_EQ(queue->counters().dead_expired, 4U);
+    EXPECT_EQ(dead.at(1).record.text, "older than the queue's max_age");
+    EXPECT_EQ(dead.at(2).record.text, "not done within its time to live");
+    EXPECT_THAT(dead_of(store::Reason::expired), ElementsAre(1, 2, 3, 4));
+}
+
+TEST_F(MaxAge, WithDropOldestItIsDeletedButForWhatHasATimeToLiveOfItsOwn) {
+    make(aging(WhenFull::drop_oldest));
+    publish_many(3);
+    publish("x", 9s);
+    pass(10s);
+    turn();
+    EXPECT_EQ(queue->messages(), 0U);
+    EXPECT_EQ(queue->counters().dropped_expired, 3U);
+    EXPECT_EQ(queue->counters().dead_expired, 1U);
+    EXPECT_EQ(told(), 1);
+    commit();
+    EXPECT_THAT(stored, IsEmpty());
+    EXPECT_THAT(dead, SizeIs(1));
+}
+
+TEST_F(MaxAge, WhatAConsumerHoldsLivesOnUntilItComesBack) {
+    make(aging());
+    consumer(7);
+    publish_many(2);
+    const auto held = turn();
+    ASSERT_THAT(held, SizeIs(2));
+    pass(20s);
+    queue->heard(1, now);
+    EXPECT_TRUE(settle(held[0], Verdict::ack));
+    EXPECT_TRUE(settle(held[1], Verdict::release));
+    EXPECT_THAT(turn(), IsEmpty());
+    EXPECT_EQ(queue->counters().dead_expired, 1U);
+}
+
+TEST_F(MaxAge, HoldsForABacklogBeyondMemory) {
+    make(aging(WhenFull::drop_oldest), true, small());
+    publish_many(50);
+    commit();
+    pass(5s);
+    publish_many(10);
+    commit();
+    pass(5s);
+    settle_down();
+    EXPECT_EQ(queue->messages(), 10U);
+    EXPECT_EQ(unsettled().front(), 51U);
+    pass(4999ms);
+    settle_down();
+    EXPECT_EQ(queue->messages(), 10U);
+    pass(1ms);
+    settle_down();
+    EXPECT_EQ(queue->messages(), 0U);
+    EXPECT_EQ(queue->counters().dropped_expired, 60U);
+}
+
+TEST_F(MaxAge, ANewOneHoldsForWhatWasStoredBefore) {
+    make({}, true, small());
+    publish_many(30);
+    publish(Message{.payload = "keyed", .ordering_key = "a"});
+    commit();
+    pass(6s);
+    publish_many(30);
+    commit();
+    restart(aging(), small());
+    EXPECT_EQ(queue->messages(), 61U);
+    pass(3s);
+    settle_down();
+    EXPECT_EQ(queue->messages(), 61U);
+    pass(1s);
+    settle_down();
+    EXPECT_EQ(queue->messages(), 30U);
+    pass(6s);
+    settle_down();
+    EXPECT_EQ(queue->messages(), 0U);
+    EXPECT_THAT(dead_of(store::Reason::expired), SizeIs(61));
+}
+
+TEST_F(MaxAge, AWallClockThatIsSetBackMakesNothingOlderThanAtFirst) {
+    make(aging());
+    publish_many(30);
+    commit();
+    now.wall -= std::chrono::hours{5};
+    restart(aging());
+    pass(10s);
+    settle_down();
+    EXPECT_EQ(queue->messages(), 0U);
+}
+
+TEST_F(MaxAge, WhatIsSentBackBeginsAnew) {
+    make(aging());
+    publish_many(1);
+    pass(10s);
+    turn();
+    commit();
+    ASSERT_THAT(dead, SizeIs(1));
+    EXPECT_TRUE(queue->redrive(dead.at(1), now));
+    turn();
+    commit();
+    pass(9s);
+    settle_down();
+    EXPECT_EQ(queue->messages(), 1U);
+    EXPECT_LE(queue->next_deadline(), now.mono + 1s);
+    pass(1s);
+    settle_down();
+    EXPECT_EQ(queue->messages(), 0U);
+    EXPECT_THAT(dead_of(store::Reason::expired), SizeIs(1));
+}
+
 }  // namespace
 }  // namespace posthorn::queue
