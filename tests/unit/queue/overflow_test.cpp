@@ -438,6 +438,7 @@ TEST_F(MaxAge, WhatIsOlderExpires) {
     publish("x", 3s);
     publish("x", 1h);
     publish(Message{.payload = "late", .delay = 1h});
+    commit();
     EXPECT_EQ(queue->next_deadline(), now.mono + 3s);
     pass(3s);
     turn();
