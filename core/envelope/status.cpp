@@ -57,6 +57,8 @@ std::string_view to_string(Event::Kind kind) noexcept {
             return "dlq_full";
         case Event::Kind::overflow:
             return "overflow";
+        case Event::Kind::storm:
+            return "storm";
     }
     return "unknown";
 }

@@ -248,6 +248,7 @@ void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& req
         const std::uint64_t oldest = depth.oldest ? ms(now.wall) - std::min(ms(now.wall), ms(*depth.oldest)) : 0;
         std::string state = blocked_reason();
         if (state.empty() && box->queue.dlq_blocks()) state = "dlq_full";
+        if (state.empty() && box->queue.is_failing()) state = "failing";
         if (state.empty())
             state = box->queue.free_messages() == 0 || box->queue.free_bytes() == 0 ? "queue_full" : "ok";
         result.rows.push_back(Row{fields}

@@ -463,10 +463,12 @@ bool Queue::settle(ConsumerId id, const Settle& settle, Now now) {
         case Verdict::ack:
             ++counters_.acked;
             out_.count(now.mono);
+            count_success();
             finish(it, now);
             break;
         case Verdict::nack:
             ++counters_.nacked;
+            if (!settle.delay) count_failure(now);
             fail(it, settle.delay, settle.text, now);
             break;
         case Verdict::release:
@@ -475,9 +477,11 @@ bool Queue::settle(ConsumerId id, const Settle& settle, Now now) {
             break;
         case Verdict::reject:
             ++counters_.rejected;
+            count_failure(now);
             dead_letter(it, store::Reason::rejected, settle.text, now);
             break;
         case Verdict::undecodable:
+            count_failure(now);
             dead_letter(it, store::Reason::undecodable, settle.text, now);
             break;
     }
@@ -516,6 +520,7 @@ void Queue::end_lease(Entry& entry) {
     }
     entry.holder = 0;
     entry.extended = {};
+    if (std::exchange(entry.probe, false)) --probes_;
 }
 
 void Queue::erase(Entries::iterator it) {
@@ -721,6 +726,7 @@ void Queue::died(ConsumerId id, bool at_once, Now now) {
         Entry& entry = it->second;
         ++entry.deaths;
         if (alone) {
+            count_failure(now);
             entry.attempts = static_cast<std::uint16_t>(entry.attempts + entry.deaths);
             entry.deaths = 0;
             if (entry.first_failure == Wall{}) entry.first_failure = now.wall;
@@ -749,6 +755,7 @@ void Queue::sweep(Now now) {
         const auto it = entries_.find(offset);
         tell_lost(it->second.holder, {offset, it->second.token});
         ++counters_.expired_leases;
+        count_failure(now);
         fail(it, std::nullopt, "held for the whole lease_cap without being settled", now);
     }
     sweep_at_ = in_flight_ == 0 ? never : now.mono + policy_.lease_cap / 4;
@@ -771,20 +778,20 @@ void Queue::turn(Now now, std::vector<Delivered>& deliveries, std::vector<Recall
     }
     if (sweep_at_ <= now.mono) sweep(now);
     if (forget_at_ <= now.mono) forget_producers(now);
-    recall_at_ = never;
+    recall_at_ = storm_at_ = never;
     if (reading_.why == Why::nothing && fetching_.empty()) (void)begin_reading(false, now);
     asked_to_read_ = asked_to_read_ || (backlog_.next_time() <= now.mono && !dlq_blocks());
     expire_due(now);
     make_room(oldest_behind(), now);
     tell_overflow();
     tell_dlq();
-    if (paused_ || dlq_blocks()) return;
+    if (paused_ || dlq_blocks() || is_held_back(now)) return;
     dispatch(now, deliveries);
     want_recalls(now, recalls);
 }
 
 Mono Queue::next_deadline() const {
-    Mono next = std::min({sweep_at_, forget_at_, recall_at_, dedup_.next_deadline()});
+    Mono next = std::min({sweep_at_, forget_at_, recall_at_, storm_at_, dedup_.next_deadline()});
     if (!waiting_.empty()) next = std::min(next, waiting_.begin()->first);
     if (!asked_to_read_ && reading_.why == Why::nothing && !dlq_blocks()) next = std::min(next, backlog_.next_time());
     if (!expiring_.empty() && !dlq_blocks()) next = std::min(next, expiring_.begin()->first);

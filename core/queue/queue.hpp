@@ -203,6 +203,8 @@ public:
     bool purge(const store::StoredDeadLetter& letter, Now now);
     // Some were deleted, to keep to the policy's bound.
     void dead_dropped(std::uint64_t messages, std::uint64_t bytes);
+    // Its messages only fail: they are delivered one at a time, after pauses.
+    [[nodiscard]] bool is_failing() const noexcept;
     // No more are taken: nothing is delivered until there are fewer.
     [[nodiscard]] bool dlq_blocks() const noexcept;
     enum class Edited { yes, claimed, no_room };  // no_room: in a memory home
@@ -236,6 +238,7 @@ private:
         std::uint8_t priority = 0;
         Where where = Where::ready;
         bool ages = false;   // it expires by max_age
+        bool probe = false;  // leased while the queue is failing
         bool shown = false;  // ready, and no other of its key is before it
         bool suspect = false;
         bool isolate = false;
@@ -318,6 +321,11 @@ private:
     void remember_applied(Consumer& consumer, Held held);
     [[nodiscard]] std::string label(const Consumer& consumer) const;
     void emit(Event::Kind kind, std::string text, std::uint64_t count = 1) const;
+
+    // storm.cpp
+    void count_failure(Now now);
+    void count_success();
+    [[nodiscard]] bool is_held_back(Now now);
 
     // lines.cpp
     struct Line {                  // of an ordering key
@@ -488,6 +496,11 @@ private:
     std::uint64_t bytes_ = 0;
     std::uint64_t dead_count_ = 0;
     std::uint64_t dead_bytes_ = 0;
+    std::uint64_t failures_ = 0;   // since the last ack
+    Duration storm_pause_{};       // while it is failing: after each failure
+    Mono storm_until_{};           // and how long that is
+    Mono storm_at_ = never;        // it holds up what is ready
+    std::uint64_t probes_ = 0;     // in flight
     bool dlq_blocked_ = false;     // as it was told
     std::uint64_t drops_ = 0;      // commits that deleted dead letters
     std::uint64_t made_way_ = 0;   // messages, as they were counted last

@@ -34,6 +34,7 @@ void Totals::add(const Totals& other) {
     deduplicated += other.deduplicated;
     dropped += other.dropped;
     displaced += other.displaced;
+    storms += other.storms;
 }
 
 void Model::violation(std::string what) {

@@ -30,7 +30,7 @@ struct Totals {
     std::uint64_t crashes = 0, power_cuts = 0, consumer_deaths = 0, cuts = 0, lost_frames = 0, repeated_frames = 0;
     std::uint64_t resends = 0, redeliveries = 0, dead_letters = 0, redriven = 0, disk_full = 0, drained_full = 0;
     std::uint64_t refused = 0, stale = 0, expired = 0, edited = 0, keyed = 0, delayed = 0, prioritised = 0, resumed = 0,
-                  fenced = 0, deduplicated = 0, dropped = 0, displaced = 0;
+                  fenced = 0, deduplicated = 0, dropped = 0, displaced = 0, storms = 0;
     void add(const Totals& other);
 };
 

@@ -44,7 +44,7 @@ TEST(Simulator, KeepsItsPromisesInEveryWorld) {
               << totals.expired << ", delayed " << totals.delayed << ", keyed " << totals.keyed << ", prioritised "
               << totals.prioritised << ", named producers resumed " << totals.resumed << ", fenced " << totals.fenced
               << ", deduplicated " << totals.deduplicated << ", dropped " << totals.dropped << ", displaced "
-              << totals.displaced << "\n";
+              << totals.displaced << ", storms " << totals.storms << "\n";
     if (one != 0) return;
     EXPECT_GT(totals.crashes, 0U);
     EXPECT_GT(totals.power_cuts, 0U);
@@ -68,6 +68,7 @@ TEST(Simulator, KeepsItsPromisesInEveryWorld) {
     EXPECT_GT(totals.deduplicated, 0U);
     EXPECT_GT(totals.dropped, 0U);
     EXPECT_GT(totals.displaced, 0U);
+    EXPECT_GT(totals.storms, 0U);
 }
 
 // One seed twice is one history.

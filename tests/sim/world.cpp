@@ -56,6 +56,7 @@ World::World(Setup setup)
         constexpr WhenFull ways[] = {WhenFull::block, WhenFull::reject, WhenFull::drop_oldest, WhenFull::dead_letter};
         policy_.when_full = ways[pick(std::size(ways))];
     }
+    if (chance(0.2)) policy_.storm_after = static_cast<std::uint32_t>(2 + pick(10));
     if (chance(0.1)) policy_.max_age = std::chrono::milliseconds{500 + pick(20'000)};
     if (durable_ && chance(0.5)) min_free_ = min_free;
     keyed_ = chance(0.5);
@@ -115,10 +116,15 @@ void World::start_host() {
     options.on_event = [this](const Event& event) {
         note("host: " + std::string{to_string(event.kind)} + " " + event.text);
         if (event.kind == Event::Kind::consumer_died) ++model_.deaths;
+        if (event.kind == Event::Kind::storm) {
+            storm_ = !storm_;
+            if (storm_) ++model_.totals.storms;
+        }
         if (event.kind == Event::Kind::damaged) damaged_ += event.count;
         if (event.kind == Event::Kind::store_lost_confirmed)
             model_.violation("the host lost what it had confirmed: " + event.text);
     };
+    storm_ = false;
     host_ = std::make_unique<host::Host>(options, *store_, now_);
 }
 
@@ -248,23 +254,26 @@ void World::collect_host() {
     std::map<PeerId, Link*> links;
     for (Producer& producer : producers_) links[producer.link.at_host] = &producer.link;
     for (Consumer& consumer : consumers_) links[consumer.link.at_host] = &consumer.link;
+    std::size_t given = 0;
     for (host::OutFrame& frame : host_->take_frames()) {
         if (frame.peer == operator_) {
             operator_hears(frame.bytes);
             continue;
         }
-        hand_out(frame.peer, frame.bytes);
+        given += hand_out(frame.peer, frame.bytes);
         const auto link = links.find(frame.peer);
         if (link != links.end()) link->second->to_client.push_back({now_.mono, std::move(frame.bytes)});
     }
     model_.turn_over(now_);
+    if (storm_ && given > 1) model_.violation(std::to_string(given) + " messages were handed out at once in a storm");
 }
 
 // What the host gives to a consumer is looked at as it leaves: it may be on its way for long. So is what it tells a
 // named producer of those before, which may die without having heard it.
-void World::hand_out(PeerId peer, const std::string& bytes) {
+std::size_t World::hand_out(PeerId peer, const std::string& bytes) {
+    std::size_t given = 0;
     const auto frame = protocol::decode_frame(Slice{bytes});
-    if (!frame) return;
+    if (!frame) return given;
     const bool new_life = named_ && peer == producers_[0].link.at_host && !producers_[0].session->place();
     for (const protocol::Command& command : frame->commands) {
         if (const auto* welcome = std::get_if<protocol::Welcome>(&command); welcome != nullptr && new_life) {
@@ -275,6 +284,7 @@ void World::hand_out(PeerId peer, const std::string& bytes) {
         }
         const auto* deliver = std::get_if<protocol::Deliver>(&command);
         if (deliver == nullptr) continue;
+        given += deliver->items.size();
         for (const auto& item : deliver->items) {
             const auto envelope = envelope::decode(item.envelope.view());
             if (envelope && item.redrives == 0)
@@ -285,6 +295,7 @@ void World::hand_out(PeerId peer, const std::string& bytes) {
             }
         }
     }
+    return given;
 }
 
 // Everybody gets to act on what has reached it.

@@ -116,7 +116,7 @@ private:
     void operator_hears(const std::string& bytes);
     void operator_hears(const protocol::AdminResult& result);
     Message some_message();
-    void hand_out(PeerId peer, const std::string& bytes);
+    std::size_t hand_out(PeerId peer, const std::string& bytes);
     void replace_producer(std::size_t index);
     void read_dead_letters();
     [[nodiscard]] std::size_t stored_messages();
@@ -143,6 +143,7 @@ private:
     bool keyed_ = false;
     bool prioritised_ = false;
     bool deduplicated_ = false;
+    bool storm_ = false;  // the host said so
 
     std::unique_ptr<SimDisk> disk_;
     std::unique_ptr<store::Store> store_;

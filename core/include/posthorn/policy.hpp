@@ -24,6 +24,9 @@ inline constexpr int heartbeats_missed = 5;                     // a peer silent
 inline constexpr Duration lease = 30s;  // SQS's visibility timeout; renewed while the session lives
 inline constexpr Duration lease_cap = std::chrono::hours{12};  // a handler that hangs for ever gives its message back
 inline constexpr std::uint32_t max_attempts = 5;
+inline constexpr std::uint32_t storm_after = 1000;  // far more than bad luck; a healthy queue acks something before
+inline constexpr Duration storm_pause_min = 100ms;  // doubled with each failure
+inline constexpr Duration storm_pause_max = 10s;    // so soon at the latest it is seen that things work again
 inline constexpr Duration backoff_min = 1s;
 inline constexpr Duration backoff_max = 10min;
 inline constexpr Duration dedup_window = 5min;                 // as SQS has it
@@ -78,6 +81,9 @@ enum class DlqWhenFull {
 struct QueuePolicy {
     std::uint32_t max_attempts = defaults::max_attempts;  // 1 or more
     Backoff backoff{};
+    // After so many failures with no ack between them the queue is slow until the next ack: one delivery at a time,
+    // after a pause. A nack with a delay of its own and a release are no failures. 0: it never is.
+    std::uint32_t storm_after = defaults::storm_after;
     Duration lease = defaults::lease;  // 1 s to lease_cap
     Duration lease_cap = defaults::lease_cap;
     std::uint64_t max_messages = 0;  // 0: the home's default (memory 100,000; with a store: by disk)

@@ -53,6 +53,7 @@ max_attempts = 3
 backoff = fixed
 backoff_min = 50ms
 backoff_max = 2h
+storm_after = 50
 lease = 10s
 lease_cap = 1h
 max_messages = 1000
@@ -81,6 +82,7 @@ dedup_window = 90s
     EXPECT_EQ(policy.max_messages, 1000U);
     EXPECT_EQ(policy.max_bytes, 64U << 20U);
     EXPECT_EQ(policy.when_full, WhenFull::reject);
+    EXPECT_EQ(policy.storm_after, 50U);
     EXPECT_EQ(policy.max_age, 1h);
     EXPECT_EQ(policy.dlq_max_messages, 100U);
     EXPECT_EQ(policy.dlq_max_bytes, 1U << 20U);
