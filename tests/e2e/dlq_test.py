@@ -301,6 +301,7 @@ class Bounds(Case):
         node.process.wait_until_said("dlq_full: jobs: as many dead letters as")
         before = node.queue("jobs")
         self.assertGreaterEqual(before["dead"], 2)
+        self.dlq(node, "list", "jobs")  # and so they are stored
         node.restart()
         self.assertEqual(node.queue("jobs")["state"], "dlq_full")
         self.dlq(node, "purge", "jobs")
