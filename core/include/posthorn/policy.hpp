@@ -69,7 +69,7 @@ enum class WhenFull {
     // memory the bound may be exceeded for as long as it takes to store and to read. What consumers hold is never
     // touched: where nothing else is left, producers wait.
     drop_oldest,  // deleted for good
-    dead_letter,  // dead-lettered with the reason queue_full; where those are full and block, producers wait
+    dead_letter,  // dead-lettered with the reason queue_full; where those are full and block, producers wait as well
 };
 
 enum class DlqWhenFull {
