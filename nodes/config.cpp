@@ -68,10 +68,14 @@ std::uint64_t parse_message_limit(const std::string& text) {
     return size;
 }
 
+constexpr std::array<std::string_view, 4> when_full_names{"block", "reject", "drop_oldest",
+                                                          "dead_letter"};  // as WhenFull has them
+
 WhenFull parse_when_full(const std::string& text) {
-    if (text == "block") return WhenFull::block;
-    if (text == "reject") return WhenFull::reject;
-    throw Error{"'" + text + "' is neither block nor reject"};
+    const auto* const found = std::find(when_full_names.begin(), when_full_names.end(), text);
+    if (found == when_full_names.end())
+        throw Error{"'" + text + "' is not one of block, reject, drop_oldest, dead_letter"};
+    return static_cast<WhenFull>(found - when_full_names.begin());
 }
 
 DlqWhenFull parse_dlq_when_full(const std::string& text) {
@@ -153,6 +157,9 @@ constexpr auto queue_settings = std::to_array<Known<QueuePolicy>>({
     {"backoff_max", "duration", "longest wait of exponential",
      [](QueuePolicy& p, const std::string& v) { p.backoff.max = parse_duration(v); },
      [](const QueuePolicy& p) { return write_duration(p.backoff.max); }},
+    {"storm_after", "number", "failures with no ack between them after which messages go out one at a time, 0: never",
+     [](QueuePolicy& p, const std::string& v) { p.storm_after = parse_count32(v); },
+     [](const QueuePolicy& p) { return std::to_string(p.storm_after); }},
     {"lease", "duration", "a worker not heard for so long loses its messages",
      [](QueuePolicy& p, const std::string& v) { p.lease = parse_duration(v); },
      [](const QueuePolicy& p) { return write_duration(p.lease); }},
@@ -165,9 +172,13 @@ constexpr auto queue_settings = std::to_array<Known<QueuePolicy>>({
     {"max_bytes", "size", "bytes of messages kept, 0: as the disk allows",
      [](QueuePolicy& p, const std::string& v) { p.max_bytes = parse_size(v); },
      [](const QueuePolicy& p) { return write_size(p.max_bytes); }},
-    {"when_full", "block | reject", "producers wait, or are refused",
+    {"when_full", "block | reject | drop_oldest | dead_letter",
+     "producers wait, or are refused, or the oldest messages are deleted, or dead-lettered",
      [](QueuePolicy& p, const std::string& v) { p.when_full = parse_when_full(v); },
-     [](const QueuePolicy& p) { return std::string{p.when_full == WhenFull::block ? "block" : "reject"}; }},
+     [](const QueuePolicy& p) { return std::string{when_full_names.at(static_cast<std::size_t>(p.when_full))}; }},
+    {"max_age", "duration", "messages older than that expire, or are deleted by drop_oldest, 0s: none does",
+     [](QueuePolicy& p, const std::string& v) { p.max_age = parse_duration(v); },
+     [](const QueuePolicy& p) { return write_duration(p.max_age); }},
     {"dlq_max_messages", "number", "dead letters kept, 0: as the disk allows",
      [](QueuePolicy& p, const std::string& v) { p.dlq_max_messages = parse_count(v); },
      [](const QueuePolicy& p) { return std::to_string(p.dlq_max_messages); }},

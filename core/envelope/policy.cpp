@@ -111,6 +111,7 @@ void validate(const QueuePolicy& policy) {
     check_range("lease_cap", policy.lease_cap, 1s, longest, "between 1 s and 365 days");
     check_range("lease", policy.lease, 1s, policy.lease_cap, "between 1 s and lease_cap");
     check_range("dedup_window", policy.dedup_window, 0s, longest, "between 0 and 365 days");
+    check_range("max_age", policy.max_age, 0s, longest, "between 0 and 365 days");
     check_backoff(policy.backoff);
 }
 

@@ -55,6 +55,10 @@ std::string_view to_string(Event::Kind kind) noexcept {
             return "dedup_full";
         case Event::Kind::dlq_full:
             return "dlq_full";
+        case Event::Kind::overflow:
+            return "overflow";
+        case Event::Kind::storm:
+            return "storm";
     }
     return "unknown";
 }

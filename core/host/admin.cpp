@@ -231,7 +231,7 @@ bool Host::Impl::change(Box& box, const store::StoredDeadLetter& letter, Questio
 }
 
 void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& request, Now now) {
-    constexpr std::uint32_t fields = 32;
+    constexpr std::uint32_t fields = 35;
     protocol::AdminResult result{.id = request.id, .rows = {}, .next = 0, .error = {}};
     std::uint64_t index = 0;
     std::uint64_t bytes = 0;
@@ -248,6 +248,7 @@ void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& req
         const std::uint64_t oldest = depth.oldest ? ms(now.wall) - std::min(ms(now.wall), ms(*depth.oldest)) : 0;
         std::string state = blocked_reason();
         if (state.empty() && box->queue.dlq_blocks()) state = "dlq_full";
+        if (state.empty() && box->queue.is_failing()) state = "failing";
         if (state.empty())
             state = box->queue.free_messages() == 0 || box->queue.free_bytes() == 0 ? "queue_full" : "ok";
         result.rows.push_back(Row{fields}
@@ -279,7 +280,10 @@ void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& req
                                   .add("dead_max_attempts", counters.dead_max_attempts)
                                   .add("dead_undecodable", counters.dead_undecodable)
                                   .add("dead_expired", counters.dead_expired)
+                                  .add("dead_queue_full", counters.dead_queue_full)
                                   .add("dead_dropped", counters.dead_dropped)
+                                  .add("dropped_full", counters.dropped_full)
+                                  .add("dropped_expired", counters.dropped_expired)
                                   .add("state", state)
                                   .add("store", store.durable() ? "disk" : "memory")
                                   .flag("strict", box->queue.is_strict())

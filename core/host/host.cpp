@@ -255,7 +255,7 @@ void Host::Impl::grant(Session& session, Box& box) {
     protocol::Credit credit = session.credit;
     credit.reason = blocked_reason();
     if (credit.reason.empty()) {
-        const bool blocks = box.queue.policy().when_full == WhenFull::block;
+        const bool blocks = box.queue.policy().when_full != WhenFull::reject;
         const std::uint64_t no_bound = std::numeric_limits<std::uint64_t>::max();
         const std::uint64_t free_messages = blocks ? less(box.queue.free_messages(), box.granted_messages) : no_bound;
         std::uint64_t free_bytes = less(options.credit_bytes, uncommitted_bytes + granted_bytes);

@@ -63,9 +63,9 @@ void Backlog::add(const Message& message) {
     });
 }
 
-void Backlog::add(store::OffsetRange range) {
+void Backlog::add(store::OffsetRange range, Mono expires) {
     for (Offset number = number_of(range.first); number <= number_of(range.last); ++number) {
-        add(Message{.offset = std::max(range.first, begin_of(number))});
+        add(Message{.offset = std::max(range.first, begin_of(number)), .expires = expires});
     }
 }
 
@@ -77,6 +77,11 @@ std::optional<unsigned> Backlog::highest() const {
 bool Backlog::may_hold(Offset offset) const {
     const Block* block = find(number_of(offset));
     return block != nullptr && block->first <= offset;
+}
+
+std::optional<Backlog::Offset> Backlog::lowest() const {
+    if (blocks_.empty()) return std::nullopt;
+    return blocks_.begin()->first;
 }
 
 std::optional<Backlog::Offset> Backlog::first_of(unsigned priority) const {

@@ -38,6 +38,7 @@ public:
         std::uint64_t key = 0;  // 0: none
         Mono due = never;
         Mono expires = never;
+        bool ages = false;  // it expires by the queue's max_age
     };
     struct Block {
         Offset first = 0;              // nothing below is in the backlog
@@ -50,7 +51,7 @@ public:
     explicit Backlog(Offset block) : offsets_(block) {}
 
     void add(const Message& message);
-    void add(store::OffsetRange range);  // of priority 0, without keys and times
+    void add(store::OffsetRange range, Mono expires);  // of priority 0, without keys; none expires before
 
     // At `priority` or above something may wait for its turn.
     [[nodiscard]] bool has_turns(unsigned priority = 0) const { return (all_ >> priority) != 0; }
@@ -58,6 +59,7 @@ public:
     [[nodiscard]] Mono next_time() const { return times_.empty() ? never : times_.begin()->first; }
     [[nodiscard]] std::uint64_t later() const noexcept { return later_; }
     [[nodiscard]] bool may_hold(Offset offset) const;
+    [[nodiscard]] std::optional<Offset> lowest() const;  // the number of the first block of all
 
     // The number of the first block in which there may be ...; empty: there is none.
     [[nodiscard]] std::optional<Offset> first_of(unsigned priority) const;

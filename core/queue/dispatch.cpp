@@ -38,6 +38,10 @@ Queue::Entries::iterator Queue::next_ready() {
 
 void Queue::deliver(ConsumerId id, Consumer& consumer, Offset offset, Entry& entry, Now now,
                     std::vector<Delivered>& out) {
+    if (is_failing()) {
+        entry.probe = true;
+        ++probes_;
+    }
     ++entry.token;
     if (entry.token > 1) ++counters_.redelivered;
     out.push_back({.consumer = id,
@@ -57,6 +61,7 @@ void Queue::deliver(ConsumerId id, Consumer& consumer, Offset offset, Entry& ent
 }
 
 Queue::Given Queue::deliver_next(ConsumerId id, Consumer& consumer, Now now, std::vector<Delivered>& out) {
+    if (probes_ > 0 && is_failing()) return Given::none;
     const auto it = next_ready();
     if (it == entries_.end()) return Given::none;
     if (!has_room(consumer, it->second.size)) return Given::no_room;
@@ -147,6 +152,7 @@ void Queue::dispatch_strictly(Now now, std::vector<Delivered>& out) {
     if (active == consumers_.end()) return;
     auto& [id, consumer] = *active;
     for (;;) {
+        if (probes_ > 0 && is_failing()) return;
         const auto it = next_in_line();
         if (it == entries_.end() || !has_room(consumer, it->second.size)) return;
         const bool alone = it->second.suspect || consumer.holds_suspects || !consumer.keeps_order;
@@ -182,6 +188,7 @@ void Queue::dispatch_suspects(Now now, std::vector<Delivered>& out) {
 // False: nothing more can be given now, to anybody.
 bool Queue::give_suspects(ConsumerId id, Consumer& consumer, Now now, std::vector<Delivered>& out) {
     while (!suspects_.empty()) {
+        if (probes_ > 0 && is_failing()) return false;
         const Offset offset = *suspects_.begin();
         Entry& entry = entries_.find(offset)->second;
         if (entry.isolate ? consumer.in_flight > 0 : consumer.in_flight >= consumer.concurrency) return true;

@@ -94,14 +94,28 @@ Mono Queue::expiry_of(const store::StoredMessage& message, Now now) {
     return now.mono + std::max<Duration>(left, Duration::zero());
 }
 
+// Of what was accepted then: clamped as well.
+Mono Queue::end_of_age(Wall accepted, Now now) const {
+    if (policy_.max_age == Duration::zero()) return never;
+    const auto left = std::min<Duration>(accepted - now.wall + policy_.max_age, policy_.max_age);
+    return now.mono + std::max(left, Duration::zero());
+}
+
+void Queue::age(Backlog::Message& place, Mono end) {
+    place.ages = end < place.expires;
+    place.expires = std::min(place.expires, end);
+}
+
 // What a message that is in no memory is, as the backlog sees it; `waits_for` is then decided.
-Backlog::Message Queue::untracked(const store::StoredMessage& message, Mono due, Now now) {
-    return {.offset = message.offset,
-            .waits_for = due > now.mono ? Backlog::For::time : Backlog::For::turn,
-            .priority = message.terms.priority,
-            .key = message.terms.key,
-            .due = due,
-            .expires = expiry_of(message, now)};
+Backlog::Message Queue::untracked(const store::StoredMessage& message, Mono due, Now now) const {
+    Backlog::Message place{.offset = message.offset,
+                           .waits_for = due > now.mono ? Backlog::For::time : Backlog::For::turn,
+                           .priority = message.terms.priority,
+                           .key = message.terms.key,
+                           .due = due,
+                           .expires = expiry_of(message, now)};
+    age(place, end_of_age(message.accepted_at, now));
+    return place;
 }
 
 // Whether a new message may be kept in memory; if not it stays where it is, in `place`.
@@ -142,6 +156,7 @@ bool Queue::is_wanted(const store::StoredMessage& message, Backlog::Message& beh
 void Queue::place(store::StoredMessage& message, Now now) {
     if (reading_.why == Why::learn) count_keyed(message.terms.key, message.terms.priority);
     Backlog::Message behind = untracked(message, due_of(message, now), now);
+    if (reading_.makes_room && makes_way(message, behind, now)) return;
     if (is_wanted(message, behind, now)) {
         track_stored(message, behind, now);
     } else {
@@ -158,6 +173,7 @@ void Queue::track_stored(store::StoredMessage& message, const Backlog::Message& 
     entry.key = place.key;
     entry.priority = static_cast<std::uint8_t>(place.priority);
     entry.expires = place.expires;
+    entry.ages = place.ages;
     if (!durable_) {
         if (const auto routing = envelope::read_routing(message.envelope.view())) {
             const auto producer = producers_.find(routing->producer);
@@ -270,6 +286,13 @@ std::optional<Offset> Queue::next_reading(Now now, Reading& next) {
     return backlog_.first_of(*highest);
 }
 
+std::optional<Offset> Queue::reading_for_room(Reading& next) const {
+    next = {.why = Why::room};
+    const Offset oldest = oldest_in_backlog();
+    const bool in_memory = !idle_.empty() && *idle_.begin() < oldest;
+    return !in_memory && may_go(oldest) ? backlog_.lowest() : std::nullopt;
+}
+
 void Queue::take_block(Offset number) {
     const Backlog::Block block = backlog_.take(number);
     reading_.priorities |= block.priorities;
@@ -307,7 +330,8 @@ void Queue::read_blocks(std::vector<store::Read>& reads, Now now) {
 bool Queue::begin_reading(bool stored, Now now) {
     for (;;) {
         Reading next;
-        const auto number = next_reading(now, next);
+        auto number = room_first_ ? reading_for_room(next) : next_reading(now, next);
+        if (!number) number = room_first_ ? next_reading(now, next) : reading_for_room(next);
         if (!number) return false;
         const bool is_stored = backlog_.find(*number)->first < pending_first();
         if (is_stored && !stored) {
@@ -315,6 +339,8 @@ bool Queue::begin_reading(bool stored, Now now) {
             return false;
         }
         reading_ = next;
+        reading_.makes_room = true;
+        room_first_ = next.why != Why::room;
         take_block(*number);
         if (is_stored) return true;
         const bool taken = adopt_pending(backlog_.begin_of(*number), backlog_.end_of(*number), now);
@@ -443,7 +469,7 @@ void Queue::recover(const store::RecoveredTopic& topic, Now now) {
     former_begin_ = former_end_ - std::min(former_end_, last_life_offsets);
     for (const store::Span& span : topic.spans) {
         if (span.plain) {
-            backlog_.add(span.range);
+            backlog_.add(span.range, end_of_age(topic.oldest, now));
         } else {
             learn_.push_back(span.range);
         }

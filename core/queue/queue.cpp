@@ -30,6 +30,7 @@ Queue::Queue(std::string name, QueuePolicy policy, bool durable, std::uint64_t s
     : name_(std::move(name)),
       policy_(std::move(policy)),
       durable_(durable),
+      makes_room_(policy_.when_full == WhenFull::drop_oldest || policy_.when_full == WhenFull::dead_letter),
       limits_(limits),
       random_(seed),
       on_event_(std::move(on_event)),
@@ -37,6 +38,10 @@ Queue::Queue(std::string name, QueuePolicy policy, bool durable, std::uint64_t s
     if (!durable_) {
         if (policy_.max_messages == 0) policy_.max_messages = defaults::memory_max_messages;
         if (policy_.max_bytes == 0) policy_.max_bytes = defaults::memory_max_bytes;
+        if (!dead_take_room()) {
+            if (policy_.dlq_max_messages == 0) policy_.dlq_max_messages = policy_.max_messages;
+            if (policy_.dlq_max_bytes == 0) policy_.dlq_max_bytes = policy_.max_bytes;
+        }
     }
 }
 
@@ -86,23 +91,38 @@ const Producer* Queue::find_producer(const Identity& id) const {
     return it == producers_.end() ? nullptr : &it->second;
 }
 
-// In memory dead letters take room as well.
+// In memory dead letters take room as well, unless messages make room by becoming such.
+bool Queue::dead_take_room() const noexcept {
+    return !durable_ && policy_.when_full != WhenFull::dead_letter;
+}
+
 std::uint64_t Queue::used_messages() const {
-    return messages_ + (durable_ ? 0 : dead_count_);
+    return messages_ + (dead_take_room() ? dead_count_ : 0);
 }
 
 std::uint64_t Queue::used_bytes() const {
-    return bytes_ + (durable_ ? 0 : dead_bytes_);
+    return bytes_ + (dead_take_room() ? dead_bytes_ : 0);
+}
+
+// `idle`: so much of what is used is with no consumer.
+std::uint64_t Queue::room_within(std::uint64_t most, std::uint64_t used, std::uint64_t idle, std::uint64_t dlq_most,
+                                 std::uint64_t dead) const {
+    if (most == 0) return std::numeric_limits<std::uint64_t>::max();
+    std::uint64_t goes = makes_room_ ? idle : 0;
+    if (policy_.when_full == WhenFull::dead_letter && policy_.dlq_when_full == DlqWhenFull::block) {
+        if (dlq_blocks()) goes = 0;
+        if (dlq_most != 0) goes = std::min(goes, dlq_most - std::min(dlq_most, dead));
+    }
+    return most - std::min(most, used - goes);
 }
 
 std::uint64_t Queue::free_messages() const {
-    if (policy_.max_messages == 0) return std::numeric_limits<std::uint64_t>::max();
-    return policy_.max_messages - std::min(policy_.max_messages, used_messages());
+    return room_within(policy_.max_messages, used_messages(), messages_ - in_flight_, policy_.dlq_max_messages,
+                       dead_count_);
 }
 
 std::uint64_t Queue::free_bytes() const {
-    if (policy_.max_bytes == 0) return std::numeric_limits<std::uint64_t>::max();
-    return policy_.max_bytes - std::min(policy_.max_bytes, used_bytes());
+    return room_within(policy_.max_bytes, used_bytes(), bytes_ - in_flight_bytes_, policy_.dlq_max_bytes, dead_bytes_);
 }
 
 // An empty queue takes one message, however large: else it would never be taken.
@@ -200,6 +220,7 @@ void Queue::enqueue(Pending message, const envelope::Routing& routing, Producer&
                            .key = terms.key,
                            .due = now.mono + routing.delay,
                            .expires = routing.ttl == Duration::zero() ? never : now.mono + routing.ttl};
+    age(place, end_of_age(now.wall, now));
     if (!has_memory_for(place, now)) {
         backlog_.add(place);
         return;
@@ -211,6 +232,7 @@ void Queue::enqueue(Pending message, const envelope::Routing& routing, Producer&
     entry.key = place.key;
     entry.priority = terms.priority;
     entry.expires = place.expires;
+    entry.ages = place.ages;
     if (!durable_) {
         entry.producer = &producer;
         entry.sequence = routing.sequence;
@@ -337,6 +359,7 @@ void Queue::lease(ConsumerId id, Consumer& consumer, Offset offset, Entry& entry
     entry.since = now.mono;
     entry.extended = {};
     ++in_flight_;
+    in_flight_bytes_ += entry.size;
     ++consumer.in_flight;
     consumer.in_flight_bytes += entry.size;
     if (sweep_at_ == never) sweep_at_ = now.mono + policy_.lease_cap;
@@ -458,10 +481,12 @@ bool Queue::settle(ConsumerId id, const Settle& settle, Now now) {
         case Verdict::ack:
             ++counters_.acked;
             out_.count(now.mono);
+            count_success();
             finish(it, now);
             break;
         case Verdict::nack:
             ++counters_.nacked;
+            if (!settle.delay) count_failure(now);
             fail(it, settle.delay, settle.text, now);
             break;
         case Verdict::release:
@@ -471,9 +496,11 @@ bool Queue::settle(ConsumerId id, const Settle& settle, Now now) {
             break;
         case Verdict::reject:
             ++counters_.rejected;
+            count_failure(now);
             dead_letter(it, store::Reason::rejected, settle.text, now);
             break;
         case Verdict::undecodable:
+            count_failure(now);
             dead_letter(it, store::Reason::undecodable, settle.text, now);
             break;
     }
@@ -502,6 +529,7 @@ void Queue::recalled(ConsumerId id, Now now) {
 // What becomes of it refreshes the line of its key.
 void Queue::end_lease(Entry& entry) {
     --in_flight_;
+    in_flight_bytes_ -= entry.size;
     if (entry.key != 0) --lines_[entry.key].out;
     const auto it = consumers_.find(entry.holder);
     if (it != consumers_.end()) {
@@ -511,6 +539,7 @@ void Queue::end_lease(Entry& entry) {
     }
     entry.holder = 0;
     entry.extended = {};
+    if (std::exchange(entry.probe, false)) --probes_;
 }
 
 void Queue::erase(Entries::iterator it) {
@@ -609,6 +638,9 @@ void Queue::bury(Entries::iterator it, store::DeadLetter letter, Now now) {
         case store::Reason::expired:
             ++counters_.dead_expired;
             break;
+        case store::Reason::queue_full:
+            ++counters_.dead_queue_full;
+            break;
         default:
             ++counters_.dead_rejected;
             break;
@@ -620,36 +652,58 @@ void Queue::bury(Entries::iterator it, store::DeadLetter letter, Now now) {
     changed(now);
 }
 
+// Gives up what is ready or waiting.
+void Queue::give_up(Entries::iterator it, store::Reason reason, std::string text, Now now) {
+    Entry& entry = it->second;
+    unwatch_expiry(it->first, entry);
+    leave_line(it->first, entry);
+    store::DeadLetter letter{.offset = it->first,
+                             .reason = reason,
+                             .text = std::move(text),
+                             .attempts = entry.attempts,
+                             .first_failure = entry.first_failure == Wall{} ? now.wall : entry.first_failure,
+                             .last_failure = now.wall,
+                             .consumer = {}};
+    bury(it, std::move(letter), now);
+}
+
+// What no consumer holds may expire, and may have to make room.
 void Queue::watch_expiry(Offset offset, const Entry& entry) {
     if (entry.expires != never) expiring_.emplace(entry.expires, offset);
+    if (makes_room_) idle_.insert(idle_.end(), offset);
 }
 
 void Queue::unwatch_expiry(Offset offset, const Entry& entry) {
     if (entry.expires != never) expiring_.erase({entry.expires, offset});
+    if (makes_room_) idle_.erase(offset);
+}
+
+// Nobody may ever look through it.
+void Queue::tidy_fresh() {
+    if (fresh_.size() <= 2 * (ready_ + limits_.ready)) return;
+    std::erase_if(fresh_, [this](Offset offset) { return !entries_.contains(offset); });
 }
 
 // Fires before anything is handed out, so nothing is delivered past its time.
 void Queue::expire_due(Now now) {
-    std::uint64_t count = 0;
-    for (; !expiring_.empty() && expiring_.begin()->first <= now.mono && !dlq_blocks(); ++count) {
+    std::uint64_t buried = 0;
+    const std::uint64_t dropped_before = counters_.dropped_expired;
+    while (!expiring_.empty() && expiring_.begin()->first <= now.mono && !dlq_blocks()) {
         const auto it = entries_.find(expiring_.begin()->second);
-        Entry& entry = it->second;
-        unwatch_expiry(it->first, entry);
-        leave_line(it->first, entry);
-        store::DeadLetter letter{.offset = it->first,
-                                 .reason = store::Reason::expired,
-                                 .text = "not done within its time to live",
-                                 .attempts = entry.attempts,
-                                 .first_failure = entry.first_failure == Wall{} ? now.wall : entry.first_failure,
-                                 .last_failure = now.wall,
-                                 .consumer = {}};
-        bury(it, std::move(letter), now);
+        if (it->second.ages && policy_.when_full == WhenFull::drop_oldest) {
+            drop(it, counters_.dropped_expired, now);
+            continue;
+        }
+        ++buried;
+        give_up(it, store::Reason::expired,
+                it->second.ages ? "older than the queue's max_age" : "not done within its time to live", now);
     }
-    if (count == 0) return;
-    emit(Event::Kind::dead_lettered, "expired: not done within their time to live", count);
-    if (fresh_.size() > 2 * (ready_ + limits_.ready)) {  // nobody may ever look through it
-        std::erase_if(fresh_, [this](Offset offset) { return !entries_.contains(offset); });
+    if (buried > 0) emit(Event::Kind::dead_lettered, "expired: not done within their time to live", buried);
+    const bool dropped = counters_.dropped_expired > dropped_before;
+    if (dropped && worth_a_word(++agings_)) {
+        emit(Event::Kind::overflow, "messages were older than max_age: they were deleted", counters_.dropped_expired);
     }
+    if (buried > 0 || dropped) tidy_fresh();
 }
 
 bool Queue::dlq_blocks() const noexcept {
@@ -706,6 +760,7 @@ void Queue::died(ConsumerId id, bool at_once, Now now) {
         Entry& entry = it->second;
         ++entry.deaths;
         if (alone) {
+            count_failure(now);
             entry.attempts = static_cast<std::uint16_t>(entry.attempts + entry.deaths);
             entry.deaths = 0;
             if (entry.first_failure == Wall{}) entry.first_failure = now.wall;
@@ -736,6 +791,7 @@ void Queue::sweep(Now now) {
         if (it->second.where != Where::leased) continue;  // went back with one before it
         tell_lost(it->second.holder, {offset, it->second.token});
         ++counters_.expired_leases;
+        count_failure(now);
         fail(it, std::nullopt, "held for the whole lease_cap without being settled", now);
     }
     sweep_at_ = in_flight_ == 0 ? never : now.mono + policy_.lease_cap / 4;
@@ -758,12 +814,14 @@ void Queue::turn(Now now, std::vector<Delivered>& deliveries, std::vector<Recall
     }
     if (sweep_at_ <= now.mono) sweep(now);
     if (forget_at_ <= now.mono) forget_producers(now);
-    recall_at_ = never;
+    recall_at_ = storm_at_ = never;
     if (reading_.why == Why::nothing && fetching_.empty()) (void)begin_reading(false, now);
     asked_to_read_ = asked_to_read_ || (backlog_.next_time() <= now.mono && !dlq_blocks());
     expire_due(now);
+    make_room(oldest_behind(), now);
+    tell_overflow();
     tell_dlq();
-    if (paused_ || dlq_blocks()) return;
+    if (paused_ || dlq_blocks() || is_held_back(now)) return;
     if (is_strict()) {
         dispatch_strictly(now, deliveries);
         return;
@@ -773,7 +831,7 @@ void Queue::turn(Now now, std::vector<Delivered>& deliveries, std::vector<Recall
 }
 
 Mono Queue::next_deadline() const {
-    Mono next = std::min({sweep_at_, forget_at_, recall_at_, dedup_.next_deadline()});
+    Mono next = std::min({sweep_at_, forget_at_, recall_at_, storm_at_, dedup_.next_deadline()});
     if (!waiting_.empty()) next = std::min(next, waiting_.begin()->first);
     if (!asked_to_read_ && reading_.why == Why::nothing && !dlq_blocks()) next = std::min(next, backlog_.next_time());
     if (!expiring_.empty() && !dlq_blocks()) next = std::min(next, expiring_.begin()->first);

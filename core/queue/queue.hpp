@@ -101,6 +101,7 @@ struct Counters {
     std::uint64_t acked = 0, nacked = 0, released = 0, rejected = 0, redelivered = 0, expired_leases = 0;
     std::uint64_t refused_full = 0, refused_other = 0, duplicates = 0, deduplicated = 0, stale = 0;
     std::uint64_t dead_rejected = 0, dead_max_attempts = 0, dead_undecodable = 0, dead_expired = 0, dead_dropped = 0;
+    std::uint64_t dead_queue_full = 0, dropped_full = 0, dropped_expired = 0;
 };
 
 struct Depth {
@@ -141,7 +142,7 @@ public:
     // Decides a message without taking it; the refusal is repeated on resend.
     void refuse(Producer& producer, std::uint64_t sequence, std::string code, std::string text, Now now);
     void forget_refusals(Producer& producer, std::uint64_t up_to);
-    // Messages and bytes that still fit; max() where only the disk bounds them.
+    // Messages and bytes that still fit, or for which others make room; max() where only the disk bounds them.
     [[nodiscard]] std::uint64_t free_messages() const;
     [[nodiscard]] std::uint64_t free_bytes() const;
     // Bytes accepted and not yet committed.
@@ -208,6 +209,8 @@ public:
     bool purge(const store::StoredDeadLetter& letter, Now now);
     // Some were deleted, to keep to the policy's bound.
     void dead_dropped(std::uint64_t messages, std::uint64_t bytes);
+    // Its messages only fail: they are delivered one at a time, after pauses.
+    [[nodiscard]] bool is_failing() const noexcept;
     // No more are taken: nothing is delivered until there are fewer.
     [[nodiscard]] bool dlq_blocks() const noexcept;
     enum class Edited { yes, claimed, no_room };  // no_room: in a memory home
@@ -240,6 +243,8 @@ private:
         std::uint16_t redrives = 0;
         std::uint8_t priority = 0;
         Where where = Where::ready;
+        bool ages = false;   // it expires by max_age
+        bool probe = false;  // leased while the queue is failing
         bool shown = false;  // ready, and no other of its key is before it
         bool suspect = false;
         bool isolate = false;
@@ -278,6 +283,9 @@ private:
     };
 
     [[nodiscard]] bool fits(std::size_t size) const;
+    [[nodiscard]] bool dead_take_room() const noexcept;
+    [[nodiscard]] std::uint64_t room_within(std::uint64_t most, std::uint64_t used, std::uint64_t idle,
+                                            std::uint64_t dlq_most, std::uint64_t dead) const;
     void count_as_settled(Producer& producer, std::uint64_t sequence);
     void tell_dedup(std::size_t forgotten);
     // As far as the bounds go.
@@ -301,6 +309,8 @@ private:
     void fail(Entries::iterator it, std::optional<Duration> delay, const std::string& text, Now now);
     void dead_letter(Entries::iterator it, store::Reason reason, std::string text, Now now);
     void bury(Entries::iterator it, store::DeadLetter letter, Now now);
+    void give_up(Entries::iterator it, store::Reason reason, std::string text, Now now);
+    void tidy_fresh();
     void watch_expiry(Offset offset, const Entry& entry);
     void unwatch_expiry(Offset offset, const Entry& entry);
     void expire_due(Now now);
@@ -320,6 +330,11 @@ private:
     [[nodiscard]] std::string label(const Consumer& consumer) const;
     void emit(Event::Kind kind, std::string text, std::uint64_t count = 1) const;
 
+    // storm.cpp
+    void count_failure(Now now);
+    void count_success();
+    [[nodiscard]] bool is_held_back(Now now);
+
     // lines.cpp
     struct Line {                  // of an ordering key
         std::set<Offset> members;  // ready
@@ -337,12 +352,24 @@ private:
     void count_keyed(std::uint64_t key, unsigned priority);
     void uncount_keyed(std::uint64_t key, unsigned priority);
 
+    // overflow.cpp
+    [[nodiscard]] bool is_over() const;
+    [[nodiscard]] bool may_go(Offset offset) const;
+    [[nodiscard]] Offset oldest_in_backlog() const;
+    [[nodiscard]] Offset oldest_behind() const;
+    void make_room(Offset before, Now now);
+    void make_way(Entries::iterator it, Now now);
+    void drop(Entries::iterator it, std::uint64_t& counter, Now now);
+    bool makes_way(store::StoredMessage& message, const Backlog::Message& place, Now now);
+    void tell_overflow();
+
     // loading.cpp
     enum class Why {
         nothing,
         turn,   // messages of one priority, for their turn
         due,    // for a time that has come
         key,    // messages of one key, which has few left in memory
+        room,   // the oldest, to make room
         learn,  // after a restart
     };
     struct Reading {
@@ -353,6 +380,7 @@ private:
         std::uint16_t priorities = 0;                          // of those
         Offset to = 0;                                         // what is read
         Offset known_to = 0;                                   // what there was then; behind `to` it was not stored
+        bool makes_room = false;                               // as it is placed, where the queue is over its bound
     };
     [[nodiscard]] std::size_t ready_from(unsigned priority) const;
     [[nodiscard]] std::size_t tracked_most() const;
@@ -360,7 +388,9 @@ private:
     [[nodiscard]] bool has_turns_behind(unsigned priority) const;
     [[nodiscard]] static Mono due_of(const store::StoredMessage& message, Now now);
     [[nodiscard]] static Mono expiry_of(const store::StoredMessage& message, Now now);
-    [[nodiscard]] static Backlog::Message untracked(const store::StoredMessage& message, Mono due, Now now);
+    [[nodiscard]] Mono end_of_age(Wall accepted, Now now) const;
+    static void age(Backlog::Message& place, Mono end);
+    [[nodiscard]] Backlog::Message untracked(const store::StoredMessage& message, Mono due, Now now) const;
     bool has_memory_for(Backlog::Message& place, Now now);
     bool is_wanted(const store::StoredMessage& message, Backlog::Message& behind, Now now);
     void place(store::StoredMessage& message, Now now);
@@ -373,6 +403,7 @@ private:
     void evict_waiting();
     [[nodiscard]] bool is_higher_on_its_way(unsigned priority) const;
     std::optional<Offset> next_reading(Now now, Reading& next);
+    std::optional<Offset> reading_for_room(Reading& next) const;
     void take_block(Offset number);
     bool begin_reading(bool stored, Now now);
     bool adopt_pending(Offset from, Offset to, Now now);
@@ -397,6 +428,7 @@ private:
     std::string name_;
     QueuePolicy policy_;
     bool durable_;
+    bool makes_room_;  // when it is full
     Limits limits_;
     std::mt19937_64 random_;
     EventHook on_event_;
@@ -411,12 +443,14 @@ private:
     std::set<std::pair<Mono, Offset>> waiting_;
     std::set<Offset> holding_up_;                 // strict queues: those of waiting_ that hold up what is behind them
     std::set<std::pair<Mono, Offset>> expiring_;  // ready or waiting, and not for ever
+    std::set<Offset> idle_;                       // ready or waiting; only where the oldest make room
     std::uint64_t ready_ = 0;                     // shown
     std::array<std::uint64_t, Backlog::priorities> ready_of_{};  // without suspects
     std::unordered_map<std::uint64_t, Line> lines_;
     std::set<std::uint64_t> hungry_;  // keys with few in memory and more in the store
     std::unordered_map<std::uint32_t, std::array<std::uint32_t, Backlog::priorities>> unsettled_keyed_;  // by bucket
     std::uint64_t in_flight_ = 0;
+    std::uint64_t in_flight_bytes_ = 0;
     std::uint64_t window_used_ = 0;  // bytes of bodies in entries_
     bool paused_ = false;
     bool starved_ = false;  // the next ready message's body has to be fetched
@@ -470,6 +504,7 @@ private:
     Backlog backlog_{limits_.block};
     std::deque<store::OffsetRange> learn_;  // recovery: still to be read
     Reading reading_;
+    bool room_first_ = true;      // readings for room and others take turns
     bool asked_to_read_ = false;  // what is due in the backlog waits for wanted_reads()
     // Bodies asked for in this round: the messages first to last, by the first; and those that were not found.
     std::map<Offset, Offset> fetching_;
@@ -479,8 +514,16 @@ private:
     std::uint64_t bytes_ = 0;
     std::uint64_t dead_count_ = 0;
     std::uint64_t dead_bytes_ = 0;
-    bool dlq_blocked_ = false;  // as it was told
-    std::uint64_t drops_ = 0;   // commits that deleted dead letters
+    std::uint64_t failures_ = 0;   // since the last ack
+    Duration storm_pause_{};       // while it is failing: after each failure
+    Mono storm_until_{};           // and how long that is
+    Mono storm_at_ = never;        // it holds up what is ready
+    std::uint64_t probes_ = 0;     // in flight
+    bool dlq_blocked_ = false;     // as it was told
+    std::uint64_t drops_ = 0;      // commits that deleted dead letters
+    std::uint64_t made_way_ = 0;   // messages, as they were counted last
+    std::uint64_t overflows_ = 0;  // times
+    std::uint64_t agings_ = 0;     // times
     Dedup dedup_;
     std::uint64_t dedup_forgotten_ = 0;  // keys, before their time
     std::uint64_t dedup_presses_ = 0;    // times

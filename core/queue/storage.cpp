@@ -226,7 +226,8 @@ bool Queue::redrive(const store::StoredDeadLetter& letter, Now now) {
         terms.priority = static_cast<std::uint8_t>(priority_in_line(terms.key, routing->priority));
     }
     count_keyed(terms.key, terms.priority);
-    backlog_.add({.offset = next_offset_, .priority = terms.priority, .key = terms.key});
+    backlog_.add(
+        {.offset = next_offset_, .priority = terms.priority, .key = terms.key, .expires = end_of_age(now.wall, now)});
     pending_.push_back({.envelope = {}, .redrive_of = letter.record.offset, .terms = terms});
     ++next_offset_;
     ++messages_;
@@ -249,7 +250,9 @@ bool Queue::purge(const store::StoredDeadLetter& letter, Now now) {
 Queue::Edited Queue::edit(const store::StoredDeadLetter& letter, Slice envelope, Now now) {
     if (claimed_.contains(letter.record.offset)) return Edited::claimed;
     const std::uint64_t gone = letter.original ? letter.envelope.size() : 0;  // else that is the original from now on
-    if (!durable_ && envelope.size() > gone && envelope.size() - gone > free_bytes()) return Edited::no_room;
+    const std::uint64_t most = dead_take_room() ? policy_.max_bytes : policy_.dlq_max_bytes;
+    const std::uint64_t used = dead_take_room() ? used_bytes() : dead_bytes_;  // no message makes room for an edit
+    if (!durable_ && envelope.size() > gone && used + envelope.size() - gone > most) return Edited::no_room;
     claimed_.insert(letter.record.offset);
     dead_bytes_ += envelope.size();
     dead_bytes_ -= gone;

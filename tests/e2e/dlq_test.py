@@ -282,6 +282,18 @@ class Bounds(Case):
         self.assertEqual((row["dead"], row["dead_dropped"]), (2, 3), row)
         self.assertLessEqual(row["dead_bytes"], 100)
 
+    def test_a_storm(self):
+        node = self.bounded("storm_after = 3\n")
+        worker = self.spawn("work", "--node", node.endpoint, "jobs", "--exec", FAILS)
+        node.until_queue("jobs", lambda row: row["state"] == "failing", "only fails")
+        node.process.wait_until_said("storm: jobs: so many failures and no ack")
+        worker.signal()
+        self.assertEqual(worker.wait(), 0)
+        self.send(node, "jobs", "good")
+        self.work(node, "jobs")
+        node.process.wait_until_said("storm: jobs: a message was acked")
+        self.assertEqual(node.queue("jobs")["state"], "ok")
+
     def test_block(self):
         node = self.bounded("dlq_max_messages = 2\n")
         worker = self.spawn("work", "--node", node.endpoint, "jobs", "--exec", FAILS)
@@ -291,6 +303,7 @@ class Bounds(Case):
         self.assertEqual(worker.wait(), 0, "it ends when its settlements are safe")
         before = node.queue("jobs")
         self.assertGreaterEqual(before["dead"], 2)
+        self.dlq(node, "list", "jobs")  # and so they are stored
         node.restart()
         self.assertEqual(node.queue("jobs")["state"], "dlq_full")
         self.dlq(node, "purge", "jobs")

@@ -61,6 +61,35 @@ class FullQueue(Case):
         self.assertEqual(sender.wait(), 0)
         self.assertEqual(seen + self.work(node, "jobs").lines, texts)
 
+    def test_drop_oldest(self):
+        node = Node(self, config="[queue.jobs]\nmax_messages = 10\nwhen_full = drop_oldest\n")
+        self.assertIn("sent 15\n", self.send(node, "jobs", *TEXTS).err)
+        row = node.queue("jobs")
+        self.assertEqual([row[name] for name in ("ready", "dropped_full", "refused_full", "dead")], [10, 5, 0, 0], row)
+        node.process.wait_until_said("overflow: jobs: the queue was full .*its oldest messages were deleted")
+        self.assertIn("dropped_full 5", "".join(self.run_posthorn("queues", "--node", node.endpoint).lines))
+        node.kill()
+        node.start()
+        self.assertEqual(self.work(node, "jobs").lines, TEXTS[5:])
+
+    def test_dead_letter(self):
+        node = Node(self, config="[queue.jobs]\nmax_messages = 10\nwhen_full = dead_letter\n")
+        self.assertIn("sent 15\n", self.send(node, "jobs", *TEXTS).err)
+        row = node.queue("jobs")
+        self.assertEqual([row[name] for name in ("ready", "dead_queue_full", "dead")], [10, 5, 5], row)
+        self.assertEqual(len(self.dlq(node, "list", "jobs", "--reason", "queue_full")), 5)
+        self.assertEqual(self.work(node, "jobs").lines, TEXTS[5:])
+        self.dlq(node, "redrive", "jobs")
+        self.assertEqual(self.work(node, "jobs").lines, TEXTS[:5])
+
+    def test_a_lower_bound_after_a_restart(self):
+        node = Node(self, config="[queue.jobs]\nmax_messages = 10\n")
+        self.send(node, "jobs", *TEXTS[:10])
+        node.stop()
+        lower = Node(self, config="[queue.jobs]\nmax_messages = 3\nwhen_full = drop_oldest\n", data=node.data)
+        lower.until_queue("jobs", lambda row: row["dropped_full"] == 7, "has made room")
+        self.assertEqual(self.work(lower, "jobs").lines, TEXTS[7:10])
+
     def test_block_gives_up(self):
         node = Node(self, config="[queue.jobs]\nmax_messages = 10\n")
         sender = self.run_posthorn("send", "--node", node.endpoint, "--timeout", "10s", "jobs", *TEXTS)

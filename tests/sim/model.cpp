@@ -33,6 +33,9 @@ void Totals::add(const Totals& other) {
     fenced += other.fenced;
     deduplicated += other.deduplicated;
     in_strict_order += other.in_strict_order;
+    dropped += other.dropped;
+    displaced += other.displaced;
+    storms += other.storms;
 }
 
 void Model::violation(std::string what) {
@@ -72,7 +75,8 @@ void Model::confirmed(int producer, std::uint64_t first, std::uint64_t last, Now
         const Message& message = record.message;
         const bool plain = message.ordering_key.empty() && message.dedup_key.empty() && message.delay == message.ttl &&
                            message.ttl == Duration::zero();
-        if (plain && record.handed_out == 0) waiting_.insert({message.priority, it->second});
+        const bool stays = !makes_room() && policy_.max_age == Duration::zero();
+        if (plain && stays && record.handed_out == 0) waiting_.insert({message.priority, it->second});
     }
 }
 
@@ -181,7 +185,8 @@ void Model::handed_out(std::uint64_t message, std::uint32_t token, Now now) {
         violation(name + " was delivered before its delay was over");
     }
     if (sent.delay > Duration::zero()) ++totals.delayed;
-    if (sent.ttl != Duration::zero() && record.confirmed_at && now.mono >= record.confirmed_at->mono + sent.ttl) {
+    const Duration life = life_of(sent);
+    if (life != Duration::zero() && record.confirmed_at && now.mono >= record.confirmed_at->mono + life) {
         violation(name + " was delivered after its time to live");
     }
     if (!sent.ordering_key.empty()) check_line(message, record);
@@ -191,6 +196,7 @@ void Model::handed_out(std::uint64_t message, std::uint32_t token, Now now) {
 // given up.
 void Model::check_line(std::uint64_t message, const Record& record) {
     ++totals.keyed;
+    if (makes_room() || policy_.max_age != Duration::zero()) return;  // any of them may have gone
     for (const std::uint64_t other : lines_.at({record.producer, record.message.ordering_key})) {
         if (other >= message) return;
         const Record& before = records_.at(other);
@@ -213,7 +219,7 @@ void Model::check_dedup(std::uint64_t message, const Record& record, Now now) {
         if (other >= message) return;
         const Record& before = records_.at(other);
         if (!before.first_handed_out || !before.confirmed_at || before.confirmed_at->wall > record.published) continue;
-        if (now.wall >= before.published + dedup_window_) continue;
+        if (now.wall >= before.published + policy_.dedup_window) continue;
         violation("message " + std::to_string(message) + " was delivered, and " + std::to_string(other) +
                   " had its dedup key and was confirmed within the window before");
     }
@@ -226,7 +232,7 @@ bool Model::may_be_deduplicated(const Record& record) const {
     return std::any_of(same.begin(), same.end(), [&](std::uint64_t other) {
         const Record& before = records_.at(other);
         const bool taken = before.acked > 0 || before.dead_lettered;
-        const bool over = before.confirmed_at && record.published >= before.confirmed_at->wall + dedup_window_;
+        const bool over = before.confirmed_at && record.published >= before.confirmed_at->wall + policy_.dedup_window;
         return taken && before.published <= record.confirmed_at->wall && !over;
     });
 }
@@ -272,15 +278,43 @@ void Model::dead_letter(std::uint64_t message, const std::string& reason, std::u
         }
     } else if (reason == "expired") {
         ++totals.expired;
-        if (record.message.ttl == Duration::zero()) violation(name + " has no time to live");
-        if (at < record.published + record.message.ttl) violation(name + " expired before its time");
+        const Duration life = life_of(record.message);
+        if (life == Duration::zero()) violation(name + " has no time to live");
+        if (at < record.published + life) violation(name + " expired before its time");
+    } else if (reason == "queue_full" && policy_.when_full == WhenFull::dead_letter) {
+        ++totals.displaced;
+        check_displaced(message, record, at);
     } else {
         violation(name + " has the reason " + reason);
     }
 }
 
+bool Model::makes_room() const {
+    return policy_.when_full == WhenFull::drop_oldest || policy_.when_full == WhenFull::dead_letter;
+}
+
+Duration Model::life_of(const Message& message) const {
+    if (message.ttl == Duration::zero() || policy_.max_age == Duration::zero()) {
+        return std::max(message.ttl, policy_.max_age);
+    }
+    return std::min(message.ttl, policy_.max_age);
+}
+
+// The oldest go first: no earlier one of its producer was still to be handed out for the first time.
+void Model::check_displaced(std::uint64_t message, const Record& record, Wall at) {
+    for (const auto& [other, before] : records_) {
+        if (before.producer != record.producer || before.sequence >= record.sequence) continue;
+        if (!before.first_handed_out || *before.first_handed_out <= at) continue;
+        violation("message " + std::to_string(message) + " made room and " + std::to_string(other) +
+                  ", before it, was handed out later");
+    }
+}
+
 void Model::at_the_end() {
+    std::uint64_t gone = 0;
+    std::uint64_t may_be_gone = 0;
     for (const auto& [message, record] : records_) {
+        if (!record.refused && !record.ack_confirmed && !record.dead_lettered) ++may_be_gone;
         if (record.refused || record.acked > 0 || record.dead_lettered) continue;
         if (record.orphan && !record.confirmed) continue;  // nobody was told that it is safe
         if (record.gone) continue;
@@ -288,10 +322,18 @@ void Model::at_the_end() {
             ++totals.deduplicated;
             continue;
         }
+        if (policy_.when_full == WhenFull::drop_oldest) {
+            if (record.message.dedup_key.empty()) ++gone;  // else one with its key may be what has gone
+            continue;
+        }
         violation("message " + std::to_string(message) +
                   (record.confirmed ? ", confirmed, is lost" : " never came through") + " (begun " +
                   std::to_string(record.begun) + ", kind " + static_cast<char>(record.kind) + ")");
     }
+    const auto counted = std::to_string(totals.dropped) + " messages were dropped, it is said; ";
+    if (gone > totals.dropped) violation(counted + std::to_string(gone) + " are gone");
+    const bool forgot = totals.crashes + totals.power_cuts > 0;  // drops that were not stored, and happened again
+    if (!forgot && totals.dropped > may_be_gone) violation(counted + std::to_string(may_be_gone) + " may be gone");
 }
 
 }  // namespace posthorn::sim

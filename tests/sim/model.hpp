@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <posthorn/message.hpp>
+#include <posthorn/policy.hpp>
 #include <posthorn/time.hpp>
 
 namespace posthorn::sim {
@@ -29,7 +30,7 @@ struct Totals {
     std::uint64_t crashes = 0, power_cuts = 0, consumer_deaths = 0, cuts = 0, lost_frames = 0, repeated_frames = 0;
     std::uint64_t resends = 0, redeliveries = 0, dead_letters = 0, redriven = 0, disk_full = 0, drained_full = 0;
     std::uint64_t refused = 0, stale = 0, expired = 0, edited = 0, keyed = 0, delayed = 0, prioritised = 0, resumed = 0,
-                  fenced = 0, deduplicated = 0, in_strict_order = 0;
+                  fenced = 0, deduplicated = 0, in_strict_order = 0, dropped = 0, displaced = 0, storms = 0;
     void add(const Totals& other);
 };
 
@@ -58,7 +59,7 @@ struct Record {
 // Collects what is wrong; the first violation is what the seed is about.
 class Model {
 public:
-    explicit Model(const Duration& dedup_window) : dedup_window_(dedup_window) {}
+    explicit Model(const QueuePolicy& policy) : policy_(policy) {}
 
     // The message's payload becomes its number.
     const Message& publish(Kind kind, int producer, std::uint64_t sequence, Message message, Now now);
@@ -80,6 +81,8 @@ public:
     void turn_over(Now now);
     void dead_letter(std::uint64_t message, const std::string& reason, std::uint32_t attempts,
                      std::uint32_t max_attempts, Wall at);
+    // A life of the host ends, or all; it says how many messages it has dropped.
+    void dropped(std::uint64_t count) { totals.dropped += count; }
     // Everything has been given time to drain.
     void at_the_end();
 
@@ -94,7 +97,11 @@ private:
     void check_dedup(std::uint64_t message, const Record& record, Now now);
     [[nodiscard]] bool may_be_deduplicated(const Record& record) const;
 
-    const Duration& dedup_window_;
+    [[nodiscard]] bool makes_room() const;
+    [[nodiscard]] Duration life_of(const Message& message) const;  // the queue's max_age is of it; zero: for ever
+    void check_displaced(std::uint64_t message, const Record& record, Wall at);
+
+    const QueuePolicy& policy_;
 
     std::map<std::uint64_t, Record> records_;
     std::map<std::pair<int, std::uint64_t>, std::uint64_t> by_sequence_;

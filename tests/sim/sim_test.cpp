@@ -43,8 +43,9 @@ TEST(Simulator, KeepsItsPromisesInEveryWorld) {
               << totals.drained_full << ", refused " << totals.refused << ", stale " << totals.stale << ", expired "
               << totals.expired << ", delayed " << totals.delayed << ", keyed " << totals.keyed << ", prioritised "
               << totals.prioritised << ", named producers resumed " << totals.resumed << ", fenced " << totals.fenced
-              << ", deduplicated " << totals.deduplicated << ", begun in strict order " << totals.in_strict_order
-              << "\n";
+              << ", deduplicated " << totals.deduplicated << ", dropped " << totals.dropped << ", displaced "
+              << totals.displaced << ", storms " << totals.storms << ", begun in strict order "
+              << totals.in_strict_order << "\n";
     if (one != 0) return;
     EXPECT_GT(totals.crashes, 0U);
     EXPECT_GT(totals.power_cuts, 0U);
@@ -67,6 +68,9 @@ TEST(Simulator, KeepsItsPromisesInEveryWorld) {
     EXPECT_GT(totals.fenced, 0U);
     EXPECT_GT(totals.deduplicated, 0U);
     EXPECT_GT(totals.in_strict_order, 0U);
+    EXPECT_GT(totals.dropped, 0U);
+    EXPECT_GT(totals.displaced, 0U);
+    EXPECT_GT(totals.storms, 0U);
 }
 
 // One seed twice is one history.

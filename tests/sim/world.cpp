@@ -24,7 +24,7 @@ constexpr std::uint64_t min_free = 128 * 1024 * 1024;      // where there is any
 constexpr std::uint64_t settling_room = 12 * 1024 * 1024;  // ... and room for settlements in so much
 constexpr std::uint64_t no_room = 64 * 1024;               // hardly for anything
 
-constexpr std::uint64_t shows = 1, edits = 2, redrives = 3;  // what an operator asks, by its id
+constexpr std::uint64_t shows = 1, edits = 2, redrives = 3, counts = 4;  // what an operator asks, by its id
 constexpr const char* edited_header = "edited";
 
 // Of an admin's row.
@@ -53,8 +53,11 @@ World::World(Setup setup)
         } else {
             policy_.max_bytes = 1000 + pick(100'000);
         }
-        policy_.when_full = chance(0.5) ? WhenFull::block : WhenFull::reject;
+        constexpr WhenFull ways[] = {WhenFull::block, WhenFull::reject, WhenFull::drop_oldest, WhenFull::dead_letter};
+        policy_.when_full = ways[pick(std::size(ways))];
     }
+    if (chance(0.2)) policy_.storm_after = static_cast<std::uint32_t>(2 + pick(10));
+    if (chance(0.1)) policy_.max_age = std::chrono::milliseconds{500 + pick(20'000)};
     if (durable_ && chance(0.5)) min_free_ = min_free;
     keyed_ = chance(0.5);
     prioritised_ = chance(0.5);
@@ -124,17 +127,23 @@ void World::start_host() {
                 if (event.text.find("consumer " + consumer.label + " ") != std::string::npos) consumer.over = true;
             }
         }
+        if (event.kind == Event::Kind::storm) {
+            storm_ = !storm_;
+            if (storm_) ++model_.totals.storms;
+        }
         if (event.kind == Event::Kind::damaged) damaged_ += event.count;
         if (event.kind == Event::Kind::store_lost_confirmed)
             model_.violation("the host lost what it had confirmed: " + event.text);
     };
     ++host_life_;
     furthest_ = 0;
+    storm_ = false;
     host_ = std::make_unique<host::Host>(options, *store_, now_);
 }
 
 void World::stop_host(bool power) {
     note(power ? "power cut" : "host killed");
+    count_drops();
     if (job_ && chance(0.5)) {
         disk_->stop_after(pick(40));  // somewhere in the middle of its writes
         static_cast<void>(store_->run(*job_));
@@ -265,23 +274,26 @@ void World::collect_host() {
     std::map<PeerId, Link*> links;
     for (Producer& producer : producers_) links[producer.link.at_host] = &producer.link;
     for (Consumer& consumer : consumers_) links[consumer.link.at_host] = &consumer.link;
+    std::size_t given = 0;
     for (host::OutFrame& frame : host_->take_frames()) {
         if (frame.peer == operator_) {
             operator_hears(frame.bytes);
             continue;
         }
-        hand_out(frame.peer, frame.bytes);
+        given += hand_out(frame.peer, frame.bytes);
         const auto link = links.find(frame.peer);
         if (link != links.end()) link->second->to_client.push_back({now_.mono, std::move(frame.bytes)});
     }
     model_.turn_over(now_);
+    if (storm_ && given > 1) model_.violation(std::to_string(given) + " messages were handed out at once in a storm");
 }
 
 // What the host gives to a consumer is looked at as it leaves: it may be on its way for long. So is what it tells a
 // named producer of those before, which may die without having heard it.
-void World::hand_out(PeerId peer, const std::string& bytes) {
+std::size_t World::hand_out(PeerId peer, const std::string& bytes) {
+    std::size_t given = 0;
     const auto frame = protocol::decode_frame(Slice{bytes});
-    if (!frame) return;
+    if (!frame) return given;
     const bool new_life = named_ && peer == producers_[0].link.at_host && !producers_[0].session->place();
     for (const protocol::Command& command : frame->commands) {
         if (const auto* welcome = std::get_if<protocol::Welcome>(&command); welcome != nullptr && new_life) {
@@ -292,6 +304,7 @@ void World::hand_out(PeerId peer, const std::string& bytes) {
         }
         const auto* deliver = std::get_if<protocol::Deliver>(&command);
         if (deliver == nullptr) continue;
+        given += deliver->items.size();
         for (const auto& item : deliver->items) {
             const auto envelope = envelope::decode(item.envelope.view());
             if (envelope && item.redrives == 0)
@@ -302,6 +315,7 @@ void World::hand_out(PeerId peer, const std::string& bytes) {
             }
         }
     }
+    return given;
 }
 
 // Everybody gets to act on what has reached it.
@@ -663,10 +677,23 @@ bool World::drained() {
 
 // An operator edits a dead letter and sends all of them back, on a link of his own that he opens anew each time.
 void World::admin_looks_after_the_dead() {
+    operator_comes(false);
+}
+
+void World::operator_comes(bool to_count) {
+    operator_counts_ = to_count;
     operator_ = ++last_peer_;
     operator_out_ = protocol::FrameWriter{defaults::frame_limit};
     operator_out_.add(protocol::Hello{.role = protocol::Role::admin, .attempt = 1});
     for (std::string& bytes : operator_out_.flush()) host_->receive(operator_, Slice{std::move(bytes)}, now_);
+}
+
+// The host answers at once.
+void World::count_drops() {
+    if (!host_ || policy_.when_full != WhenFull::drop_oldest) return;
+    operator_comes(true);
+    collect_host();
+    collect_host();
 }
 
 void World::operator_asks(const protocol::AdminRequest& request) {
@@ -683,6 +710,10 @@ void World::operator_hears(const std::string& bytes) {
     for (const protocol::Command& command : frame->commands) {
         if (std::holds_alternative<protocol::Welcome>(command)) {
             operator_out_.start_session(frame->epoch);
+            if (operator_counts_) {
+                operator_asks({.id = counts, .verb = "queues"});
+                continue;
+            }
             operator_asks({.id = shows, .verb = "dlq_show", .address = queue_name, .max = 1});
         } else if (const auto* result = std::get_if<protocol::AdminResult>(&command)) {
             operator_hears(*result);
@@ -692,6 +723,12 @@ void World::operator_hears(const std::string& bytes) {
 
 void World::operator_hears(const protocol::AdminResult& result) {
     const protocol::AdminRequest redrive{.id = redrives, .verb = "dlq_redrive", .address = queue_name};
+    if (result.id == counts) {
+        for (const char* cause : {"dropped_full", "dropped_expired"}) {
+            if (!result.rows.empty()) model_.dropped(field(result.rows.front(), cause).unsigned_integer());
+        }
+        return;
+    }
     if (result.id == shows) {
         if (result.rows.empty()) return;  // none, or an error: the queue is not there yet
         operator_edits_ = std::stoull(std::string{field(result.rows.front(), "payload").binary()});
@@ -740,6 +777,7 @@ void World::run() {
         if (model_.violations().empty()) stay_full();
         if (model_.violations().empty()) peace();
         if (!model_.violations().empty()) return;
+        count_drops();
         read_dead_letters();
     } catch (const Error& error) {
         model_.violation(error.what());  // the host could not start on what the disk holds

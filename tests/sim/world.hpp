@@ -115,11 +115,13 @@ private:
     void kill_consumer(std::size_t index);
     void run_job();
     void admin_looks_after_the_dead();
+    void operator_comes(bool to_count);
+    void count_drops();
     void operator_asks(const protocol::AdminRequest& request);
     void operator_hears(const std::string& bytes);
     void operator_hears(const protocol::AdminResult& result);
     Message some_message();
-    void hand_out(PeerId peer, const std::string& bytes);
+    std::size_t hand_out(PeerId peer, const std::string& bytes);
     void replace_producer(std::size_t index);
     void read_dead_letters();
     [[nodiscard]] std::size_t stored_messages();
@@ -136,7 +138,7 @@ private:
     Setup setup_;
     std::mt19937_64 random_;
     QueuePolicy policy_;
-    Model model_{policy_.dedup_window};
+    Model model_{policy_};
     std::string log_;
     Now now_;
     bool durable_ = true;
@@ -149,6 +151,7 @@ private:
     bool strict_ = false;          // by its policy, or because every producer asks for it
     std::uint64_t host_life_ = 0;  // counts
     std::uint64_t furthest_ = 0;   // strict: the highest offset that was begun in this life of the host
+    bool storm_ = false;           // the host said so
 
     std::unique_ptr<SimDisk> disk_;
     std::unique_ptr<store::Store> store_;
@@ -164,6 +167,7 @@ private:
     PeerId operator_ = 0;
     protocol::FrameWriter operator_out_{defaults::frame_limit};
     std::uint64_t operator_edits_ = 0;  // this message
+    bool operator_counts_ = false;      // what was dropped, and nothing else
     std::uint64_t damaged_ = 0;
 };
 

@@ -24,6 +24,8 @@ struct Event {
         consumer_died,         // a consumer's lease ended with deliveries unsettled
         dedup_full,            // dedup keys are forgotten before their window is over: there are too many
         dlq_full,              // a queue's dead letters reach their bound: the oldest go, or deliveries pause
+        overflow,              // a queue was full, or messages too old: the oldest were deleted, or dead-lettered
+        storm,                 // a queue's messages only fail: it is slow until one is acked; or it is no more
     };
     Kind kind = Kind::dropped;
     std::string subject{};    // queue, endpoint or peer it is about

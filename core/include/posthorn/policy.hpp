@@ -24,6 +24,9 @@ inline constexpr int heartbeats_missed = 5;                     // a peer silent
 inline constexpr Duration lease = 30s;  // SQS's visibility timeout; renewed while the session lives
 inline constexpr Duration lease_cap = std::chrono::hours{12};  // a handler that hangs for ever gives its message back
 inline constexpr std::uint32_t max_attempts = 5;
+inline constexpr std::uint32_t storm_after = 1000;  // far more than bad luck; a healthy queue acks something before
+inline constexpr Duration storm_pause_min = 100ms;  // doubled with each failure
+inline constexpr Duration storm_pause_max = 10s;    // so soon at the latest it is seen that things work again
 inline constexpr Duration backoff_min = 1s;
 inline constexpr Duration backoff_max = 10min;
 inline constexpr Duration dedup_window = 5min;                 // as SQS has it
@@ -62,6 +65,11 @@ struct Backoff {
 enum class WhenFull {
     block,   // no credit: producers wait (default); each may go beyond max_bytes by its last message
     reject,  // refused to the producer, with the reason queue_full; exact, but an empty queue takes any one message
+    // The oldest messages that no consumer holds make room, but never the latest of all. Where the oldest are not in
+    // memory the bound may be exceeded for as long as it takes to store and to read. What consumers hold is never
+    // touched: where nothing else is left, producers wait.
+    drop_oldest,  // deleted for good
+    dead_letter,  // dead-lettered with the reason queue_full; where those are full and block, producers wait as well
 };
 
 enum class DlqWhenFull {
@@ -73,13 +81,21 @@ enum class DlqWhenFull {
 struct QueuePolicy {
     std::uint32_t max_attempts = defaults::max_attempts;  // 1 or more
     Backoff backoff{};
+    // After so many failures with no ack between them the queue is slow until the next ack: one delivery at a time,
+    // after a pause. A nack with a delay of its own and a release are no failures. 0: it never is.
+    std::uint32_t storm_after = defaults::storm_after;
     Duration lease = defaults::lease;  // 1 s to lease_cap
     Duration lease_cap = defaults::lease_cap;
     std::uint64_t max_messages = 0;  // 0: the home's default (memory 100,000; with a store: by disk)
     std::uint64_t max_bytes = 0;     // 0: the home's default (memory 256 MiB; with a store: by disk)
     WhenFull when_full = WhenFull::block;
-    std::uint64_t dlq_max_messages = 0;  // of dead letters; 0: as many as fit
-    std::uint64_t dlq_max_bytes = 0;     // with the originals of those that were edited; 0: as many as fit
+    // A time to live that the queue gives to every message, from its acceptance or redrive on; 0: none. To 365 days.
+    // What is older and with no consumer is dead-lettered as expired, or with drop_oldest deleted.
+    Duration max_age{};
+    // Of dead letters; 0: as many as fit. In memory they count against the bounds above, but with dead_letter: then
+    // these hold, and 0 is as much as the queue itself may have.
+    std::uint64_t dlq_max_messages = 0;
+    std::uint64_t dlq_max_bytes = 0;  // with the originals of those that were edited
     DlqWhenFull dlq_when_full = DlqWhenFull::block;
     // A message whose dedup_key was accepted so short ago is not taken again; 0: they are not looked at. To 365 days.
     Duration dedup_window = defaults::dedup_window;

@@ -30,7 +30,7 @@ enum class Level {
     none,
     held,     // in the host's memory
     stored,   // on the host's disk (homes with a store)
-    settled,  // done or dead-lettered (reported by memory homes)
+    settled,  // done, dead-lettered or, with drop_oldest, dropped (reported by memory homes)
 };
 
 struct ProducerOptions {

@@ -115,7 +115,7 @@ TEST(Names, EveryStatusAndEventHasItsOwn) {
     std::set<std::string_view> names;
     const int statuses = static_cast<int>(Status::rejected) + 1;
     for (int status = 0; status < statuses; ++status) names.insert(to_string(static_cast<Status>(status)));
-    const int kinds = static_cast<int>(Event::Kind::dlq_full) + 1;
+    const int kinds = static_cast<int>(Event::Kind::storm) + 1;
     for (int kind = 0; kind < kinds; ++kind) names.insert(to_string(static_cast<Event::Kind>(kind)));
     EXPECT_EQ(names.size(), static_cast<std::size_t>(statuses + kinds));
     EXPECT_FALSE(names.contains("unknown"));

@@ -53,11 +53,13 @@ max_attempts = 3
 backoff = fixed
 backoff_min = 50ms
 backoff_max = 2h
+storm_after = 50
 lease = 10s
 lease_cap = 1h
 max_messages = 1000
 max_bytes = 64MiB
 when_full = reject
+max_age = 1h
 dlq_max_messages = 100
 dlq_max_bytes = 1MiB
 dlq_when_full = drop_oldest
@@ -82,6 +84,8 @@ retry_aside = on
     EXPECT_EQ(policy.max_messages, 1000U);
     EXPECT_EQ(policy.max_bytes, 64U << 20U);
     EXPECT_EQ(policy.when_full, WhenFull::reject);
+    EXPECT_EQ(policy.storm_after, 50U);
+    EXPECT_EQ(policy.max_age, 1h);
     EXPECT_EQ(policy.dlq_max_messages, 100U);
     EXPECT_EQ(policy.dlq_max_bytes, 1U << 20U);
     EXPECT_EQ(policy.dlq_when_full, DlqWhenFull::drop_oldest);
@@ -154,12 +158,24 @@ TEST(Config, InvalidSettingsAreRefusedByName) {
     expect_refused("[queue.jobs]\nbackoff =\n", "queue.jobs.backoff: is empty");
     expect_refused("[queue.jobs]\ndlq_when_full = reject\n",
                    "queue.jobs.dlq_when_full: 'reject' is neither block nor drop_oldest");
-    expect_refused("[queue.jobs]\nwhen_full = drop\n", "queue.jobs.when_full: 'drop' is neither block nor reject");
+    expect_refused("[queue.jobs]\nwhen_full = drop\n",
+                   "queue.jobs.when_full: 'drop' is not one of block, reject, drop_oldest, dead_letter");
+}
+
+TEST(Config, EveryWayToBeFullHasItsName) {
+    const std::pair<const char*, WhenFull> ways[] = {{"block", WhenFull::block},
+                                                     {"reject", WhenFull::reject},
+                                                     {"drop_oldest", WhenFull::drop_oldest},
+                                                     {"dead_letter", WhenFull::dead_letter}};
+    for (const auto& [name, way] : ways) {
+        EXPECT_EQ(configured("[queue.*]\nwhen_full = " + std::string{name} + "\n").every_queue.when_full, way) << name;
+    }
 }
 
 TEST(Config, PoliciesThatMakeNoSenseAreRefused) {
     expect_refused("[queue.jobs]\nmax_attempts = 0\n", "[queue.jobs]");
     expect_refused("[queue.jobs]\nlease = 10ms\n", "[queue.jobs]");
+    expect_refused("[queue.jobs]\nmax_age = 9000h\n", "max_age must be between 0 and 365 days");
     expect_refused("[queue.*]\nlease = 2h\nlease_cap = 1h\n", "[queue.*]");
 }
 

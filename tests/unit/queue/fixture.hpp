@@ -158,13 +158,17 @@ protected:
         store::RecoveredTopic topic{.topic = "q", .next_offset = last.next_offset};
         for (const auto& [offset, envelope] : stored) {
             const bool plain = terms.at(offset).second == store::Terms{} && !marks.contains(offset);
-            if (!topic.spans.empty() && topic.spans.back().plain == plain) {
+            constexpr Offset far = 1 << 16;  // of another life
+            if (!topic.spans.empty() && topic.spans.back().plain == plain &&
+                offset - topic.spans.back().range.last < far) {
                 topic.spans.back().range.last = offset;
             } else {
                 topic.spans.push_back({{offset, offset}, plain});
             }
         }
         topic.messages = stored.size();
+        for (const auto& [offset, envelope] : stored) topic.bytes += envelope.size();
+        if (!stored.empty()) topic.oldest = terms.at(stored.begin()->first).first;
         topic.dead = dead.size();
         topic.strict = strict;
         topic.watermarks.push_back({identity(1), producer->stored, {}, now.wall});
