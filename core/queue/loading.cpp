@@ -52,8 +52,7 @@ bool Queue::has_turns_behind(unsigned priority) const {
 // Whether messages above this priority are being read, or are about to be: those below wait for them.
 bool Queue::is_higher_on_its_way(unsigned priority) const {
     if ((reading_.priorities >> (priority + 1)) != 0) return true;
-    const auto highest = backlog_.highest();
-    return highest && *highest > priority && has_track_room(*highest);
+    return backlog_.has_turns(priority + 1) && has_track_room(backlog_.highest().value_or(0));
 }
 
 // Whether a message whose delay is over may be in memory at once: others of its key, or in a strict queue any others,

@@ -1,39 +1,27 @@
 // A receiver that is killed and followed by others. Arguments: ENDPOINT QUEUE LOG. Notes in LOG, which all of them
 // share, "begin TEXT" and "done TEXT"; a text that begins with "fail" fails the first time. Works until it is told to
 // stop.
-#include <fcntl.h>
-#include <unistd.h>
-#include <cstdlib>
 #include <stdexcept>
 #include <string>
 #include <thread>
 
 #include <posthorn/point_to_point.hpp>
 
+#include "demo/record.hpp"
+
 namespace p2p = posthorn::point_to_point;
 using namespace std::chrono_literals;
 
-namespace {
-
-void append(const char* file, const std::string& text) {
-    const std::string line = text + "\n";
-    const int descriptor = ::open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-    if (::write(descriptor, line.data(), line.size()) != static_cast<ssize_t>(line.size())) std::abort();
-    ::close(descriptor);
-}
-
-}  // namespace
-
 int main(int count, char** arguments) {
     if (count != 4) return 2;
-    const char* log = arguments[3];
+    const Record log{arguments[3]};
     posthorn::Context context;
     p2p::Receiver receiver{context, arguments[2], posthorn::at(arguments[1])};
-    const auto status = receiver.run([log](posthorn::Delivery& delivery) {
+    const auto status = receiver.run([&log](posthorn::Delivery& delivery) {
         const std::string text = delivery.message().payload;
-        append(log, "begin " + text);
+        log.line("begin " + text);
         std::this_thread::sleep_for(1ms);  // so that it is killed in their midst
-        append(log, "done " + text);
+        log.line("done " + text);
         if (text.starts_with("fail") && delivery.attempt() == 1) throw std::runtime_error("once");
     });
     return status == posthorn::Status::ok ? 0 : 1;

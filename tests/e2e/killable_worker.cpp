@@ -1,11 +1,8 @@
 // A worker that may be killed by a message, as `posthorn work` with a prefetch of one's own, which the command does
 // not offer. Arguments: ENDPOINT QUEUE CONCURRENCY PREFETCH. Appends each text to the file "done"; at "kill" it notes
 // that in "killed" and kills itself. Ends with 0 once nothing has come for longer than two leases of the test's queue.
-#include <fcntl.h>
-#include <unistd.h>
 #include <chrono>
 #include <csignal>
-#include <cstdlib>
 #include <iostream>
 #include <stop_token>
 #include <string>
@@ -13,26 +10,21 @@
 
 #include <posthorn/work_queue.hpp>
 
+#include "demo/record.hpp"
+
 namespace wq = posthorn::work_queue;
 using namespace std::chrono_literals;
 
 namespace {
 
-void append(const char* file, const std::string& text) {
-    const std::string line = text + "\n";
-    const int descriptor = ::open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-    if (::write(descriptor, line.data(), line.size()) != static_cast<ssize_t>(line.size())) std::abort();
-    ::close(descriptor);
-}
-
 void handle(posthorn::Delivery& delivery) {
     const std::string text = delivery.message().payload;
     if (text == "kill") {
-        append("killed", "x");
+        Record{"killed"}.line("x");
         static_cast<void>(std::raise(SIGKILL));
     }
     std::this_thread::sleep_for(5ms);  // so that the killer comes while the others are held
-    append("done", text);
+    Record{"done"}.line(text);
 }
 
 }  // namespace
