@@ -258,26 +258,26 @@ std::optional<Envelope> decode(std::string_view bytes) {
 
 std::optional<Routing> read_routing(std::string_view bytes) noexcept {
     wire::Reader reader(bytes);
-    Routing routing;
+    std::optional<Routing> routing{std::in_place};  // where it is returned: a host does this for every message
     const auto field = [&](std::uint64_t key) {
         switch (key) {
             case static_cast<std::uint64_t>(Key::ordering_key):
-                return read(reader, routing.ordering_key);
+                return read(reader, routing->ordering_key);
             case static_cast<std::uint64_t>(Key::priority):
-                return read_priority(reader, routing.priority);
+                return read_priority(reader, routing->priority);
             case static_cast<std::uint64_t>(Key::delay):
-                routing.delay = read_duration(reader);
+                routing->delay = read_duration(reader);
                 return;
             case static_cast<std::uint64_t>(Key::ttl):
-                routing.ttl = read_duration(reader);
+                routing->ttl = read_duration(reader);
                 return;
             case static_cast<std::uint64_t>(Key::dedup_key):
-                return read(reader, routing.dedup_key);
+                return read(reader, routing->dedup_key);
             default:
                 return reader.skip();
         }
     };
-    if (!read_map(reader, routing, field)) return std::nullopt;
+    if (!read_map(reader, *routing, field)) routing.reset();
     return routing;
 }
 

@@ -287,6 +287,7 @@ std::optional<Offset> Queue::next_reading(Now now, Reading& next) {
 
 std::optional<Offset> Queue::reading_for_room(Reading& next) const {
     next = {.why = Why::room};
+    if (!makes_room_) return std::nullopt;
     const Offset oldest = oldest_in_backlog();
     const bool in_memory = !idle_.empty() && *idle_.begin() < oldest;
     return !in_memory && may_go(oldest) ? backlog_.lowest() : std::nullopt;
@@ -338,7 +339,7 @@ bool Queue::begin_reading(bool stored, Now now) {
             return false;
         }
         reading_ = next;
-        reading_.makes_room = true;
+        reading_.makes_room = makes_room_;
         room_first_ = next.why != Why::room;
         take_block(*number);
         if (is_stored) return true;
