@@ -92,9 +92,12 @@ class End:
         self.open, self.said = True, 0.0
 
     def on_bye(self, body):
+        if self.open:
+            self.say("bye", {"answer": True})
         self.over(body.get("retry_after", 0) / 1000)
 
-    on_identify = on_bye  # the node does not know the session
+    def on_identify(self, _):  # the node does not know the session
+        self.over()
 
     def on_refused(self, body):
         if not self.open or body["code"] == "fenced":
