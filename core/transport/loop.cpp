@@ -468,7 +468,7 @@ bool Loop::Impl::send(PeerId peer, std::string&& frame) {
 bool Loop::Impl::send_to_peer(Port& port, const PeerTable::Peer& peer, std::string&& frame) {
     Message address{std::string_view(peer.routing_id)};
     if (!port.socket.send(address, ZMQ_SNDMORE)) {
-        forget(port, peer);
+        port.peers.retire(peer);
         return false;
     }
     Message body(std::move(frame));

@@ -35,6 +35,12 @@ public:
         return &peers_.front();
     }
 
+    // It is gone: the first to make room. Until then it is known, for what it said last may not have been heard yet.
+    void retire(const Peer& peer) {
+        const auto found = by_routing_id_.find(peer.routing_id);
+        if (found != by_routing_id_.end()) peers_.splice(peers_.end(), peers_, found->second);
+    }
+
     // The one to erase so that the table keeps its bound, if any.
     [[nodiscard]] const Peer* surplus() const { return peers_.size() > limit_ ? &peers_.back() : nullptr; }
 

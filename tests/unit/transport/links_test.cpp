@@ -226,6 +226,47 @@ TEST(Link, CarriesTheLastWordsOfWhoLeaves) {
     EXPECT_TRUE(listener.wait_for_answers(Leaver::frames)) << listener.answers().size();
 }
 
+// Hears the first frame, and the others only after whoever said them has gone and can be told nothing any more.
+class LateListener : public Participant {
+public:
+    explicit LateListener(Loop& loop) : loop_(loop) { loop_.add(*this); }
+    ~LateListener() override { loop_.remove(*this); }
+    LateListener(const LateListener&) = delete;
+    LateListener& operator=(const LateListener&) = delete;
+
+    void on_frame(PeerId peer, Slice /*frame*/, Now /*now*/) override {
+        if (heard_.empty()) {
+            gone.get_future().wait();
+            while (loop_.send(peer, "are you there?")) std::this_thread::yield();
+        }
+        heard_.push_back(peer);
+        if (heard_.size() == Leaver::frames) all.set_value(heard_);
+    }
+    Mono turn(Now /*now*/) override { return never; }
+    std::promise<void> gone;
+    std::promise<std::vector<PeerId>> all;
+
+private:
+    Loop& loop_;
+    std::vector<PeerId> heard_;
+};
+
+TEST(Link, LastWordsAreOfWhoSaidThemThoughHeIsGone) {
+    Loop loop;
+    LateListener listener(loop);
+    const auto endpoint = loop.bind(listener, "tcp://127.0.0.1:*");
+    {
+        Loop other;
+        Leaver leaver(other);
+        other.connect(leaver, endpoint);
+        ASSERT_EQ(leaver.done.get_future().wait_for(test::patience), std::future_status::ready);
+    }
+    listener.gone.set_value();
+    auto heard = listener.all.get_future();
+    ASSERT_EQ(heard.wait_for(test::patience), std::future_status::ready);
+    EXPECT_THAT(heard.get(), testing::Each(1U));
+}
+
 TEST(Link, ToAPeerThatNeverWasIsRefused) {
     Loop loop;
     std::promise<bool> sent;

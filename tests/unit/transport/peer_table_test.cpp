@@ -32,6 +32,18 @@ TEST(PeerTable, OfTooManyTheOneSilentLongestIsSurplus) {
     EXPECT_EQ(table.hear("c")->id, 3U);
 }
 
+TEST(PeerTable, OneThatIsGoneIsKnownUntilItsPlaceIsNeeded) {
+    PeerTable table(2);
+    table.add(1, "a");
+    table.retire(*table.add(2, "b"));
+    ASSERT_NE(table.hear("b"), nullptr);
+    EXPECT_EQ(table.hear("b")->id, 2U);
+    table.retire(*table.hear("b"));
+    table.add(3, "c");
+    ASSERT_NE(table.surplus(), nullptr);
+    EXPECT_EQ(table.surplus()->id, 2U);
+}
+
 TEST(PeerTable, AnErasedOneIsNewAgain) {
     PeerTable table(2);
     table.erase(*table.add(1, "a"));
