@@ -132,6 +132,7 @@ struct DeadBound {
 // All that changes in one topic in one commit. The parts take effect in the order of the members.
 struct TopicBatch {
     std::string topic;            // created when new
+    std::string share{};          // batches of a job that name the same one: an offset is the same envelope in each
     Wall accepted_at{};           // the host's stamp on everything appended here
     Offset next_offset = 1;       // after this batch
     std::vector<Append> appends;  // ascending offsets; what is missing between them was settled before it was stored
@@ -140,18 +141,20 @@ struct TopicBatch {
     std::vector<DeadLetter> dead;      // of this or earlier batches
     std::vector<Edit> edits;
     std::vector<Redrive> redrives;
-    std::vector<Offset> purged;           // dead letters that go for good
-    std::optional<DeadBound> dead_bound;  // of what is dead then
-    std::vector<Watermark> watermarks;    // replace
-    std::vector<Identity> forgotten;      // watermarks that go
-    std::vector<DedupKey> dedup_keys;     // ascending offsets; of messages that are not stored any more as well
-    Offset dedup_gone = 0;                // those below go; some may stay as long as others of their batch do
-    bool strict = false;                  // from here on it keeps strict order, for good
+    std::vector<Offset> purged;                 // dead letters that go for good
+    std::optional<DeadBound> dead_bound;        // of what is dead then
+    std::vector<Watermark> watermarks;          // replace
+    std::vector<Identity> forgotten;            // watermarks that go
+    std::vector<DedupKey> dedup_keys;           // ascending offsets; of messages that are not stored any more as well
+    Offset dedup_gone = 0;                      // those below go; some may stay as long as others of their batch do
+    bool strict = false;                        // from here on it keeps strict order, for good
+    std::optional<std::string> subscription{};  // to be remembered of it, opaque; empty: nothing any more
+    bool gone = false;                          // the topic goes, with everything that was stored of it
 
     [[nodiscard]] bool empty() const noexcept {
         return appends.empty() && settled.empty() && marks.empty() && dead.empty() && edits.empty() &&
                redrives.empty() && purged.empty() && watermarks.empty() && forgotten.empty() && dedup_keys.empty() &&
-               dedup_gone == 0 && !strict;
+               dedup_gone == 0 && !strict && !subscription && !gone;
     }
 };
 
@@ -292,6 +295,7 @@ struct RecoveredTopic {
     std::vector<Watermark> watermarks;
     std::vector<DedupKey> dedup_keys;  // ascending offsets
     bool strict = false;               // a batch said so
+    std::string subscription{};        // as a batch said; empty: nothing
 };
 
 struct Recovery {
