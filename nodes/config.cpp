@@ -68,13 +68,13 @@ std::uint64_t parse_message_limit(const std::string& text) {
     return size;
 }
 
-constexpr std::array<std::string_view, 4> when_full_names{"block", "reject", "drop_oldest",
-                                                          "dead_letter"};  // as WhenFull has them
+constexpr std::array<std::string_view, 5> when_full_names{"block", "reject", "drop_oldest", "dead_letter",
+                                                          "automatic"};  // as WhenFull has them
 
 WhenFull parse_when_full(const std::string& text) {
     const auto* const found = std::find(when_full_names.begin(), when_full_names.end(), text);
     if (found == when_full_names.end())
-        throw Error{"'" + text + "' is not one of block, reject, drop_oldest, dead_letter"};
+        throw Error{"'" + text + "' is not one of automatic, block, reject, drop_oldest, dead_letter"};
     return static_cast<WhenFull>(found - when_full_names.begin());
 }
 
@@ -172,8 +172,9 @@ constexpr auto queue_settings = std::to_array<Known<QueuePolicy>>({
     {"max_bytes", "size", "bytes of messages kept, 0: as the disk allows",
      [](QueuePolicy& p, const std::string& v) { p.max_bytes = parse_size(v); },
      [](const QueuePolicy& p) { return write_size(p.max_bytes); }},
-    {"when_full", "block | reject | drop_oldest | dead_letter",
-     "producers wait, or are refused, or the oldest messages are deleted, or dead-lettered",
+    {"when_full", "automatic | block | reject | drop_oldest | dead_letter",
+     "producers wait, or are refused, or the oldest messages are deleted, or dead-lettered; automatic: block, in "
+     "subscriptions of topics dead_letter",
      [](QueuePolicy& p, const std::string& v) { p.when_full = parse_when_full(v); },
      [](const QueuePolicy& p) { return std::string{when_full_names.at(static_cast<std::size_t>(p.when_full))}; }},
     {"max_age", "duration", "messages older than that expire, or are deleted by drop_oldest, 0s: none does",

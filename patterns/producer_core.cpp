@@ -4,6 +4,8 @@
 #include <bit>
 #include <chrono>
 #include <ctime>
+#include <set>
+#include <string_view>
 #include <utility>
 
 #include <boost/uuid/name_generator_sha1.hpp>
@@ -56,11 +58,28 @@ void check(const std::string& queue, const ProducerOptions& options) {
     if (options.close_timeout < Duration::zero()) throw Error("ProducerOptions.close_timeout is negative");
 }
 
+void check(const Here& home, const ProducerTraits& traits) {
+    validate(home.queue);
+    if (!home.subscriptions.empty() && !traits.topic)
+        throw Error("Here.subscriptions are for a topic; a queue has none");
+    std::set<std::string_view> names;
+    for (const Subscription& one : home.subscriptions) {
+        if (!valid_queue_name(one.name)) {
+            throw Error("\"" + one.name.substr(0, 200) +
+                        "\" is not a subscription's name: 1 to 200 of A-Z a-z 0-9 . _ -, not ending in .dlq");
+        }
+        if (!names.insert(one.name).second) throw Error("Here.subscriptions has " + one.name + " twice");
+        validate(one.bindings);
+        if (one.policy) validate(*one.policy);
+    }
+}
+
 }  // namespace
 
 std::shared_ptr<ProducerCore> ProducerCore::make(Context& context, std::string queue, const Home& home,
                                                  ProducerOptions options, ProducerTraits traits) {
     check(queue, options);
+    if (home.is_here()) check(home.options(), traits);
     std::shared_ptr<ProducerCore> core{new ProducerCore(context, std::move(queue), std::move(options), traits)};
     core->start(home);
     return core;
@@ -70,6 +89,7 @@ ProducerCore::ProducerCore(Context& context, std::string queue, ProducerOptions 
     : context_(context),
       loop_(context.loop()),
       queue_(std::move(queue)),
+      is_topic_(traits.topic),
       options_(std::move(options)),
       producer_(options_.resume ? identity_of(queue_, options_.name) : random_identity()),
       session_({.producer = producer_,
@@ -77,7 +97,8 @@ ProducerCore::ProducerCore(Context& context, std::string queue, ProducerOptions 
                 .queue = queue_,
                 .name = options_.name,
                 .client = "posthorn",
-                .strict = traits.strict}),
+                .strict = traits.strict,
+                .topic = traits.topic}),
       place_(session_.place()) {}
 
 ProducerCore::~ProducerCore() {
@@ -86,12 +107,15 @@ ProducerCore::~ProducerCore() {
 
 void ProducerCore::start(const Home& home) {
     if (home.is_here()) {
-        validate(home.options().queue);
         host::Options options;
         options.incarnation = random_identity();
         options.seed = random_number();
         options.defaults = home.options().queue;
         options.only_queue = queue_;
+        if (is_topic_) options.topics[queue_] = home.options().subscriptions;
+        for (const Subscription& one : home.options().subscriptions) {
+            if (one.policy) options.queues[queue_ + "/" + one.name] = *one.policy;
+        }
         host_ = make_host(std::move(options), home.options());
         host_->set_local([this] { loop_.wake(*this); });
         session_.add_link(local_peer, "the queue here");

@@ -38,6 +38,7 @@ struct Forward {
 // What a pattern asks for.
 struct ProducerTraits {
     bool strict = false;  // the queue is to keep strict order
+    bool topic = false;   // it sends to a topic
 };
 
 class ProducerCore final : public std::enable_shared_from_this<ProducerCore>, private transport::Participant {
@@ -107,6 +108,7 @@ private:
     Context& context_;
     transport::Loop& loop_;
     const std::string queue_;
+    const bool is_topic_;
     const ProducerOptions options_;
     const Identity producer_;
     std::string endpoint_;

@@ -159,6 +159,7 @@ struct Node::Impl {
         host_options.seed = posthorn::detail::random_number();
         host_options.defaults = options.queue;
         host_options.queues = options.queues;
+        host_options.topics = options.topics;
         host_options.on_event = options.on_event;
         auto store = options.on_disk ? store::open_sqlite_store({.folder = folder / "data", .min_free = 0, .vfs = {}})
                                      : store::make_memory_store();

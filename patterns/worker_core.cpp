@@ -34,10 +34,13 @@ RealTime real_time(Duration from_now) {
 }
 
 void check(const std::string& queue, const Home& home, const ConsumerOptions& options) {
-    if (!valid_queue_name(queue)) {
+    const auto address = parse_address(queue);
+    if (!address) {
         throw Error("\"" + queue.substr(0, 200) +
-                    "\" is not a queue name: 1 to 200 of A-Z a-z 0-9 . _ -, not ending in .dlq");
+                    "\" is not a name: 1 to 200 of A-Z a-z 0-9 . _ -, not ending in .dlq, or two of them as "
+                    "TOPIC/SUBSCRIPTION");
     }
+    if (options.bindings) validate(*options.bindings);
     if (home.is_here()) {
         throw Error("a " + options.end + " does not host its queue: give at(endpoint of the other end or a node), or " +
                     options.options + ".bind");
@@ -81,7 +84,10 @@ WorkerCore::WorkerCore(Context& context, std::string queue, ConsumerOptions opti
                 .client = "posthorn",
                 .concurrency = options_.concurrency,
                 .prefetch = options_.prefetch,
-                .strict = options_.strict}),
+                .strict = options_.strict,
+                .bindings = options_.bindings,
+                .temporary = options_.temporary,
+                .exclusive = options_.exclusive}),
       last_activity_(loop_.mono()) {}
 
 WorkerCore::~WorkerCore() {

@@ -34,6 +34,10 @@ struct ConsumerOptions {
     std::vector<std::string> bind{};
     Duration drain_timeout{};
     bool strict = false;  // keeps strict order
+    // Of a subscription, whose name is the second part of the address.
+    std::optional<std::vector<Binding>> bindings{};
+    bool temporary = false;
+    bool exclusive = false;
 };
 
 class WorkerCore final : public std::enable_shared_from_this<WorkerCore>,

@@ -281,6 +281,27 @@ std::optional<Routing> read_routing(std::string_view bytes) noexcept {
     return routing;
 }
 
+Labels read_labels(std::string_view bytes) {
+    Labels labels;
+    wire::Reader reader(bytes);
+    for (std::uint32_t left = reader.map(); left > 0 && reader.ok(); --left) {
+        const std::uint64_t key = reader.unsigned_integer();
+        if (key == static_cast<std::uint64_t>(Key::subject)) {
+            read(reader, labels.subject);
+        } else if (key == static_cast<std::uint64_t>(Key::headers)) {
+            std::uint32_t headers = reader.map();
+            labels.headers.reserve(headers);
+            for (; headers > 0 && reader.ok(); --headers) {
+                const std::string_view name = reader.string();
+                labels.headers.emplace_back(name, reader.string());
+            }
+        } else {
+            reader.skip();
+        }
+    }
+    return labels;
+}
+
 std::size_t size_of(const Change& change) noexcept {
     constexpr std::size_t around_header = 8;
     std::size_t size = (change.payload ? change.payload->size() : 0) + (change.type ? change.type->size() : 0);

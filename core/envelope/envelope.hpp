@@ -7,6 +7,8 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include <posthorn/message.hpp>
 
@@ -57,6 +59,12 @@ struct Routing {
     Duration ttl{};  // 0: none
 };
 
+// What bindings look at.
+struct Labels {
+    std::string_view subject;  // parts of the envelope's bytes
+    std::vector<std::pair<std::string_view, std::string_view>> headers;
+};
+
 inline constexpr std::uint8_t version = 1;
 inline constexpr std::size_t text_limit = 1024;          // bytes of each str field and of each header key
 inline constexpr std::size_t headers_limit = 64 * 1024;  // bytes of all header keys and values together
@@ -73,6 +81,8 @@ void encode(const Envelope& envelope, std::string& out);
 [[nodiscard]] std::optional<Envelope> decode(std::string_view bytes);
 // Walks the whole map, so what passes is well-formed to its end; looks into no field beyond those it gives back.
 [[nodiscard]] std::optional<Routing> read_routing(std::string_view bytes) noexcept;
+// Of what read_routing() has read. Empty where a field breaks its limit.
+[[nodiscard]] Labels read_labels(std::string_view bytes);
 
 // What may be changed of a message that was sent: who sent it, and where it stands among theirs, stays.
 struct Change {

@@ -164,6 +164,10 @@ void Host::Impl::on_admin(Session& session, const protocol::AdminRequest& reques
         back_up(std::move(question));
         return;
     }
+    if (request.verb == "unsubscribe") {
+        unsubscribe(std::move(question), now);
+        return;
+    }
     if (std::find(dead_letter_verbs.begin(), dead_letter_verbs.end(), request.verb) == dead_letter_verbs.end()) {
         question.result.error = "this host does not know the verb " + request.verb;
     } else if (!request.reason.empty() && !store::reason_from(request.reason)) {
@@ -293,6 +297,19 @@ void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& req
     send(session, result);
 }
 
+void Host::Impl::unsubscribe(Question question, Now now) {
+    Box* const box = find_box(question.topic);
+    if (box == nullptr || box->topic == nullptr || box->removing) {
+        question.result.error = "there is no subscription " + question.topic + " here; posthorn queues lists them";
+        reply(question);
+        return;
+    }
+    const queue::Depth depth = box->queue.depth();
+    question.result.rows.push_back(Row{2}.add("messages", depth.messages).add("dead", depth.dead).take());
+    remove_subscription(*box, now);
+    unstored.push_back(std::move(question));
+}
+
 // Each request is a slice: who asks no more stops it, and nothing has to be remembered about how fast they listen.
 void Host::Impl::back_up(Question question) {
     const protocol::AdminRequest& request = question.request;
@@ -354,6 +371,11 @@ void Host::Impl::answer(store::ReadDeadResult& read, Now now) {
     questions.erase(found);
     const protocol::AdminRequest& request = question.request;
     Box* box = find_box(question.topic);
+    if (box == nullptr || box->removing) {
+        question.result.error = "the subscription " + question.topic + " was removed";
+        reply(question);
+        return;
+    }
     const bool list = request.verb == "dlq_list" || request.verb == "dlq_show";
     std::uint64_t matched = 0;
     std::uint64_t done = 0;
@@ -385,7 +407,7 @@ void Host::Impl::answer(store::ReadDeadResult& read, Now now) {
 }
 
 bool Host::Impl::may_be_stored(const Question& question) const {
-    return disk_room == Room::plenty || question.request.verb == "dlq_purge";
+    return disk_room == Room::plenty || question.request.verb == "dlq_purge" || question.request.verb == "unsubscribe";
 }
 
 void Host::Impl::gather_questions() {

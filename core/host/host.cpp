@@ -58,7 +58,10 @@ Host::Impl::Impl(Options given, store::Store& on, Now now)
         opening.batch.push_back({.topic = topic.topic, .next_offset = box.queue.next_offset()});
         touch(box);
     }
-    for (const auto& [name, policy] : options.queues) open_box(name);  // operators see them before their first use
+    restore_topics(recovery, now);
+    for (const auto& [name, policy] : options.queues) {  // operators see them before their first use
+        if (name.find('/') == std::string::npos) open_box(name);
+    }
     if (opening.empty()) return;
     // Where this life's offsets begin has to be safe before the first of them is given away: else the next life, if
     // this one stores nothing, would begin there again.
@@ -72,7 +75,8 @@ void Host::Impl::check_queues(const store::Recovery& recovery) const {
     if (options.only_queue.empty()) return;
     std::string others;
     for (const store::RecoveredTopic& topic : recovery.topics) {
-        if (topic.topic == options.only_queue || topic.messages + topic.dead == 0) continue;
+        const std::string_view name = std::string_view{topic.topic}.substr(0, topic.topic.find('/'));
+        if (name == options.only_queue || topic.messages + topic.dead == 0) continue;
         others += (others.empty() ? "" : ", ") + topic.topic;
     }
     if (others.empty()) return;
@@ -91,11 +95,19 @@ Box* Host::Impl::find_box(const std::string& name) {
     return it == boxes.end() ? nullptr : it->second.get();
 }
 
+QueuePolicy Host::Impl::policy_of(const std::string& name) const {
+    const auto slash = name.find('/');
+    auto found = options.queues.find(name);
+    if (found == options.queues.end()) found = options.queues.find(name.substr(0, slash));
+    QueuePolicy policy = found == options.queues.end() ? options.defaults : found->second;
+    if (policy.when_full == WhenFull::automatic)
+        policy.when_full = slash == std::string::npos ? WhenFull::block : WhenFull::dead_letter;
+    return policy;
+}
+
 Box& Host::Impl::make_box(const std::string& name) {
-    const auto policy = options.queues.find(name);
     const std::uint64_t seed = options.seed ^ std::hash<std::string>{}(name);
-    auto box = std::make_unique<Box>(name, policy == options.queues.end() ? options.defaults : policy->second,
-                                     store.durable(), seed, options.on_event, options.limits);
+    auto box = std::make_unique<Box>(name, policy_of(name), store.durable(), seed, options.on_event, options.limits);
     return *boxes.emplace(name, std::move(box)).first->second;
 }
 
@@ -124,7 +136,7 @@ void Host::Impl::turn(Now now) {
     if (now.mono >= boxes_at) {
         boxes_at = never;
         for (auto& [name, box] : boxes) {
-            const Mono deadline = box->queue.next_deadline();
+            const Mono deadline = std::min(box->queue.next_deadline(), box->alone_until);
             if (deadline <= now.mono) {
                 touch(*box);
             } else {
@@ -132,6 +144,10 @@ void Host::Impl::turn(Now now) {
             }
         }
     }
+    for (std::size_t i = 0; i < touched.size(); ++i) {  // what happens to a subscription is news for its publishers
+        if (touched[i]->topic != nullptr) touch(*touched[i]->topic);
+    }
+    std::stable_partition(touched.begin(), touched.end(), [](const Box* box) { return !box->queue.is_topic(); });
     for (Box* box : touched) {  // before any credit is given
         uncommitted_bytes -= std::exchange(box->uncommitted_bytes, box->queue.uncommitted_bytes());
         uncommitted_bytes += box->uncommitted_bytes;
@@ -143,7 +159,7 @@ void Host::Impl::turn(Now now) {
     for (Box* box : std::exchange(touched, {})) {
         box->touched = false;
         turn_box(*box, now);
-        boxes_at = std::min(boxes_at, box->queue.next_deadline());
+        boxes_at = std::min({boxes_at, box->queue.next_deadline(), box->alone_until});
         if (!box->unsaved) {  // take_job() finds out whether there is something to write or to read
             box->unsaved = true;
             unsaved.push_back(box);
@@ -154,6 +170,7 @@ void Host::Impl::turn(Now now) {
 void Host::Impl::turn_box(Box& box, Now now) {
     std::vector<queue::Delivered> deliveries;
     std::vector<queue::Recall> recalls;
+    if (box.alone_until <= now.mono) remove_subscription(box, now);
     box.queue.pause(draining || failed || !opened);
     box.queue.turn(now, deliveries, recalls);
     for (queue::Delivered& one : deliveries) {
@@ -255,7 +272,7 @@ void Host::Impl::grant(Session& session, Box& box) {
     protocol::Credit credit = session.credit;
     credit.reason = blocked_reason();
     if (credit.reason.empty()) {
-        const bool blocks = box.queue.policy().when_full != WhenFull::reject;
+        const bool blocks = box.queue.makes_producers_wait();
         const std::uint64_t no_bound = std::numeric_limits<std::uint64_t>::max();
         const std::uint64_t free_messages = blocks ? less(box.queue.free_messages(), box.granted_messages) : no_bound;
         std::uint64_t free_bytes = less(options.credit_bytes, uncommitted_bytes + granted_bytes);
@@ -375,6 +392,8 @@ std::shared_ptr<const store::Job> Host::Impl::take_job(Now now) {
         if (due || !box->queue.has_changes()) box->sync = false;
         if (due && has_changes(*box)) {
             next.batch.push_back(box->queue.gather(now, disk_room == Room::plenty));
+            box->record_in_job = next.batch.back().subscription.has_value();
+            box->gone_from_store = next.batch.back().gone;
             job_boxes.push_back(box);
             box->in_job = true;
             for (auto& [id, session] : box->consumers) {
@@ -415,6 +434,7 @@ void Host::Impl::complete(store::Outcome outcome, Now now) {
     for (Box* box : std::exchange(job_boxes, {})) {
         box->in_job = false;
         box->queue.committed();
+        if (std::exchange(box->record_in_job, false)) box->recorded = !box->queue.has_new_record();
         for (auto& [id, session] : box->consumers) {
             session->safe_settles = std::max(session->safe_settles, session->gathered_settles);
         }
@@ -423,6 +443,7 @@ void Host::Impl::complete(store::Outcome outcome, Now now) {
     for (const store::DeadDropped& one : outcome.dropped) {
         find_box(one.topic)->queue.dead_dropped(one.messages, one.bytes);
     }
+    forget_removed();
     answer_stored();
     for (const store::Damage& damage : outcome.damage) {
         if (Box* box = find_box(damage.topic)) box->queue.lost_damaged(damage);
@@ -440,6 +461,7 @@ void Host::Impl::complete(store::Outcome outcome, Now now) {
     }
     for (store::ReadDeadResult& result : outcome.dead_reads) answer(result, now);
     if (outcome.backup) answer(*outcome.backup);
+    look_at_postponed(now);
 }
 
 // Nothing of the job was stored or read. What is left of it when new messages have to wait is the next one.
@@ -447,7 +469,7 @@ void Host::Impl::take_back(Now now) {
     const std::shared_ptr<const store::Job> failed_job = std::exchange(job, nullptr);
     for (const store::TopicBatch& batch : failed_job->batch) find_box(batch.topic)->queue.take_back(batch, now);
     for (Box* box : std::exchange(job_boxes, {})) {
-        box->in_job = false;
+        box->in_job = box->record_in_job = box->gone_from_store = false;
         touch(*box);
     }
     for (const store::Read& read : failed_job->reads) {

@@ -15,6 +15,7 @@
 
 #include <posthorn/event.hpp>
 #include <posthorn/policy.hpp>
+#include <posthorn/topic.hpp>
 
 #include "envelope/bytes.hpp"
 #include "envelope/identity.hpp"
@@ -26,12 +27,13 @@ namespace posthorn::host {
 using PeerId = std::uint64_t;
 
 struct Options {
-    Identity incarnation;    // random, new for every life of this host
-    std::uint64_t seed = 0;  // for the jitter of backoff
-    QueuePolicy defaults;    // of queues that are not listed
-    std::map<std::string, QueuePolicy> queues;
-    bool auto_create = true;  // queues appear on first use
-    std::string only_queue;   // a brokerless producer hosts this one and refuses others; empty: any
+    Identity incarnation;                       // random, new for every life of this host
+    std::uint64_t seed = 0;                     // for the jitter of backoff
+    QueuePolicy defaults;                       // of queues that are not listed
+    std::map<std::string, QueuePolicy> queues;  // by address; what stands for a topic holds for its subscriptions
+    std::map<std::string, std::vector<Subscription>> topics;  // with the subscriptions that are there from the start
+    bool auto_create = true;                                  // queues, topics and subscriptions appear on first use
+    std::string only_queue;  // a brokerless producer hosts this one, or this topic, and no other; empty: any
     std::uint64_t message_limit = posthorn::defaults::message_limit;
     std::size_t credit_bytes = posthorn::defaults::credit_bytes;
     queue::Limits limits;

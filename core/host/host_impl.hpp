@@ -47,6 +47,7 @@ struct Session {
     std::uint64_t gathered_settles = 0;  // as the job under way makes safe
     std::uint64_t safe_settles = 0;
     std::uint64_t told_settles = 0;
+    bool exclusive = false;  // is the only one of its subscription
     bool keeps_order = false;
     std::uint64_t barrier = 0;        // keeps order: the last of its settles that gave something back
     std::uint64_t told_applied = 0;   // as far as it knows what has become of its settles, safe or not
@@ -57,7 +58,7 @@ struct Session {
     std::size_t delivery_bytes = 0;
 };
 
-// A queue and who is connected to it.
+// A queue, a topic or a subscription, and who is connected to it.
 struct Box {
     Box(const std::string& name, const QueuePolicy& policy, bool durable, std::uint64_t seed, const EventHook& on_event,
         const queue::Limits& limits)
@@ -73,6 +74,18 @@ struct Box {
     bool touched = false;
     bool sync = false;     // somebody waits for what is not stored yet
     bool unsaved = false;  // listed in Impl::unsaved
+
+    std::vector<Box*> subscriptions;  // of a topic
+    // of a subscription
+    Box* topic = nullptr;
+    std::vector<Binding> bindings;
+    bool temporary = false;    // goes with its last consumer
+    Mono alone_until = never;  // which is gone, and may come back until then
+    bool removing = false;
+    // of both
+    bool recorded = false;         // what it is has been stored
+    bool record_in_job = false;    // or is being stored
+    bool gone_from_store = false;  // or is being removed from there
 };
 
 // An operator's question that waits for the store.
@@ -115,10 +128,25 @@ struct Host::Impl {
     [[nodiscard]] bool has_ends() const;  // of sessions
     [[nodiscard]] std::string blocked_reason() const;
     [[nodiscard]] Box* find_box(const std::string& name);
+    [[nodiscard]] QueuePolicy policy_of(const std::string& name) const;
     Box& make_box(const std::string& name);
     Box& open_box(const std::string& name);  // found or new
     void check_queues(const store::Recovery& recovery) const;
     void emit(Event::Kind kind, std::string subject, std::string text, std::uint64_t count = 1) const;
+
+    // topics.cpp
+    Box& open_topic(const std::string& name, Now now);
+    Box& open_subscription(const std::string& address, bool temporary, std::vector<Binding> bindings, Now now);
+    static void join(Box& topic, Box& box);
+    void describe(Box& box, Now now);
+    void rebind(Box& box, std::vector<Binding> bindings, Now now);
+    void restore_topics(const store::Recovery& recovery, Now now);
+    [[nodiscard]] std::optional<protocol::Refusal> refusal_of_address(const protocol::Hello& hello) const;
+    bool is_prepared(PeerId peer, const protocol::Hello& hello, Now now);
+    void look_at_postponed(Now now);
+    void left_alone(Box& box, bool in_order, Now now);
+    void remove_subscription(Box& box, Now now);
+    void forget_removed();
 
     // sessions.cpp
     void receive(PeerId peer, const Slice& frame, Now now);
@@ -149,6 +177,7 @@ struct Host::Impl {
     void on_admin(Session& session, const protocol::AdminRequest& request, Now now);
     void list_queues(Session& session, const protocol::AdminRequest& request, Now now);
     void back_up(Question question);
+    void unsubscribe(Question question, Now now);
     void abandon_backup(PeerId peer);
     void answer(const store::BackupResult& backup_result);
     void answer(store::ReadDeadResult& read, Now now);
@@ -169,9 +198,11 @@ struct Host::Impl {
     std::unordered_map<Identity, PeerId> by_incarnation;  // of producers and consumers
     std::set<PeerId> asked;                               // unknown peers that were asked for their hello
     std::unordered_map<PeerId, protocol::FrameReader> large_hellos;
-    std::deque<Identity> fenced;    // incarnations that were replaced
-    std::vector<Session*> listed;   // have frames to send
-    std::vector<OutFrame> outside;  // frames to peers without a session
+    static constexpr std::size_t postponed_limit = 1'000;
+    std::map<PeerId, protocol::Hello> postponed;  // until what they ask for is stored
+    std::deque<Identity> fenced;                  // incarnations that were replaced
+    std::vector<Session*> listed;                 // have frames to send
+    std::vector<OutFrame> outside;                // frames to peers without a session
 
     std::vector<Box*> touched;
     std::vector<Box*> unsaved;  // have something for the store, or want to read

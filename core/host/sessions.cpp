@@ -100,6 +100,7 @@ void Host::Impl::end_session(PeerId peer, Now now) {
         const auto of_box = session.box->consumers.find(session.consumer);
         if (of_box != session.box->consumers.end() && of_box->second == &session) session.box->consumers.erase(of_box);
         session.box->queue.detach(session.consumer, now);
+        left_alone(*session.box, false, now);
     }
     if (session.box != nullptr) touch(*session.box);
     abandon_backup(peer);
@@ -119,7 +120,7 @@ bool Host::Impl::busy(const Session& session) const {
     if (session.producer != nullptr) {
         if (session.resume_due) return true;
         return store.durable() ? session.producer->decided > session.producer->stored
-                               : session.box->queue.messages() > 0;
+                               : session.box->queue.has_unsettled();
     }
     if (session.consumer != 0) {
         return session.box->queue.in_flight(session.consumer) > 0 || session.settles > session.told_settles;
@@ -182,7 +183,9 @@ void Host::Impl::receive(PeerId peer, const Slice& frame, Now now) {
     for (const protocol::Command& command : decoded->commands) {
         if (!on_command(*open, command, now)) return;  // the session is over
     }
-    if (open->box != nullptr) touch(*open->box);
+    if (open->box == nullptr) return;
+    touch(*open->box);
+    for (Box* subscription : open->box->subscriptions) touch(*subscription);
 }
 
 // Only a hello is said outside a session; one that lists much comes in fragments.
@@ -222,28 +225,20 @@ std::optional<protocol::Refusal> Host::Impl::refusal_of(const protocol::Hello& h
     if (failed) return protocol::Refusal{"store_failed", failure};
     if (hello.incarnation.is_zero())
         return protocol::Refusal{"malformed", "a hello needs 16 random bytes as incarnation"};
-    if (!valid_queue_name(hello.address)) {
-        return protocol::Refusal{"bad_name",
-                                 "\"" + hello.address.substr(0, 200) +
-                                     "\" is not a queue name: 1 to 200 of A-Z a-z 0-9 . _ -, not ending in .dlq"};
-    }
+    if (auto no = refusal_of_address(hello)) return no;
     if (is_fenced(hello)) {
         return protocol::Refusal{"fenced",
                                  "a later one came under the name " + hello.name + "; give each its own name"};
-    }
-    if (!options.only_queue.empty() && hello.address != options.only_queue) {
-        return protocol::Refusal{"unknown_queue",
-                                 "this host has the queue " + options.only_queue + " and no " + hello.address};
     }
     if (boxes.contains(hello.address)) return std::nullopt;
     if (!options.auto_create) {
         return protocol::Refusal{
             "unknown_queue",
-            "there is no queue " + hello.address + " here and auto_create is off; add it to the node's configuration"};
+            "there is no " + hello.address + " here and auto_create is off; add it to the node's configuration"};
     }
     if (boxes.size() >= queue_limit) {
-        return protocol::Refusal{"too_many_queues",
-                                 "this host holds " + std::to_string(queue_limit) + " queues already"};
+        return protocol::Refusal{
+            "too_many_queues", "this host holds " + std::to_string(queue_limit) + " queues and subscriptions already"};
     }
     return std::nullopt;
 }
@@ -259,6 +254,7 @@ void Host::Impl::on_hello(PeerId peer, const protocol::Hello& hello, Now now) {
                      protocol::Bye{static_cast<std::uint64_t>(retry_after.count()), "this host goes down for a while"});
         return;
     }
+    if (!is_prepared(peer, hello, now)) return;
     if (hello.role != protocol::Role::admin) {
         const auto before = by_incarnation.find(hello.incarnation);
         if (before != by_incarnation.end()) end_session(before->second, now);  // it came back on another link
@@ -293,7 +289,7 @@ void Host::Impl::on_hello(PeerId peer, const protocol::Hello& hello, Now now) {
         send(session, welcome);
     }
     if (session.box == nullptr) return;
-    if (hello.strict) session.box->queue.become_strict(now);
+    if (hello.strict && !session.box->queue.is_topic()) session.box->queue.become_strict(now);
     touch(*session.box);
 }
 
@@ -353,6 +349,8 @@ void Host::Impl::welcome_consumer(Session& session, const protocol::Hello& hello
     session.keeps_order = hello.strict;
     box.queue.set_keeps_order(session.consumer, hello.strict);
     box.consumers[session.consumer] = &session;
+    box.alone_until = never;
+    session.exclusive = hello.exclusive;
     for (const queue::Held& one : lost) welcome.lost.push_back({one.offset, one.token, false});
     welcome.lease_ms = static_cast<std::uint64_t>(
         std::chrono::duration_cast<std::chrono::milliseconds>(box.queue.policy().lease).count());
@@ -398,8 +396,11 @@ bool Host::Impl::on_command(Session& session, const protocol::Command& command, 
         return on_publish(session, *publish, now);
     }
     if (const auto* bye = std::get_if<Bye>(&command)) {
-        if (consumer && !bye->answer) session.box->queue.leave(session.consumer, now);
+        Box* const box = session.box;
+        const bool leaves = consumer && !bye->answer;
+        if (leaves) box->queue.leave(session.consumer, now);
         end_session(peer, now);
+        if (leaves) left_alone(*box, true, now);
         return false;
     }
     if (const auto* request = std::get_if<AdminRequest>(&command); request != nullptr && session.role == Role::admin) {

@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "envelope/binding.hpp"
 #include "protocol/codec.hpp"
 
 namespace posthorn::protocol {
@@ -116,6 +117,10 @@ void write(const Hello& hello, std::string& out) {
     }
     body.text("client", hello.client);
     if (hello.strict) body.field("strict").boolean(true);
+    if (hello.topic) body.field("topic").boolean(true);
+    if (hello.bindings) envelope::write_bindings(body.field("bindings"), *hello.bindings);
+    if (hello.temporary) body.field("temporary").boolean(true);
+    if (hello.exclusive) body.field("exclusive").boolean(true);
 }
 
 void write(const Publish& publish, std::string& out) {

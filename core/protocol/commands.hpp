@@ -21,6 +21,7 @@
 #include <vector>
 
 #include <posthorn/time.hpp>
+#include <posthorn/topic.hpp>
 
 #include "envelope/bytes.hpp"
 #include "envelope/envelope.hpp"
@@ -62,7 +63,7 @@ struct Refused {  // of one message
 struct Hello {                                  // "hello"
     std::uint32_t version = protocol::version;  // "version"; beside "protocol": "posthorn", without which it reads 0
     Role role = Role::producer;                 // "role": "producer" | "consumer" | "admin"
-    std::string address;                        // "address": the queue; empty for admin
+    std::string address;                        // "address": QUEUE, TOPIC or TOPIC/SUBSCRIPTION; empty for admin
     std::string name;                           // "name": for people; grants nothing
     Identity incarnation;                       // "incarnation": bin 16; a producer's is its producer id ...
     Identity producer;                          // ... unless a named one has another: "producer": bin 16, the name's
@@ -76,6 +77,12 @@ struct Hello {                                  // "hello"
     std::uint64_t window_bytes = 0;
     std::string client;   // "client": for logs
     bool strict = false;  // "strict": the queue keeps strict order from now on, and so does this consumer
+    bool topic = false;   // producer "topic": the address is a topic's, not a queue's
+    // consumer "bindings" [[subject, any, {header: value}], ...]: what the subscription is to get from now on; nothing:
+    // as it is, and everything if it is new
+    std::optional<std::vector<Binding>> bindings{};
+    bool temporary = false;  // consumer "temporary": a subscription that is new goes with its last consumer
+    bool exclusive = false;  // consumer "exclusive": no other consumer beside this one
 };
 
 struct Publish {  // "publish" {"m": [bin, ...]}: envelopes in sequence order
@@ -131,6 +138,7 @@ struct HeaderField {
 struct AdminRequest {
     std::uint64_t id = 0;
     std::string verb;  // "queues" | "dlq_list" | "dlq_show" | "dlq_redrive" | "dlq_purge" | "dlq_edit" | "backup"
+                       // | "unsubscribe"
     std::string address;
     std::string reason;            // filter; empty: any
     std::vector<std::string> ids;  // filter by message id; empty: any

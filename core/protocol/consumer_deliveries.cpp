@@ -387,6 +387,9 @@ void ConsumerSession::say_hello(Host& host, Now now) {
     hello.concurrency = options_.concurrency;
     hello.client = options_.client;
     hello.strict = options_.strict;
+    hello.bindings = options_.bindings;
+    hello.temporary = options_.temporary;
+    hello.exclusive = options_.exclusive;
     for (const Slot& slot : slots_) {
         if (slot.host != host.index || (slot.state != State::unbegun && slot.state != State::begun)) continue;
         hello.held.push_back({slot.offset, slot.token, slot.state == State::begun});

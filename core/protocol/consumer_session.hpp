@@ -38,6 +38,10 @@ public:
         // Keeps strict order: begins one delivery at a time, whatever `concurrency` is, and behind one that it gives
         // back nothing of that host until the host has said that it has done so, and before that what it took back.
         bool strict = false;
+        // Of a subscription: see Hello.
+        std::optional<std::vector<Binding>> bindings{};
+        bool temporary = false;
+        bool exclusive = false;
         Timing timing{};
         std::size_t frame_limit = defaults::frame_limit;
         std::size_t message_limit = defaults::message_limit;

@@ -5,6 +5,7 @@
 #include <limits>
 #include <utility>
 
+#include "envelope/binding.hpp"
 #include "protocol/codec.hpp"
 
 namespace posthorn::protocol {
@@ -128,6 +129,10 @@ public:
     bool headers(std::vector<HeaderField>& into) {
         return rows(into, 2, [&](HeaderField& header) { word(header.name), maybe_word(header.value); });
     }
+    bool bindings(std::vector<Binding>& into) {
+        envelope::read_bindings(*reader_, into);
+        return true;
+    }
     bool words(std::vector<std::string>& into) {
         return list(into, 1, [&](std::string& item) { word(item); });
     }
@@ -165,6 +170,10 @@ void read(Source& in, Hello& hello) {
         if (key == "window") return in.row(2, [&] { in.number(hello.window_messages), in.number(hello.window_bytes); });
         if (key == "client") return in.word(hello.client);
         if (key == "strict") return in.flag(hello.strict);
+        if (key == "topic") return in.flag(hello.topic);
+        if (key == "bindings") return in.bindings(hello.bindings.emplace());
+        if (key == "temporary") return in.flag(hello.temporary);
+        if (key == "exclusive") return in.flag(hello.exclusive);
         return false;
     });
     hello.role = role_of(role);

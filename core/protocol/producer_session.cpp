@@ -289,6 +289,7 @@ void ProducerSession::say_hello(Link& link, Now now) {
     hello.oldest = open_.oldest();
     hello.client = options_.client;
     hello.strict = options_.strict;
+    hello.topic = options_.topic;
     link.host.say_hello(std::move(hello), ++attempts_, now.mono);
     ++link.hellos;
 }

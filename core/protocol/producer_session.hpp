@@ -42,6 +42,7 @@ public:
         std::string name{};    // for people
         std::string client{};  // for logs
         bool strict = false;   // the queue is to keep strict order
+        bool topic = false;    // it is a topic
         Timing timing{};
         std::size_t frame_limit = defaults::frame_limit;
         std::size_t message_limit = defaults::message_limit;

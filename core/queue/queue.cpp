@@ -117,17 +117,31 @@ std::uint64_t Queue::room_within(std::uint64_t most, std::uint64_t used, std::ui
 }
 
 std::uint64_t Queue::free_messages() const {
+    if (is_topic_) return least_of_subscriptions(&Queue::free_messages);
     return room_within(policy_.max_messages, used_messages(), messages_ - in_flight_, policy_.dlq_max_messages,
                        dead_count_);
 }
 
 std::uint64_t Queue::free_bytes() const {
+    if (is_topic_) return least_of_subscriptions(&Queue::free_bytes);
     return room_within(policy_.max_bytes, used_bytes(), bytes_ - in_flight_bytes_, policy_.dlq_max_bytes, dead_bytes_);
 }
 
 // An empty queue takes one message, however large: else it would never be taken.
 bool Queue::fits(std::size_t size) const {
     return free_messages() > 0 && (used_messages() == 0 || size <= free_bytes());
+}
+
+bool Queue::makes_producers_wait() const noexcept {
+    return is_topic_ || policy_.when_full != WhenFull::reject;
+}
+
+// Who is full and has its producers refused: this queue, or a subscription that is to take the message.
+const Queue* Queue::refuses(std::size_t size) const {
+    const auto full = [&](const Queue* one) { return one->policy_.when_full == WhenFull::reject && !one->fits(size); };
+    if (!is_topic_) return full(this) ? this : nullptr;
+    const auto found = std::find_if(takers_.begin(), takers_.end(), full);
+    return found == takers_.end() ? nullptr : *found;
 }
 
 Accepted Queue::publish(Producer& producer, const envelope::Routing& routing, Slice envelope, Now now) {
@@ -146,10 +160,13 @@ Accepted Queue::publish(Producer& producer, const envelope::Routing& routing, Sl
         if (!durable_) count_as_settled(producer, routing.sequence);
         return Accepted::deduplicated;
     }
-    if (policy_.when_full == WhenFull::reject && !fits(envelope.size())) {
+    if (is_topic_ && !find_takers(envelope.view())) {
+        refuse(producer, routing.sequence, "no_subscription", "no subscription of " + name_ + " takes it", now);
+        return Accepted::refused;
+    }
+    if (const Queue* full = refuses(envelope.size())) {
         refuse(producer, routing.sequence, "queue_full",
-               "queue " + name_ + " is full (max_messages or max_bytes); wait for its consumers or raise the limit",
-               now);
+               full->name_ + " is full (max_messages or max_bytes); wait for its consumers or raise the limit", now);
         return Accepted::refused;
     }
     const bool maybe_duplicate = !producer.known && routing.previous > 0;
@@ -157,8 +174,18 @@ Accepted Queue::publish(Producer& producer, const envelope::Routing& routing, Sl
     producer.decided = routing.sequence;
     write_watermark(producer);
 
+    if (is_topic_) {
+        pass_on(routing, envelope, maybe_duplicate, producer, now);
+    } else {
+        take(routing, std::move(envelope), maybe_duplicate, durable_ ? nullptr : &producer, now);
+    }
+    if (!routing.dedup_key.empty()) tell_dedup(dedup_.add(next_offset_ - 1, routing.dedup_key, now));
+    return Accepted::yes;
+}
+
+// `producer`: who is told that it is settled, if anybody.
+void Queue::take(const envelope::Routing& routing, Slice envelope, bool maybe_duplicate, Producer* producer, Now now) {
     in_.count(now.mono);
-    if (!routing.dedup_key.empty()) tell_dedup(dedup_.add(next_offset_, routing.dedup_key, now));
     const std::uint64_t key = is_strict() ? 0 : store::key_of(routing.ordering_key);
     const unsigned priority = is_strict() ? 0 : priority_in_line(key, routing.priority);
     count_keyed(key, priority);
@@ -170,7 +197,6 @@ Accepted Queue::publish(Producer& producer, const envelope::Routing& routing, Sl
                        .key = key,
                        .priority = static_cast<std::uint8_t>(priority)}},
             routing, producer, now);
-    return Accepted::yes;
 }
 
 void Queue::count_as_settled(Producer& producer, std::uint64_t sequence) {
@@ -204,7 +230,7 @@ void Queue::forget_refusals(Producer& producer, std::uint64_t up_to) {
 }
 
 // Into memory where there is room for it and nothing before it in the store.
-void Queue::enqueue(Pending message, const envelope::Routing& routing, Producer& producer, Now now) {
+void Queue::enqueue(Pending message, const envelope::Routing& routing, Producer* producer, Now now) {
     const Offset offset = next_offset_++;
     const std::size_t size = message.envelope.size();
     ++messages_;
@@ -233,10 +259,10 @@ void Queue::enqueue(Pending message, const envelope::Routing& routing, Producer&
     entry.priority = terms.priority;
     entry.expires = place.expires;
     entry.ages = place.ages;
-    if (!durable_) {
-        entry.producer = &producer;
+    if (producer != nullptr) {
+        entry.producer = producer;
         entry.sequence = routing.sequence;
-        ++producer.unsettled;
+        ++producer->unsettled;
     }
     watch_expiry(offset, entry);
     if (waits) {
@@ -551,6 +577,7 @@ void Queue::erase(Entries::iterator it) {
         count_as_settled(*entry.producer, entry.sequence);
         --entry.producer->unsettled;
     }
+    if (topic_ != nullptr) topic_->settled_by(*this, it->first);
     const std::uint64_t key = entry.key;
     uncount_keyed(key, entry.priority);
     entries_.erase(it);

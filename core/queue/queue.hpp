@@ -1,6 +1,10 @@
 // The delivery engine: one topic with one subscription. Messages come in, are leased to consumers, are settled
 // (docs/design.md has the picture of a message's life; the founding design's section 4 has the rules).
 //
+// A topic with subscriptions of their own is several of these: one keeps no messages, it only knows the producers and
+// passes each message on; each subscription is another, with consumers, bounds, retries and dead letters. A message has
+// the same offset in all of them.
+//
 // A plain machine: no I/O, no clock, no thread. `now` is passed in, next_deadline() is asked for. What is to be stored
 // gathers until gather() takes it; what comes back is handed to committed() and loaded(). Not thread-safe.
 //
@@ -25,6 +29,7 @@
 
 #include <posthorn/event.hpp>
 #include <posthorn/policy.hpp>
+#include <posthorn/topic.hpp>
 
 #include "envelope/bytes.hpp"
 #include "envelope/envelope.hpp"
@@ -123,6 +128,8 @@ public:
     // Before anything else, for a new queue: offsets that a consumer remembers from a host that is gone for good must
     // not name anything here, so a host starts its queues somewhere else.
     void start_somewhere(std::uint64_t random);
+    // Before anything else, for a new subscription: like its topic.
+    void start_at(Offset offset) noexcept { next_offset_ = offset; }
     // Before anything else, when the store knew this queue. Then wanted_recovery(), loaded() and reads_done() until
     // there is none.
     void recover(const store::RecoveredTopic& topic, Now now);
@@ -131,6 +138,21 @@ public:
     [[nodiscard]] const std::string& name() const noexcept { return name_; }
     [[nodiscard]] Offset next_offset() const noexcept { return next_offset_; }
     [[nodiscard]] const QueuePolicy& policy() const noexcept { return policy_; }
+
+    // Topics --------------------------------------------------------------------------------------------------
+    // From here on this is a topic: what it accepts goes to those of its subscriptions that want it. One that reaches
+    // none is refused ("no_subscription"). Both live in the same host, and what they gather is committed together.
+    void become_topic() noexcept { is_topic_ = true; }
+    [[nodiscard]] bool is_topic() const noexcept { return is_topic_; }
+    void add_subscription(Queue& subscription, std::vector<Binding> bindings);
+    void rebind(const Queue& subscription, std::vector<Binding> bindings);
+    void remove_subscription(Queue& subscription);
+    // What the store is to remember of this topic or subscription; recover() gives it back.
+    void describe(std::string record, Now now);
+    [[nodiscard]] bool has_new_record() const noexcept { return record_.has_value(); }  // not gathered yet
+    // Everything of it goes from the store with the next batch. It must not be used afterwards.
+    void vanish(Now now);
+    [[nodiscard]] bool is_vanishing() const noexcept { return vanishing_; }
 
     // Producers -----------------------------------------------------------------------------------------------
     Producer& attach_producer(const Identity& id, Now now);
@@ -142,11 +164,19 @@ public:
     // Decides a message without taking it; the refusal is repeated on resend.
     void refuse(Producer& producer, std::uint64_t sequence, std::string code, std::string text, Now now);
     void forget_refusals(Producer& producer, std::uint64_t up_to);
-    // Messages and bytes that still fit, or for which others make room; max() where only the disk bounds them.
+    // Messages and bytes that still fit, or for which others make room; max() where only the disk bounds them. Of a
+    // topic: in the fullest of the subscriptions that make producers wait.
     [[nodiscard]] std::uint64_t free_messages() const;
     [[nodiscard]] std::uint64_t free_bytes() const;
-    // Bytes accepted and not yet committed.
-    [[nodiscard]] std::uint64_t uncommitted_bytes() const { return pending_bytes_ + committing_bytes_; }
+    // When that is 0; else what does not fit is refused.
+    [[nodiscard]] bool makes_producers_wait() const noexcept;
+    // Bytes accepted and not yet committed. Those of a topic count once.
+    [[nodiscard]] std::uint64_t uncommitted_bytes() const {
+        return topic_ == nullptr && !vanishing_ ? pending_bytes_ + committing_bytes_ : 0;
+    }
+    [[nodiscard]] bool has_messages() const noexcept { return messages_ + dead_count_ > 0; }  // dead ones as well
+    // Messages that are not settled yet, of a memory home's topic in any subscription.
+    [[nodiscard]] bool has_unsettled() const noexcept { return messages_ > 0 || !passed_on_.empty(); }
 
     // Consumers -----------------------------------------------------------------------------------------------
     // A session of this incarnation begins. `held` is what it says it has; what it may not keep is added to `lost`.
@@ -186,7 +216,7 @@ public:
     // Store ---------------------------------------------------------------------------------------------------
     // `room`: there is some for new messages. Without it they stay behind, edits as well, and what rests on them:
     // watermarks, redrives, and the marks and dead letters of messages that are not stored yet.
-    [[nodiscard]] bool has_appends() const { return !pending_.empty(); }
+    [[nodiscard]] bool has_appends() const { return !pending_.empty() || passed_from_ != 0; }
     [[nodiscard]] std::size_t settlements() const { return settled_.size() + dead_.size(); }
     [[nodiscard]] bool has_changes(bool room = true) const;  // anything at all to write
     [[nodiscard]] std::optional<Mono> changed_since() const { return changed_since_; }
@@ -282,6 +312,27 @@ private:
         bool dead = false;  // given up before it was stored: it is, and goes to the dead letters
     };
 
+    // topic.cpp
+    struct Subscriber {
+        Queue* queue = nullptr;
+        std::vector<Binding> bindings;
+    };
+    struct PassedOn {  // memory homes: a message that some subscriptions have not settled
+        Producer* producer = nullptr;
+        std::uint64_t sequence = 0;
+        std::vector<const Queue*> left{};
+    };
+    bool find_takers(std::string_view envelope);
+    void pass_on(const envelope::Routing& routing, const Slice& envelope, bool maybe_duplicate, Producer& producer,
+                 Now now);
+    void skip_to(Offset offset);
+    void settled_by(const Queue& subscription, Offset offset);
+    bool count_off(const Queue& subscription, PassedOn& message);
+    [[nodiscard]] std::uint64_t least_of_subscriptions(std::uint64_t (Queue::*free)() const) const;
+    [[nodiscard]] Offset unstored_first() const { return passed_from_ != 0 ? passed_from_ : pending_first(); }
+
+    [[nodiscard]] const Queue* refuses(std::size_t size) const;
+    void take(const envelope::Routing& routing, Slice envelope, bool maybe_duplicate, Producer* producer, Now now);
     [[nodiscard]] bool fits(std::size_t size) const;
     [[nodiscard]] bool dead_take_room() const noexcept;
     [[nodiscard]] std::uint64_t room_within(std::uint64_t most, std::uint64_t used, std::uint64_t idle,
@@ -291,7 +342,7 @@ private:
     // As far as the bounds go.
     [[nodiscard]] std::uint64_t used_messages() const;
     [[nodiscard]] std::uint64_t used_bytes() const;
-    void enqueue(Pending message, const envelope::Routing& routing, Producer& producer, Now now);
+    void enqueue(Pending message, const envelope::Routing& routing, Producer* producer, Now now);
     ConsumerId consumer_of(const Identity& incarnation, Now now);
     // To be written with the next batch, or with the message where that is still to be written itself.
     void write_settled(Offset offset);
@@ -426,6 +477,14 @@ private:
     void want_recalls(Now now, std::vector<Recall>& recalls);
 
     std::string name_;
+    bool is_topic_ = false;
+    std::vector<Subscriber> subscribers_;  // of a topic
+    std::vector<Queue*> takers_;           // of the message at hand
+    std::unordered_map<Offset, PassedOn> passed_on_;
+    Offset passed_from_ = 0;             // the first message passed on since the last batch; 0: none
+    Queue* topic_ = nullptr;             // of a subscription
+    std::optional<std::string> record_;  // to be stored
+    bool vanishing_ = false;
     QueuePolicy policy_;
     bool durable_;
     bool makes_room_;  // when it is full
@@ -487,6 +546,7 @@ private:
     std::vector<Producer*> dirty_producers_;
 
     Offset gathered_from_ = 1;  // the first of the messages gathered last
+    bool committing_ = false;   // and they are not committed yet
     std::uint64_t committing_bytes_ = 0;
     struct Committing {
         Identity id;

@@ -58,9 +58,9 @@ void Queue::write_watermark(Producer& producer) {
 
 bool Queue::has_changes(bool room) const {
     if (!settled_.empty() || !dirty_.empty() || !dead_.empty() || !purged_.empty() || !forgotten_.empty()) return true;
-    if (dedup_.is_over() || !strict_stored_) return true;
+    if (dedup_.is_over() || !strict_stored_ || record_ || vanishing_) return true;
     if (room && !edits_.empty()) return true;
-    return pending_.empty() ? !dirty_producers_.empty() : room;
+    return has_appends() ? room : !dirty_producers_.empty();
 }
 
 void Queue::gather_pending(store::TopicBatch& batch, Now now) {
@@ -75,8 +75,9 @@ void Queue::gather_pending(store::TopicBatch& batch, Now now) {
         }
         ++offset;
     }
-    if (durable_) batch.dedup_keys = dedup_.from(pending_first());
+    if (durable_) batch.dedup_keys = dedup_.from(unstored_first());
     pending_.clear();
+    passed_from_ = 0;
     committing_bytes_ = std::exchange(pending_bytes_, 0);
     dirty_.insert(dirty_.end(), pending_dirty_.begin(), pending_dirty_.end());
     pending_dirty_.clear();
@@ -96,9 +97,15 @@ void Queue::gather_pending(store::TopicBatch& batch, Now now) {
 
 store::TopicBatch Queue::gather(Now now, bool room) {
     store::TopicBatch batch{.topic = name_, .accepted_at = now.wall};
-    gathered_from_ = pending_first();
-    if (room || pending_.empty()) gather_pending(batch, now);
-    batch.next_offset = pending_first();  // what is below and not stored counts as settled, in the next life as well
+    committing_ = true;
+    if (vanishing_) {
+        batch.gone = true;
+        return batch;
+    }
+    if (topic_ != nullptr) batch.share = topic_->name_;
+    gathered_from_ = unstored_first();
+    if (room || !has_appends()) gather_pending(batch, now);
+    batch.next_offset = unstored_first();  // what is below and not stored counts as settled, in the next life as well
 
     batch.settled = ranges(settled_);
     settled_.clear();
@@ -135,11 +142,13 @@ store::TopicBatch Queue::gather(Now now, bool room) {
     batch.forgotten = std::exchange(forgotten_, {});
     batch.dedup_gone = dedup_.take_gone(next_offset_);
     batch.strict = !std::exchange(strict_stored_, true);
+    batch.subscription = std::exchange(record_, std::nullopt);
     changed_since_.reset();
     return batch;
 }
 
 void Queue::committed() {
+    committing_ = false;
     committing_bytes_ = 0;
     for (const Committing& one : committing_producers_) {
         const auto it = producers_.find(one.id);
@@ -154,6 +163,8 @@ void Queue::committed() {
 }
 
 void Queue::take_back(const store::TopicBatch& batch, Now now) {
+    committing_ = false;
+    if (vanishing_) return;
     take_back_pending(batch);
     // What has happened to these messages since is to be written with them again.
     for (const Offset offset : std::exchange(settled_, {})) write_settled(offset);
@@ -178,11 +189,17 @@ void Queue::take_back(const store::TopicBatch& batch, Now now) {
     committing_producers_.clear();
     forgotten_.insert(forgotten_.end(), batch.forgotten.begin(), batch.forgotten.end());
     if (batch.strict) strict_stored_ = false;
+    if (batch.subscription && !record_) record_ = batch.subscription;
     if (batch.dedup_gone != 0) dedup_.untake_gone();  // the keys are gathered again with their messages
     changed(now);
 }
 
 void Queue::take_back_pending(const store::TopicBatch& batch) {
+    if (is_topic_) {
+        if (batch.next_offset > gathered_from_) passed_from_ = gathered_from_;
+        pending_bytes_ += std::exchange(committing_bytes_, 0);
+        return;
+    }
     std::vector<Pending> pending(batch.next_offset - gathered_from_, Pending{.done = true});
     for (const store::Redrive& one : batch.redrives)
         pending[one.offset - gathered_from_] = {.redrive_of = one.dead, .terms = one.terms};

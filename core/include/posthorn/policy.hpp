@@ -5,11 +5,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include <posthorn/time.hpp>
+#include <posthorn/topic.hpp>
 
 namespace posthorn {
 
@@ -63,13 +65,15 @@ struct Backoff {
 };
 
 enum class WhenFull {
-    block,   // no credit: producers wait (default); each may go beyond max_bytes by its last message
+    block,   // no credit: producers wait; each may go beyond max_bytes by its last message
     reject,  // refused to the producer, with the reason queue_full; exact, but an empty queue takes any one message
     // The oldest messages that no consumer holds make room, but never the latest of all. Where the oldest are not in
     // memory the bound may be exceeded for as long as it takes to store and to read. What consumers hold is never
     // touched: where nothing else is left, producers wait.
     drop_oldest,  // deleted for good
     dead_letter,  // dead-lettered with the reason queue_full; where those are full and block, producers wait as well
+    // block; in a subscription of a topic dead_letter, so that one that is slow or dead holds up none of the others
+    automatic,
 };
 
 enum class DlqWhenFull {
@@ -88,7 +92,7 @@ struct QueuePolicy {
     Duration lease_cap = defaults::lease_cap;
     std::uint64_t max_messages = 0;  // 0: the home's default (memory 100,000; with a store: by disk)
     std::uint64_t max_bytes = 0;     // 0: the home's default (memory 256 MiB; with a store: by disk)
-    WhenFull when_full = WhenFull::block;
+    WhenFull when_full = WhenFull::automatic;
     // A time to live that the queue gives to every message, from its acceptance or redrive on; 0: none. To 365 days.
     // What is older and with no consumer is dead-lettered as expired, or with drop_oldest deleted.
     Duration max_age{};
@@ -108,7 +112,14 @@ struct QueuePolicy {
     bool operator==(const QueuePolicy&) const = default;
 };
 
-// Options of here(): the queue lives in this process.
+// A subscription that is there from the start of its host: a service that never came misses nothing.
+struct Subscription {
+    std::string name{};                   // as a queue's
+    std::vector<Binding> bindings{};      // none: every message
+    std::optional<QueuePolicy> policy{};  // none: as the topic's others have it
+};
+
+// Options of here(): the queue or topic lives in this process.
 struct Here {
     std::string bind{};                  // "tcp://127.0.0.1:5555", "tcp://127.0.0.1:*", "ipc:///path", "inproc://name"
     std::vector<std::string> connect{};  // endpoints of consumers that bind, for producers that come and go
@@ -117,7 +128,8 @@ struct Here {
     // time. Empty: in memory.
     std::filesystem::path store{};
     std::uint64_t min_free = defaults::min_free;  // bytes of its disk; with less free nothing more is taken
-    QueuePolicy queue{};
+    QueuePolicy queue{};                          // of a topic: of each of its subscriptions
+    std::vector<Subscription> subscriptions{};    // of a topic
 };
 
 // Where a queue lives. `here({...})`: in this process; `at(endpoint)`: at a host elsewhere.

@@ -1,0 +1,39 @@
+// Which messages of a topic a subscription gets. Plain values; everything here is thread-safe.
+//
+// Subjects and their patterns are those of AMQP 0-9-1's topic exchange; a binding with headers is its headers exchange.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace posthorn {
+
+// Which messages a subscription gets: those that at least one of its bindings matches. To match, a message needs a
+// subject of the pattern and, where headers are given, all of them with these values, or with `any` at least one.
+struct Binding {
+    std::string subject = "#";  // dotted words; `*` stands for one word, `#` for any number of them, none included
+    std::map<std::string, std::string> headers{};
+    bool any = false;
+    bool operator==(const Binding&) const = default;
+};
+
+inline constexpr std::size_t bindings_limit = 256;        // of one subscription
+inline constexpr std::size_t binding_headers_limit = 64;  // of one binding
+
+// Whether the subject is of the pattern. Time: at most (words of the pattern) x (words of the subject).
+[[nodiscard]] bool matches_subject(std::string_view pattern, std::string_view subject) noexcept;
+// Throws Error naming what is beyond its limit.
+void validate(const std::vector<Binding>& bindings);
+
+// "orders" and "inventory" of the address "orders/inventory"; the second is empty for a queue's or a topic's name.
+struct Address {
+    std::string_view topic;
+    std::string_view subscription;
+};
+// Nothing: a name in it is not valid.
+[[nodiscard]] std::optional<Address> parse_address(std::string_view address) noexcept;
+
+}  // namespace posthorn
