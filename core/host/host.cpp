@@ -100,8 +100,10 @@ QueuePolicy Host::Impl::policy_of(const std::string& name) const {
     auto found = options.queues.find(name);
     if (found == options.queues.end()) found = options.queues.find(name.substr(0, slash));
     QueuePolicy policy = found == options.queues.end() ? options.defaults : found->second;
-    if (policy.when_full == WhenFull::automatic)
-        policy.when_full = slash == std::string::npos ? WhenFull::block : WhenFull::dead_letter;
+    if (policy.when_full != WhenFull::automatic) return policy;
+    const bool subscription = slash != std::string::npos;
+    policy.when_full = subscription ? WhenFull::dead_letter : WhenFull::block;
+    if (subscription && !store.durable()) policy.dlq_when_full = DlqWhenFull::drop_oldest;  // memory is small
     return policy;
 }
 

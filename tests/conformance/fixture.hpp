@@ -53,7 +53,12 @@ protected:
     void open(QueuePolicy policy = ConformanceOf::policy()) {
         policy_ = std::move(policy);
         if (GetParam().home == In::node) {
-            node_.emplace(near_, testing::NodeOptions{.queue = policy_, .on_disk = true, .bind = endpoint()});
+            testing::NodeOptions options{.queue = policy_, .on_disk = true, .bind = endpoint()};
+            if (!subscriptions_.empty()) options.topics["q"] = subscriptions_;
+            for (const Subscription& one : subscriptions_) {
+                if (one.policy) options.queues["q/" + one.name] = *one.policy;
+            }
+            node_.emplace(near_, std::move(options));
         }
         make_producer();
     }
@@ -120,6 +125,8 @@ protected:
 
     testing::ManualClock clock_;
 
+    std::vector<Subscription> subscriptions_;  // of a topic, for open()
+
     // For those who consume.
     [[nodiscard]] Context& workers() { return is_inproc() ? near_ : far_; }
 
@@ -143,6 +150,7 @@ private:
         }
         Here home = here_at(endpoint());
         home.queue = policy_;
+        home.subscriptions = subscriptions_;
         if (stores()) home = stored_at(std::move(home), folder_.path() / "store");
         producer_.emplace(near_, "q", here(std::move(home)), options);
     }

@@ -72,7 +72,8 @@ enum class WhenFull {
     // touched: where nothing else is left, producers wait.
     drop_oldest,  // deleted for good
     dead_letter,  // dead-lettered with the reason queue_full; where those are full and block, producers wait as well
-    // block; in a subscription of a topic dead_letter, so that one that is slow or dead holds up none of the others
+    // block; in a subscription of a topic dead_letter, so that one that is slow or dead holds up none of the others. In
+    // memory its oldest dead letters are deleted then when there are too many of them (dlq_when_full).
     automatic,
 };
 
