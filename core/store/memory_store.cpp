@@ -177,6 +177,7 @@ public:
             DeadDropped dropped = topics_[batch.topic].apply(batch);
             dropped.topic = batch.topic;
             if (dropped.messages != 0) outcome.dropped.push_back(std::move(dropped));
+            if (batch.gone) topics_.erase(batch.topic);
         }
         for (const Read& read : job.reads) outcome.reads.push_back(topic(read.topic).read(read));
         for (const ReadDead& read : job.dead_reads) outcome.dead_reads.push_back(topic(read.topic).read_dead(read));
