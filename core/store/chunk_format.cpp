@@ -226,6 +226,15 @@ std::optional<HeaderSummary> read_front(wire::Reader& in) noexcept {
     return summary;
 }
 
+// Behind its front; nothing: it is damaged or another body's.
+std::optional<wire::Reader> layout_for(const HeaderSummary& header, std::string_view layout) noexcept {
+    const auto content = unseal(layout);
+    if (!content) return std::nullopt;
+    wire::Reader in(*content);
+    if (in.unsigned_integer() != chunk_version || in.unsigned_integer() != header.body_crc) return std::nullopt;
+    return in;
+}
+
 std::optional<StateSummary> read_state_front(wire::Reader& in) noexcept {
     StateSummary summary;
     if (in.unsigned_integer() != chunk_version) return std::nullopt;
@@ -407,6 +416,10 @@ std::optional<HeaderSummary> read_summary(std::string_view header) noexcept {
     return read_front(in);
 }
 
+bool is_complete(const HeaderSummary& header, std::string_view layout) noexcept {
+    return !header.needs_layout || layout_for(header, layout);
+}
+
 std::optional<Chunk> decode_header(std::string_view header, std::string_view layout) {
     const auto content = unseal(header);
     if (!content) return std::nullopt;
@@ -416,11 +429,8 @@ std::optional<Chunk> decode_header(std::string_view header, std::string_view lay
     Chunk chunk;
     if (!summary->needs_layout)
         return read_layout(in, *summary, chunk) ? std::optional(std::move(chunk)) : std::nullopt;
-    const auto elsewhere = unseal(layout);
-    if (!elsewhere || !in.at_end()) return std::nullopt;
-    wire::Reader there(*elsewhere);
-    if (there.unsigned_integer() != chunk_version || there.unsigned_integer() != summary->body_crc) return std::nullopt;
-    if (!read_layout(there, *summary, chunk)) return std::nullopt;
+    auto elsewhere = layout_for(*summary, layout);
+    if (!elsewhere || !in.at_end() || !read_layout(*elsewhere, *summary, chunk)) return std::nullopt;
     return chunk;
 }
 

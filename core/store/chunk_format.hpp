@@ -57,6 +57,8 @@ struct StateSummary {
 [[nodiscard]] std::string encode_header(const Chunk& chunk, std::uint64_t topic, std::int64_t body,
                                         std::uint32_t body_crc, std::string_view layout = {});
 [[nodiscard]] std::optional<HeaderSummary> read_summary(std::string_view header) noexcept;
+// Whether the layout is sound and its own, if it needs one.
+[[nodiscard]] bool is_complete(const HeaderSummary& header, std::string_view layout) noexcept;
 [[nodiscard]] std::optional<Chunk> decode_header(std::string_view header, std::string_view layout = {});
 
 [[nodiscard]] std::string encode_state(Chunk& chunk);  // drops marks that no longer matter first

@@ -43,9 +43,10 @@ ChunkTable::ChunkTable(Database& db, UpkeepPlan& plan)
       select_rows_(db,
                    "SELECT first, last, messages, bytes, body FROM chunk WHERE topic=? AND first>=? "
                    "ORDER BY first LIMIT ?"),
-      select_header_(db,
-                     "SELECT header, state, layout FROM chunk LEFT JOIN chunk_state USING(topic, first) "
-                     "LEFT JOIN shared_body ON shared_body.body = -chunk.body WHERE topic=? AND first=?"),
+      select_header_(
+          db,
+          "SELECT header, state, layout FROM chunk LEFT JOIN chunk_state USING(topic, first) "
+          "LEFT JOIN shared_body ON chunk.body < 0 AND shared_body.body = -chunk.body WHERE topic=? AND first=?"),
       select_body_(db, "SELECT bytes FROM body WHERE id=?"),
       select_small_body_(db, "SELECT small_body FROM chunk WHERE topic=? AND first=?"),
       insert_damaged_(db,

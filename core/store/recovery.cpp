@@ -21,8 +21,10 @@ public:
 
     void run() {
         Statement statement(db_,
-                            "SELECT topic, first, last, messages, bytes, body, header, state "
-                            "FROM chunk LEFT JOIN chunk_state USING(topic, first) ORDER BY topic, first");
+                            "SELECT topic, first, last, messages, bytes, chunk.body, header, state, layout "
+                            "FROM chunk LEFT JOIN chunk_state USING(topic, first) "
+                            "LEFT JOIN shared_body ON chunk.body < 0 AND shared_body.body = -chunk.body "
+                            "ORDER BY topic, first");
         Query query(statement);
         while (query.step()) look_at(query);
     }
@@ -36,7 +38,7 @@ private:
             return;
         }
         const auto header = read_summary(query.bytes_at(6));
-        if (!header || !matches(*header, row)) {
+        if (!header || !matches(*header, row) || !is_complete(*header, query.bytes_at(8))) {
             bad_.push_back({row, "header damaged"});
             return;
         }

@@ -103,7 +103,7 @@ ReadResult StoreView::gather(TopicId topic, const Read& read) {
     Statement select_chunks(*file_,
                             "SELECT topic, first, last, messages, bytes, chunk.body, header, state, small_body, layout "
                             "FROM chunk LEFT JOIN chunk_state USING(topic, first) "
-                            "LEFT JOIN shared_body ON shared_body.body = -chunk.body "
+                            "LEFT JOIN shared_body ON chunk.body < 0 AND shared_body.body = -chunk.body "
                             "WHERE topic=? AND last>=? AND first<=? ORDER BY first");
     Statement select_body(*file_, "SELECT bytes FROM body WHERE id=?");
     Query chunks(select_chunks);

@@ -259,6 +259,16 @@ Job job_of(TopicBatch batch) {
     return job;
 }
 
+Job shared_job(const TopicBatch& batch, const std::vector<std::string>& topics) {
+    Job job;
+    for (const std::string& topic : topics) {
+        TopicBatch& one = job.batch.emplace_back(batch);
+        one.topic = topic;
+        one.share = "all";
+    }
+    return job;
+}
+
 Read read_all(const std::string& topic) {
     return {topic, 0, std::numeric_limits<Offset>::max() / 2, unlimited, unlimited, true};
 }

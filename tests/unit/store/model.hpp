@@ -80,6 +80,8 @@ void play(Model& model, const Job& job);
 // One batch with `count` messages of `size` bytes, the first at `first`.
 [[nodiscard]] TopicBatch batch_of(Offset first, std::size_t count, std::size_t size = 20);
 [[nodiscard]] Job job_of(TopicBatch batch);
+// The same for each of these topics, as one share.
+[[nodiscard]] Job shared_job(const TopicBatch& batch, const std::vector<std::string>& topics);
 [[nodiscard]] Read read_all(const std::string& topic = "q");
 
 // Random jobs that fit what the model holds.
