@@ -235,6 +235,18 @@ TEST_F(UpkeepTest, a_sparse_chunk_is_rewritten_when_its_body_is_its_own_or_littl
     expect_contents();
 }
 
+TEST_F(UpkeepTest, what_was_too_much_to_copy_is_looked_at_again_when_it_is_touched) {
+    const auto topics = subscriptions(2);
+    run(shared_job(batch_of(1, 1000, 100), topics));
+    settle_in(topics[0], 1, 900);
+    pass_time(UpkeepPlan::sparse_wait + 2);
+    settle_in(topics[1], 1, 1000);
+    settle_in(topics[0], 901, 901);
+    pass_time(UpkeepPlan::sparse_wait + 2);
+    EXPECT_EQ(ask("SELECT count(*) FROM shared_body"), 0);
+    expect_contents();
+}
+
 TEST_F(UpkeepTest, nothing_is_left_of_a_topic_that_has_gone) {
     Job job = shared_job(batch_of(1, 2500, 500), {"t/1", "t/2"});
     TopicBatch& one = job.batch[0];
