@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <limits>
 
 namespace posthorn::store {
 
@@ -188,8 +187,8 @@ void Chunk::drop_settled_marks() {
     std::erase_if(marks_, [](const MarkRun& run) { return run.begin == run.end; });
 }
 
-std::size_t pack(const TopicBatch& batch, std::size_t from, PackedChunk& out) {
-    Offset limit = std::numeric_limits<Offset>::max();
+std::size_t pack(const TopicBatch& batch, std::size_t from, PackedChunk& out, Offset below) {
+    Offset limit = below;
     for (const Redrive& redrive : batch.redrives) {
         if (redrive.offset > batch.appends[from].offset) limit = std::min(limit, redrive.offset);
     }

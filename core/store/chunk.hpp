@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <span>
 #include <string>
@@ -103,9 +104,10 @@ struct PackedChunk {
     std::string body;
 };
 
-// As many of batch.appends, from the one at `from` on, as fit one chunk; at least one. A chunk does not reach across
-// the offset of a redrive of the same batch, which becomes a chunk of its own. Returns where to go on.
-std::size_t pack(const TopicBatch& batch, std::size_t from, PackedChunk& out);
+// As many of batch.appends, from the one at `from` on and below an offset, as fit one chunk; at least one. A chunk does
+// not reach across the offset of a redrive of the same batch, which becomes a chunk of its own. Returns where to go on.
+std::size_t pack(const TopicBatch& batch, std::size_t from, PackedChunk& out,
+                 Offset below = std::numeric_limits<Offset>::max());
 [[nodiscard]] PackedChunk pack_one(const Chunk::Message& message, std::string_view envelope);
 
 // Adds what is live in a chunk to another, marks included. False when they do not all fit; then `to` is spoilt.

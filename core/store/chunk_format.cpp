@@ -158,7 +158,14 @@ std::optional<TermsRuns> read_terms(wire::Reader& in) {
     return runs;
 }
 
-bool read_index(wire::Reader& in, const HeaderSummary& summary, Chunk& chunk) {
+// What lies where: stamps, terms if there are any, index.
+void write_layout(wire::Writer& out, const Chunk& chunk, const TermsRuns& terms) {
+    write_stamps(out, chunk);
+    if (extremes_of(terms).special()) write_terms(out, terms);
+    write_index(out, chunk);
+}
+
+bool read_layout(wire::Reader& in, const HeaderSummary& summary, Chunk& chunk) {
     const auto stamps = read_stamps(in);
     const auto runs = summary.special ? read_terms(in) : TermsRuns{{0, Terms{}}};
     if (!stamps || !runs) return false;
@@ -196,12 +203,14 @@ bool read_index(wire::Reader& in, const HeaderSummary& summary, Chunk& chunk) {
 
 std::optional<HeaderSummary> read_front(wire::Reader& in) noexcept {
     HeaderSummary summary;
-    if (in.unsigned_integer() != chunk_version) return std::nullopt;
+    const std::uint64_t version = in.unsigned_integer();
+    if (version != chunk_version && version != layout_elsewhere) return std::nullopt;
+    summary.needs_layout = version == layout_elsewhere;
     const Extremes extremes{
         .priority_and_keys = in.unsigned_integer(), .due = wall(in.integer()), .expires_at = wall(in.integer())};
     summary.special = extremes.special();
     summary.topic = in.unsigned_integer();
-    summary.body = in.unsigned_integer();
+    summary.body = in.integer();
     summary.first = in.unsigned_integer();
     summary.last = in.unsigned_integer();
     summary.messages = in.unsigned_integer();
@@ -215,6 +224,15 @@ std::optional<HeaderSummary> read_front(wire::Reader& in) noexcept {
     summary.body_size = static_cast<std::uint32_t>(body_size);
     summary.body_crc = static_cast<std::uint32_t>(body_crc);
     return summary;
+}
+
+// Behind its front; nothing: it is damaged or another body's.
+std::optional<wire::Reader> layout_for(const HeaderSummary& header, std::string_view layout) noexcept {
+    const auto content = unseal(layout);
+    if (!content) return std::nullopt;
+    wire::Reader in(*content);
+    if (in.unsigned_integer() != chunk_version || in.unsigned_integer() != header.body_crc) return std::nullopt;
+    return in;
 }
 
 std::optional<StateSummary> read_state_front(wire::Reader& in) noexcept {
@@ -362,21 +380,31 @@ std::optional<std::string_view> unseal(std::string_view bytes) noexcept {
     return bytes;
 }
 
-std::string encode_header(const Chunk& chunk, std::uint64_t topic, std::uint64_t body, std::uint32_t body_crc) {
+// The CRC of the body ties it to its body, and so to the headers that name the same.
+std::string encode_layout(const Chunk& chunk, std::uint32_t body_crc) {
     std::string bytes;
     wire::Writer out(bytes);
-    out.unsigned_integer(chunk_version);
+    out.unsigned_integer(chunk_version).unsigned_integer(body_crc);
+    write_layout(out, chunk, terms_of(chunk));
+    seal(bytes);
+    return bytes;
+}
+
+std::string encode_header(const Chunk& chunk, std::uint64_t topic, std::int64_t body, std::uint32_t body_crc,
+                          std::string_view layout) {
+    const bool has_layout = layout.empty() || layout != encode_layout(chunk, body_crc);
+    std::string bytes;
+    wire::Writer out(bytes);
+    out.unsigned_integer(has_layout ? chunk_version : layout_elsewhere);
     const TermsRuns terms = terms_of(chunk);
     const Extremes extremes = extremes_of(terms);
     out.unsigned_integer(extremes.priority_and_keys);
     out.integer(ticks(extremes.due)).integer(ticks(extremes.expires_at));
-    out.unsigned_integer(topic).unsigned_integer(body);
+    out.unsigned_integer(topic).integer(body);
     out.unsigned_integer(chunk.first()).unsigned_integer(chunk.last()).unsigned_integer(chunk.size());
     out.unsigned_integer(chunk.body_size()).unsigned_integer(body_crc);
     out.integer(ticks(chunk.message(0).accepted_at));
-    write_stamps(out, chunk);
-    if (extremes.special()) write_terms(out, terms);
-    write_index(out, chunk);
+    if (has_layout) write_layout(out, chunk, terms);
     seal(bytes);
     return bytes;
 }
@@ -388,14 +416,21 @@ std::optional<HeaderSummary> read_summary(std::string_view header) noexcept {
     return read_front(in);
 }
 
-std::optional<Chunk> decode_header(std::string_view header) {
+bool is_complete(const HeaderSummary& header, std::string_view layout) noexcept {
+    return !header.needs_layout || layout_for(header, layout);
+}
+
+std::optional<Chunk> decode_header(std::string_view header, std::string_view layout) {
     const auto content = unseal(header);
     if (!content) return std::nullopt;
     wire::Reader in(*content);
     const auto summary = read_front(in);
     if (!summary) return std::nullopt;
     Chunk chunk;
-    if (!read_index(in, *summary, chunk)) return std::nullopt;
+    if (!summary->needs_layout)
+        return read_layout(in, *summary, chunk) ? std::optional(std::move(chunk)) : std::nullopt;
+    auto elsewhere = layout_for(*summary, layout);
+    if (!elsewhere || !in.at_end() || !read_layout(*elsewhere, *summary, chunk)) return std::nullopt;
     return chunk;
 }
 

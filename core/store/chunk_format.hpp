@@ -13,6 +13,7 @@
 namespace posthorn::store {
 
 inline constexpr std::uint64_t chunk_version = 1;
+inline constexpr std::uint64_t layout_elsewhere = 2;  // version of a header without what lies where
 
 [[nodiscard]] std::uint32_t crc32c(std::string_view bytes) noexcept;
 
@@ -31,7 +32,7 @@ void seal(std::string& bytes);
 // What is in front in a header: enough for recovery and for chunks that go whole.
 struct HeaderSummary {
     std::uint64_t topic = 0;
-    std::uint64_t body = 0;  // row of the body; 0: it lies in the chunk's row
+    std::int64_t body = 0;  // as in the chunk's row
     Offset first = 0;
     Offset last = 0;
     std::uint64_t messages = 0;
@@ -39,6 +40,7 @@ struct HeaderSummary {
     std::uint32_t body_crc = 0;
     Wall accepted_at{};    // of the first message
     bool special = false;  // some messages have terms
+    bool needs_layout = false;
 };
 
 // The same of a state.
@@ -50,10 +52,14 @@ struct StateSummary {
     Offset last_marked = 0;  // 0: none
 };
 
-[[nodiscard]] std::string encode_header(const Chunk& chunk, std::uint64_t topic, std::uint64_t body,
-                                        std::uint32_t body_crc);
+// What lies where, for the chunks over one body: those that have no more to say leave it out of their headers.
+[[nodiscard]] std::string encode_layout(const Chunk& chunk, std::uint32_t body_crc);
+[[nodiscard]] std::string encode_header(const Chunk& chunk, std::uint64_t topic, std::int64_t body,
+                                        std::uint32_t body_crc, std::string_view layout = {});
 [[nodiscard]] std::optional<HeaderSummary> read_summary(std::string_view header) noexcept;
-[[nodiscard]] std::optional<Chunk> decode_header(std::string_view header);
+// Whether the layout is sound and its own, if it needs one.
+[[nodiscard]] bool is_complete(const HeaderSummary& header, std::string_view layout) noexcept;
+[[nodiscard]] std::optional<Chunk> decode_header(std::string_view header, std::string_view layout = {});
 
 [[nodiscard]] std::string encode_state(Chunk& chunk);  // drops marks that no longer matter first
 [[nodiscard]] std::optional<StateSummary> read_state_summary(std::string_view state) noexcept;

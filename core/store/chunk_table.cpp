@@ -9,7 +9,7 @@ namespace {
 
 ChunkRow read_row(const Query& query, TopicId topic) {
     return {
-        topic, query.integer_at(0), query.integer_at(1), query.integer_at(2), query.integer_at(3), query.integer_at(4)};
+        topic, query.integer_at(0), query.integer_at(1), query.integer_at(2), query.integer_at(3), query.signed_at(4)};
 }
 
 }  // namespace
@@ -26,6 +26,10 @@ ChunkTable::ChunkTable(Database& db, UpkeepPlan& plan)
                     "INSERT INTO chunk(topic, first, last, messages, bytes, body, header, small_body) "
                     "VALUES(?,?,?,?,?,?,?,?)"),
       insert_body_(db, "INSERT INTO body(bytes) VALUES(?)"),
+      insert_shared_(db, "INSERT INTO shared_body(body, chunks, layout) VALUES(?,?,?)"),
+      release_shared_(db, "UPDATE shared_body SET chunks=chunks-1 WHERE body=?"),
+      delete_shared_(db, "DELETE FROM shared_body WHERE body=?"),
+      select_sharers_(db, "SELECT chunks FROM shared_body WHERE body=?"),
       delete_chunk_(db, "DELETE FROM chunk WHERE topic=? AND first=?"),
       delete_body_(db, "DELETE FROM body WHERE id=?"),
       delete_state_(db, "DELETE FROM chunk_state WHERE topic=? AND first=?"),
@@ -39,9 +43,10 @@ ChunkTable::ChunkTable(Database& db, UpkeepPlan& plan)
       select_rows_(db,
                    "SELECT first, last, messages, bytes, body FROM chunk WHERE topic=? AND first>=? "
                    "ORDER BY first LIMIT ?"),
-      select_header_(db,
-                     "SELECT header, state FROM chunk LEFT JOIN chunk_state USING(topic, first) "
-                     "WHERE topic=? AND first=?"),
+      select_header_(
+          db,
+          "SELECT header, state, layout FROM chunk LEFT JOIN chunk_state USING(topic, first) "
+          "LEFT JOIN shared_body ON chunk.body < 0 AND shared_body.body = -chunk.body WHERE topic=? AND first=?"),
       select_body_(db, "SELECT bytes FROM body WHERE id=?"),
       select_small_body_(db, "SELECT small_body FROM chunk WHERE topic=? AND first=?"),
       insert_damaged_(db,
@@ -49,24 +54,49 @@ ChunkTable::ChunkTable(Database& db, UpkeepPlan& plan)
                       "SELECT topic, first, last, ?, ?, body, header, state, small_body "
                       "FROM chunk LEFT JOIN chunk_state USING(topic, first) WHERE topic=? AND first=?") {}
 
+BodyRef ChunkTable::insert_body(std::string_view bytes) {
+    Query(insert_body_).bytes(bytes).run();
+    return sqlite3_last_insert_rowid(db_.handle());
+}
+
 void ChunkTable::insert(TopicId topic, PackedChunk packed, bool planned) {
     HeldChunk held;
     held.topic = topic;
     const bool inline_body = packed.body.size() <= small_body;
-    if (!inline_body) {
-        Query(insert_body_).bytes(packed.body).run();
-        held.body = static_cast<std::uint64_t>(sqlite3_last_insert_rowid(db_.handle()));
-    }
+    if (!inline_body) held.body = insert_body(packed.body);
     held.body_crc = crc32c(packed.body);
-    const Chunk& chunk = packed.chunk;
-    const std::string header = encode_header(chunk, topic, held.body, held.body_crc);
-    Query row(insert_chunk_);
-    row.integer(topic).integer(chunk.first()).integer(chunk.last()).integer(chunk.size());
-    row.integer(chunk.body_size()).integer(held.body).bytes(header);
-    if (inline_body) row.bytes(packed.body);
-    row.run();
-    if (planned) plan_.created({topic, chunk.first()}, chunk.body_size());
     held.chunk = std::move(packed.chunk);
+    const std::string header = encode_header(held.chunk, topic, held.body, held.body_crc, {});
+    insert_row(std::move(held), header, inline_body ? &packed.body : nullptr, planned);
+}
+
+SharedBody ChunkTable::insert_shared(const PackedChunk& packed, std::size_t chunks) {
+    SharedBody shared;
+    shared.body = -insert_body(packed.body);
+    shared.crc = crc32c(packed.body);
+    shared.layout = encode_layout(packed.chunk, shared.crc);
+    Query(insert_shared_).signed_integer(body_row(shared.body)).integer(chunks).bytes(shared.layout).run();
+    return shared;
+}
+
+void ChunkTable::insert(const SharedBody& shared, TopicId topic, Chunk chunk) {
+    HeldChunk held;
+    held.topic = topic;
+    held.body = shared.body;
+    held.body_crc = shared.crc;
+    held.chunk = std::move(chunk);
+    const std::string header = encode_header(held.chunk, topic, shared.body, shared.crc, shared.layout);
+    insert_row(std::move(held), header, nullptr, true);
+}
+
+void ChunkTable::insert_row(HeldChunk held, std::string_view header, const std::string* small, bool planned) {
+    const Chunk& chunk = held.chunk;
+    Query row(insert_chunk_);
+    row.integer(held.topic).integer(chunk.first()).integer(chunk.last()).integer(chunk.size());
+    row.integer(chunk.body_size()).signed_integer(held.body).bytes(header);
+    if (small != nullptr) row.bytes(*small);
+    row.run();
+    if (planned) plan_.created(held.key(), chunk.body_size());
     HeldChunk& kept = keep(std::move(held));
     if (kept.chunk.touched()) changed(kept);
 }
@@ -183,7 +213,7 @@ HeldChunk* ChunkTable::load(const ChunkRow& row) {
         if (!query.step()) throw SqlError(SQLITE_CORRUPT, "a chunk is listed and cannot be found");
         const std::string_view header = query.bytes_at(0);
         const auto summary = read_summary(header);
-        auto chunk = summary && matches(*summary, row) ? decode_header(header) : std::nullopt;
+        auto chunk = summary && matches(*summary, row) ? decode_header(header, query.bytes_at(2)) : std::nullopt;
         if (!chunk) {
             damage = "header damaged";
         } else {
@@ -273,15 +303,26 @@ void ChunkTable::clear() noexcept {
     last_body_bytes_.reset();
 }
 
-void ChunkTable::erase_rows(ChunkKey key, std::uint64_t body, bool has_state) {
+void ChunkTable::erase_rows(ChunkKey key, BodyRef body, bool has_state) {
     Query(delete_chunk_).integer(key.first).integer(key.second).run();
     if (has_state) Query(delete_state_).integer(key.first).integer(key.second).run();
     if (body == no_body_row) return;
-    Query(delete_body_).integer(body).run();
-    if (last_body_ == body) {  // the row may be used again
+    if (is_shared(body)) {
+        const bool last = sharers(body) == 1;
+        Query(last ? delete_shared_ : release_shared_).signed_integer(body_row(body)).run();
+        if (!last) return;
+    }
+    Query(delete_body_).signed_integer(body_row(body)).run();
+    if (last_body_ == body_row(body)) {  // the row may be used again
         last_body_ = no_body_row;
         last_body_bytes_.reset();
     }
+}
+
+std::uint64_t ChunkTable::sharers(BodyRef body) {
+    if (!is_shared(body)) return 1;
+    Query query(select_sharers_);
+    return query.signed_integer(body_row(body)).step() ? query.integer_at(0) : 0;
 }
 
 void ChunkTable::erase(HeldChunk& held) {
@@ -299,6 +340,15 @@ void ChunkTable::erase(const ChunkRow& row) {
     plan_.gone({row.topic, row.first}, row.body_size);
 }
 
+void ChunkTable::erase_all(TopicId topic) {
+    constexpr std::size_t at_a_time = 1000;
+    for (;;) {
+        const auto rows = rows_from(topic, 0, at_a_time);
+        for (const ChunkRow& row : rows) erase(row);
+        if (rows.size() < at_a_time) return;
+    }
+}
+
 ChunkRow ChunkTable::row_of(const HeldChunk& held) {
     const Chunk& chunk = held.chunk;
     return {held.topic, chunk.first(), chunk.last(), chunk.size(), chunk.body_size(), held.body};
@@ -311,7 +361,7 @@ std::optional<std::string> ChunkTable::read_body(const HeldChunk& held) {
         if (inline_body) {
             query.integer(held.topic).integer(held.chunk.first());
         } else {
-            query.integer(held.body);
+            query.signed_integer(body_row(held.body));
         }
         if (!query.step()) return std::nullopt;
         const std::string_view bytes = query.bytes_at(0);
@@ -324,14 +374,14 @@ std::optional<std::string> ChunkTable::read_body(const HeldChunk& held) {
 }
 
 std::optional<Slice> ChunkTable::body(HeldChunk& held) {
-    if (held.body != no_body_row && last_body_ == held.body) return last_body_bytes_;
+    if (held.body != no_body_row && last_body_ == body_row(held.body)) return last_body_bytes_;
     auto bytes = read_body(held);
     if (!bytes) {
         set_aside(row_of(held), held.chunk.live(), "body damaged");
         return std::nullopt;
     }
     if (held.body == no_body_row) return Slice(std::move(*bytes));
-    last_body_ = held.body;
+    last_body_ = body_row(held.body);
     last_body_bytes_ = Slice(std::move(*bytes));
     return last_body_bytes_;
 }

@@ -17,12 +17,28 @@
 
 namespace posthorn::store {
 
-inline constexpr std::uint64_t no_body_row = 0;  // the body is small and lies in the chunk's own row
+// Where a chunk's body lies: a row of `body`; below 0: the row of that number without its sign, over which other
+// chunks lie as well, or did when this one was made; 0: in the chunk's own row, for it is small.
+using BodyRef = std::int64_t;
+inline constexpr BodyRef no_body_row = 0;
+[[nodiscard]] constexpr bool is_shared(BodyRef body) noexcept {
+    return body < 0;
+}
+[[nodiscard]] constexpr BodyRef body_row(BodyRef body) noexcept {
+    return is_shared(body) ? -body : body;
+}
+
+// A body over which several chunks lie.
+struct SharedBody {
+    BodyRef body = no_body_row;
+    std::uint32_t crc = 0;
+    std::string layout;  // of most of them: what lies where
+};
 
 struct HeldChunk {
     Chunk chunk;
     TopicId topic = 0;
-    std::uint64_t body = no_body_row;
+    BodyRef body = no_body_row;
     std::uint32_t body_crc = 0;
     bool has_state = false;   // there is a row
     bool dirty = false;       // which is behind
@@ -39,7 +55,7 @@ struct ChunkRow {  // a chunk without its header
     Offset last = 0;
     std::uint64_t messages = 0;
     std::uint64_t body_size = 0;
-    std::uint64_t body = 0;
+    BodyRef body = no_body_row;
 };
 
 [[nodiscard]] bool matches(const HeaderSummary& header, const ChunkRow& row);
@@ -64,14 +80,20 @@ public:
 
     // `planned`: false for what a merge made, which is not to be merged again.
     void insert(TopicId topic, PackedChunk packed, bool planned = true);
+    // A body for so many chunks, each of which has all its messages; those to come are inserted over it.
+    [[nodiscard]] SharedBody insert_shared(const PackedChunk& packed, std::size_t chunks);
+    void insert(const SharedBody& shared, TopicId topic, Chunk chunk);
     void settle(TopicId topic, OffsetRange range);
     void set_marks(TopicId topic, std::span<const Mark> marks);
     void erase(HeldChunk& held);
     void erase(const ChunkRow& row);
+    void erase_all(TopicId topic);
 
     // The chunk that holds `offset`, else the next one; damaged ones are set aside on the way. The pointer holds
     // until the next call that may load a chunk.
     HeldChunk* at_or_behind(TopicId topic, Offset offset);
+    // How many chunks lie over this chunk's body; 0: that is not known any more, and the body stays.
+    [[nodiscard]] std::uint64_t sharers(BodyRef body);
     // Nothing: the body is damaged and the chunk has been set aside; `held` is gone.
     std::optional<Slice> body(HeldChunk& held);
 
@@ -95,7 +117,9 @@ private:
     void write_state(HeldChunk& held);
     void count(HeldChunk& held);
     void trim();
-    void erase_rows(ChunkKey key, std::uint64_t body, bool has_state);
+    void insert_row(HeldChunk held, std::string_view header, const std::string* small, bool planned);
+    BodyRef insert_body(std::string_view bytes);
+    void erase_rows(ChunkKey key, BodyRef body, bool has_state);
     std::optional<std::string> read_body(const HeldChunk& held);
     [[nodiscard]] static ChunkRow row_of(const HeldChunk& held);
 
@@ -106,11 +130,15 @@ private:
     std::vector<ChunkKey> dirty_;
     std::size_t bytes_ = 0;
     std::vector<LostChunk> lost_;
-    std::uint64_t last_body_ = no_body_row;  // the body read last: whoever reads a chunk in parts reads it once
+    BodyRef last_body_ = no_body_row;  // row of the body read last: whoever reads a chunk in parts reads it once
     Slice last_body_bytes_;
 
     Statement insert_chunk_;
     Statement insert_body_;
+    Statement insert_shared_;
+    Statement release_shared_;
+    Statement delete_shared_;
+    Statement select_sharers_;
     Statement delete_chunk_;
     Statement delete_body_;
     Statement delete_state_;

@@ -81,6 +81,25 @@ bool decode(std::string_view record, TopicId topic, Offset last, std::vector<Ded
     return false;
 }
 
+// The topic is in it as above.
+std::string encode(TopicId topic, const std::string& subscription) {
+    std::string bytes;
+    wire::Writer out(bytes);
+    out.unsigned_integer(topic).binary(subscription);
+    seal(bytes);
+    return bytes;
+}
+
+std::optional<std::string> decode_subscription(std::string_view record, TopicId topic) {
+    const auto content = unseal(record);
+    if (!content) return std::nullopt;
+    wire::Reader in(*content);
+    const bool ours = in.unsigned_integer() == topic;
+    std::string subscription(in.binary());
+    if (!ours || !in.ok() || !in.at_end()) return std::nullopt;
+    return subscription;
+}
+
 }  // namespace
 
 Ledger::Ledger(Database& db)
@@ -88,9 +107,16 @@ Ledger::Ledger(Database& db)
       select_topics_(db,
                      "SELECT name, id, next_offset, dead, dead_bytes, strict_order.topic IS NOT NULL "
                      "FROM topic LEFT JOIN strict_order ON strict_order.topic = id"),
-      insert_topic_(db, "INSERT INTO topic(name, next_offset, dead, dead_bytes) VALUES(?,1,0,0)"),
+      // What was set aside keeps the number of its topic, which no other may get when that one has gone.
+      insert_topic_(
+          db,
+          "INSERT INTO topic(id, name, next_offset, dead, dead_bytes) VALUES(1 + max("
+          "ifnull((SELECT max(id) FROM topic), 0), ifnull((SELECT max(topic) FROM damaged), 0)), ?, 1, 0, 0)"),
       update_topic_(db, "UPDATE topic SET next_offset=?, dead=?, dead_bytes=? WHERE id=?"),
       insert_strict_(db, "INSERT INTO strict_order(topic) VALUES(?)"),
+      put_subscription_(db, "REPLACE INTO subscription(topic, record) VALUES(?,?)"),
+      delete_subscription_(db, "DELETE FROM subscription WHERE topic=?"),
+      select_subscription_(db, "SELECT record FROM subscription WHERE topic=?"),
       insert_dead_(db,
                    "REPLACE INTO dead_letter(topic, \"offset\", reason, text, attempts, first_failure, last_failure, "
                    "consumer, redrives, crc, envelope) VALUES(?,?,?,?,?,?,?,?,?,?,?)"),
@@ -163,6 +189,27 @@ void Ledger::become_strict(TopicRow& topic) {
     if (topic.strict) return;
     Query(insert_strict_).integer(topic.id).run();
     topic.strict = true;
+}
+
+void Ledger::remember(const TopicRow& topic, const std::string& subscription) {
+    if (subscription.empty()) {
+        Query(delete_subscription_).integer(topic.id).run();
+        return;
+    }
+    const std::string record = encode(topic.id, subscription);
+    Query(put_subscription_).integer(topic.id).bytes(record).run();
+}
+
+void Ledger::remove(const std::string& name) {
+    const TopicId id = topics_.at(name).id;
+    // Rare, so these are not kept prepared.
+    for (const char* rows :
+         {"dead_letter WHERE topic", "dead_original WHERE topic", "producer WHERE topic", "dedup WHERE topic",
+          "strict_order WHERE topic", "subscription WHERE topic", "topic WHERE id"}) {
+        Statement statement(db_, ("DELETE FROM " + std::string(rows) + "=?").c_str());
+        Query(statement).integer(id).run();
+    }
+    topics_.erase(name);
 }
 
 void Ledger::bury(TopicRow& topic, const DeadLetter& letter, std::string_view envelope, std::uint16_t redrives) {
@@ -305,6 +352,14 @@ std::vector<DedupKey> Ledger::dedup_keys(TopicId topic, std::size_t& damaged) {
         if (!decode(query.bytes_at(1), topic, query.integer_at(0), keys)) ++damaged;
     }
     return keys;
+}
+
+std::string Ledger::subscription(TopicId topic, std::size_t& damaged) {
+    Query query(select_subscription_);
+    if (!query.integer(topic).step()) return {};
+    auto subscription = decode_subscription(query.bytes_at(0), topic);
+    if (!subscription) ++damaged;
+    return subscription.value_or(std::string());
 }
 
 }  // namespace posthorn::store

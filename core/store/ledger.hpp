@@ -35,6 +35,8 @@ public:
     TopicRow& topic(const std::string& name);  // made when new
     void write(TopicRow& topic);               // if it has changed
     void become_strict(TopicRow& topic);
+    void remember(const TopicRow& topic, const std::string& subscription);  // empty: no more
+    void remove(const std::string& name);  // the topic, with all that is kept here; what was set aside stays
 
     void bury(TopicRow& topic, const DeadLetter& letter, std::string_view envelope, std::uint16_t redrives);
     void edit(TopicRow& topic, const StoredDeadLetter& letter, std::string_view envelope);
@@ -57,6 +59,7 @@ public:
     void put(const TopicRow& topic, const std::vector<DedupKey>& keys);     // of one commit: one row
     void forget_dedup_keys(const TopicRow& topic, Offset below);            // rows with nothing else
     std::vector<DedupKey> dedup_keys(TopicId topic, std::size_t& damaged);  // ascending; damaged rows as above
+    std::string subscription(TopicId topic, std::size_t& damaged);          // empty: none; damaged as above
 
 private:
     static Found read_dead_letter(const Query& row);
@@ -68,6 +71,9 @@ private:
     Statement insert_topic_;
     Statement update_topic_;
     Statement insert_strict_;
+    Statement put_subscription_;
+    Statement delete_subscription_;
+    Statement select_subscription_;
     Statement insert_dead_;
     Statement select_dead_;
     Statement select_dead_from_;

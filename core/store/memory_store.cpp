@@ -6,6 +6,7 @@
 
 #include "store/chunk.hpp"
 #include "store/gathering.hpp"
+#include "store/sharing.hpp"
 
 namespace posthorn::store {
 
@@ -14,15 +15,26 @@ namespace {
 // Chunks smaller than this are not worth repacking for what they hold on to.
 constexpr std::uint32_t repack_from = 4096;  // bytes
 
+using Bytes = std::shared_ptr<const std::string>;  // shared with the slices that were read from it
+
+std::shared_ptr<const Bytes> keep(std::string bytes) {
+    return std::make_shared<const Bytes>(std::make_shared<const std::string>(std::move(bytes)));
+}
+
 struct KeptChunk {
     Chunk chunk;
-    std::shared_ptr<const std::string> body;  // shared with the slices that were read from it
+    std::shared_ptr<const Bytes> body;  // shared with chunks of other topics
+};
+
+struct KeptBody {  // of the job under way
+    CommonBody common;
+    std::shared_ptr<const Bytes> body;
 };
 
 class Topic {
 public:
-    DeadDropped apply(const TopicBatch& batch) {
-        append(batch);
+    DeadDropped apply(const TopicBatch& batch, const std::vector<KeptBody>& bodies) {
+        append(batch, bodies);
         for (const OffsetRange& range : batch.settled) settle(range);
         for (const DeadLetter& letter : batch.dead) bury(letter);
         for (const Edit& one : batch.edits) edit(one);
@@ -31,19 +43,19 @@ public:
         return batch.dead_bound ? cut_back(*batch.dead_bound) : DeadDropped{};
     }
 
+    [[nodiscard]] Offset next() const { return chunks_.empty() ? 1 : chunks_.rbegin()->second.chunk.last() + 1; }
     [[nodiscard]] ReadResult read(const Read& read) const;
     [[nodiscard]] ReadDeadResult read_dead(const ReadDead& read) const;
 
 private:
     using Chunks = std::map<Offset, KeptChunk>;  // by first offset; one node per commit batch, not per message
 
-    void append(const TopicBatch& batch);
-    void add(PackedChunk packed) {
-        const Offset first = packed.chunk.first();
-        chunks_.emplace_hint(
-            chunks_.end(), first,
-            KeptChunk{std::move(packed.chunk), std::make_shared<const std::string>(std::move(packed.body))});
+    void append(const TopicBatch& batch, const std::vector<KeptBody>& bodies);
+    void add(Chunk chunk, std::shared_ptr<const Bytes> body) {
+        const Offset first = chunk.first();
+        chunks_.emplace_hint(chunks_.end(), first, KeptChunk{std::move(chunk), std::move(body)});
     }
+    void add(PackedChunk packed) { add(std::move(packed.chunk), keep(std::move(packed.body))); }
     template <class Map>
     static auto at_or_behind(Map& chunks, Offset offset) {  // the chunk that holds `offset`, else the next one
         auto found = chunks.upper_bound(offset);
@@ -61,12 +73,10 @@ private:
     std::map<Offset, StoredDeadLetter> dead_;
 };
 
-void Topic::append(const TopicBatch& batch) {
-    for (std::size_t next = 0; next < batch.appends.size();) {
-        PackedChunk packed;
-        next = pack(batch, next, packed);
-        add(std::move(packed));
-    }
+void Topic::append(const TopicBatch& batch, const std::vector<KeptBody>& bodies) {
+    cut(
+        batch, bodies, [&](const KeptBody& body, Chunk chunk) { add(std::move(chunk), body.body); },
+        [&](PackedChunk packed) { add(std::move(packed)); });
 }
 
 void Topic::settle(const OffsetRange& range) {
@@ -86,14 +96,14 @@ void Topic::settle(const OffsetRange& range) {
 Topic::Chunks::iterator Topic::shrink(Chunks::iterator at) {
     KeptChunk& kept = at->second;
     if (kept.chunk.live() == 0) return chunks_.erase(at);
-    if (kept.chunk.body_size() < repack_from || kept.chunk.live_bytes() * 4 > kept.chunk.body_size()) {
-        return std::next(at);
-    }
+    // Whoever else has the body keeps it, so that a copy may be for nothing: all of theirs are to be small together.
+    const std::uint64_t copies = kept.chunk.live_bytes() * static_cast<std::uint64_t>(kept.body.use_count());
+    if (kept.chunk.body_size() < repack_from || copies * 4 > kept.chunk.body_size()) return std::next(at);
     PackedChunk packed;
-    if (!copy_live(kept.chunk, *kept.body, packed)) return std::next(at);  // cannot be: a part of a chunk fits a chunk
+    if (!copy_live(kept.chunk, **kept.body, packed)) return std::next(at);  // cannot be: a part of a chunk fits a chunk
     auto node = chunks_.extract(at++);
     node.key() = packed.chunk.first();
-    node.mapped() = {std::move(packed.chunk), std::make_shared<const std::string>(std::move(packed.body))};
+    node.mapped() = {std::move(packed.chunk), keep(std::move(packed.body))};
     chunks_.insert(at, std::move(node));
     return at;
 }
@@ -104,7 +114,7 @@ void Topic::bury(const DeadLetter& letter) {
     Chunk& chunk = at->second.chunk;
     const std::size_t index = chunk.lower_bound(letter.offset);
     if (index == chunk.size() || chunk.offset(index) != letter.offset || !chunk.is_live(index)) return;
-    Slice envelope(std::string(chunk.bytes(index, *at->second.body)));
+    Slice envelope(std::string(chunk.bytes(index, **at->second.body)));
     dead_.insert_or_assign(letter.offset, StoredDeadLetter{letter, std::move(envelope), chunk.message(index).redrives});
     chunk.settle({letter.offset, letter.offset});
     shrink(at);
@@ -149,7 +159,7 @@ ReadResult Topic::read(const Read& read) const {
     result.topic = read.topic;
     Gathering gathering(read, result);
     for (auto at = at_or_behind(chunks_, read.from); at != chunks_.end() && at->first <= read.to; ++at) {
-        const auto& body = at->second.body;
+        const Bytes& body = *at->second.body;
         if (!gathering.take(at->second.chunk, Slice(body, *body))) return result;
     }
     gathering.finish();
@@ -173,10 +183,16 @@ public:
 
     Outcome run(const Job& job) override {
         Outcome outcome;
+        std::vector<KeptBody> bodies;
+        for (CommonBody& common : common_bodies(job.batch, [this](const auto& name) { return topic(name).next(); })) {
+            auto body = keep(std::move(common.all.body));
+            bodies.push_back({std::move(common), std::move(body)});
+        }
         for (const TopicBatch& batch : job.batch) {
-            DeadDropped dropped = topics_[batch.topic].apply(batch);
+            DeadDropped dropped = topics_[batch.topic].apply(batch, bodies);
             dropped.topic = batch.topic;
             if (dropped.messages != 0) outcome.dropped.push_back(std::move(dropped));
+            if (batch.gone) topics_.erase(batch.topic);
         }
         for (const Read& read : job.reads) outcome.reads.push_back(topic(read.topic).read(read));
         for (const ReadDead& read : job.dead_reads) outcome.dead_reads.push_back(topic(read.topic).read_dead(read));

@@ -21,8 +21,10 @@ public:
 
     void run() {
         Statement statement(db_,
-                            "SELECT topic, first, last, messages, bytes, body, header, state "
-                            "FROM chunk LEFT JOIN chunk_state USING(topic, first) ORDER BY topic, first");
+                            "SELECT topic, first, last, messages, bytes, chunk.body, header, state, layout "
+                            "FROM chunk LEFT JOIN chunk_state USING(topic, first) "
+                            "LEFT JOIN shared_body ON chunk.body < 0 AND shared_body.body = -chunk.body "
+                            "ORDER BY topic, first");
         Query query(statement);
         while (query.step()) look_at(query);
     }
@@ -30,13 +32,13 @@ public:
 private:
     void look_at(const Query& query) {
         const ChunkRow row{query.integer_at(0), query.integer_at(1), query.integer_at(2),
-                           query.integer_at(3), query.integer_at(4), query.integer_at(5)};
+                           query.integer_at(3), query.integer_at(4), query.signed_at(5)};
         if (topics_.find(row.topic) == topics_.end()) {
             bad_.push_back({row, "of an unknown topic"});
             return;
         }
         const auto header = read_summary(query.bytes_at(6));
-        if (!header || !matches(*header, row)) {
+        if (!header || !matches(*header, row) || !is_complete(*header, query.bytes_at(8))) {
             bad_.push_back({row, "header damaged"});
             return;
         }
@@ -146,12 +148,14 @@ Recovery read_everything(Database& db, Ledger& ledger, ChunkTable& chunks, Upkee
     recovery.topics = std::move(found.topics);
     std::size_t forgotten = 0;
     std::size_t damaged_keys = 0;
+    std::size_t damaged_subscriptions = 0;
     std::uint64_t messages = 0;
     std::uint64_t dead = 0;
     for (RecoveredTopic& topic : recovery.topics) {
         const TopicId id = ledger.find(topic.topic)->id;
         topic.watermarks = ledger.watermarks(id, forgotten);
         topic.dedup_keys = ledger.dedup_keys(id, damaged_keys);
+        topic.subscription = ledger.subscription(id, damaged_subscriptions);
         find_oldest(id, chunks, topic);
         messages += topic.messages;
         dead += topic.dead;
@@ -167,6 +171,10 @@ Recovery read_everything(Database& db, Ledger& ledger, ChunkTable& chunks, Upkee
     if (damaged_keys != 0) {
         recovery.notes.push_back("the dedup keys of " + std::to_string(damaged_keys) +
                                  " commits are damaged and left out: messages with one of them may be taken again");
+    }
+    if (damaged_subscriptions != 0) {
+        recovery.notes.push_back("what was remembered of " + std::to_string(damaged_subscriptions) +
+                                 " subscriptions is damaged and left out: give these their settings again");
     }
     return recovery;
 }

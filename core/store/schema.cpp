@@ -38,7 +38,8 @@ CREATE TABLE damaged(
 )";
 
 // New in format 2: dead letters that were edited, as they were before the first edit; deduplication keys that were
-// accepted, by the last offset of those of one commit; topics that keep strict order because an end has asked for it.
+// accepted, by the last offset of those of one commit; topics that keep strict order because an end has asked for it;
+// what the engine remembers of a subscription; bodies that several chunks lie over.
 constexpr std::array new_tables = {R"(
 TABLE dead_original(
     topic INTEGER NOT NULL, "offset" INTEGER NOT NULL, crc INTEGER NOT NULL, envelope BLOB NOT NULL,
@@ -51,6 +52,12 @@ TABLE dedup(
 )",
                                    R"(
 TABLE strict_order(topic INTEGER PRIMARY KEY) STRICT;
+)",
+                                   R"(
+TABLE subscription(topic INTEGER PRIMARY KEY, record BLOB NOT NULL) STRICT;
+)",
+                                   R"(
+TABLE shared_body(body INTEGER PRIMARY KEY, chunks INTEGER NOT NULL, layout BLOB NOT NULL) STRICT;
 )"};
 
 void add_new_tables(Database& db, const char* create) {

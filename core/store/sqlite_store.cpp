@@ -21,6 +21,7 @@
 #include "store/ledger.hpp"
 #include "store/recovery.hpp"
 #include "store/schema.hpp"
+#include "store/sharing.hpp"
 #include "store/upkeep.hpp"
 #include "store/wal_check.hpp"
 
@@ -53,6 +54,11 @@ constexpr std::uint64_t floor_share = 8;
     }
 }
 
+struct StoredBody {  // of the commit under way
+    CommonBody common;
+    SharedBody shared;
+};
+
 class SqliteStore final : public Store {
 public:
     SqliteStore(const SqliteOptions& options, const std::string& path)
@@ -75,7 +81,8 @@ private:
     }
 
     void commit(const std::vector<TopicBatch>& batches);
-    void apply(const TopicBatch& batch);
+    std::vector<StoredBody> store_common(const std::vector<TopicBatch>& batches);
+    void apply(const TopicBatch& batch, const std::vector<StoredBody>& bodies);
     void bury(TopicRow& topic, const DeadLetter& letter);
     void edit(TopicRow& topic, const Edit& edit);
     void send_back(TopicRow& topic, const Redrive& redrive, Wall accepted_at);
@@ -162,23 +169,36 @@ Outcome SqliteStore::run(const Job& job) {
 void SqliteStore::commit(const std::vector<TopicBatch>& batches) {
     check_room(batches);
     Transaction transaction(db_);
-    for (const TopicBatch& batch : batches) apply(batch);
+    const std::vector<StoredBody> bodies = store_common(batches);
+    for (const TopicBatch& batch : batches) apply(batch, bodies);
     chunks_.flush();
     transaction.commit();
     plan_.committed();
 }
 
-void SqliteStore::apply(const TopicBatch& batch) {
+std::vector<StoredBody> SqliteStore::store_common(const std::vector<TopicBatch>& batches) {
+    std::vector<StoredBody> bodies;
+    const auto next_of = [this](const std::string& topic) {
+        const TopicRow* row = ledger_.find(topic);
+        return row == nullptr ? Offset{1} : row->next_offset;
+    };
+    for (CommonBody& common : common_bodies(batches, next_of)) {
+        SharedBody shared = chunks_.insert_shared(common.all, common.batches.size());
+        bodies.push_back({std::move(common), std::move(shared)});
+    }
+    return bodies;
+}
+
+void SqliteStore::apply(const TopicBatch& batch, const std::vector<StoredBody>& bodies) {
     TopicRow& topic = ledger_.topic(batch.topic);
     if (batch.next_offset > topic.next_offset) {
         topic.next_offset = batch.next_offset;
         topic.changed = true;
     }
-    for (std::size_t next = 0; next < batch.appends.size();) {
-        PackedChunk packed;
-        next = pack(batch, next, packed);
-        chunks_.insert(topic.id, std::move(packed));
-    }
+    cut(
+        batch, bodies,
+        [&](const StoredBody& body, Chunk chunk) { chunks_.insert(body.shared, topic.id, std::move(chunk)); },
+        [&](PackedChunk packed) { chunks_.insert(topic.id, std::move(packed)); });
     for (const OffsetRange& range : batch.settled) chunks_.settle(topic.id, range);
     chunks_.set_marks(topic.id, batch.marks);
     for (const DeadLetter& letter : batch.dead) bury(topic, letter);
@@ -195,7 +215,13 @@ void SqliteStore::apply(const TopicBatch& batch) {
     if (!batch.dedup_keys.empty()) ledger_.put(topic, batch.dedup_keys);
     if (batch.dedup_gone != 0) ledger_.forget_dedup_keys(topic, batch.dedup_gone);
     if (batch.strict) ledger_.become_strict(topic);
-    ledger_.write(topic);
+    if (batch.subscription) ledger_.remember(topic, *batch.subscription);
+    if (batch.gone) {
+        chunks_.erase_all(topic.id);
+        ledger_.remove(batch.topic);
+    } else {
+        ledger_.write(topic);
+    }
 }
 
 void SqliteStore::bury(TopicRow& topic, const DeadLetter& letter) {

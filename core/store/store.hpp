@@ -131,8 +131,11 @@ struct DeadBound {
 
 // All that changes in one topic in one commit. The parts take effect in the order of the members.
 struct TopicBatch {
-    std::string topic;            // created when new
-    std::string share{};          // batches of a job that name the same one: an offset is the same envelope in each
+    std::string topic;  // created when new
+    // Batches of a job that name the same one, not empty: the same offset is the same envelope in each, and it may be
+    // stored once. So it is in batches whose next_offset is above all that they append together; lower ones store
+    // alone.
+    std::string share{};
     Wall accepted_at{};           // the host's stamp on everything appended here
     Offset next_offset = 1;       // after this batch
     std::vector<Append> appends;  // ascending offsets; what is missing between them was settled before it was stored

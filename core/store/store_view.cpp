@@ -101,20 +101,22 @@ ReadResult StoreView::gather(TopicId topic, const Read& read) {
     ReadResult result;
     Gathering gathering(read, result);
     Statement select_chunks(*file_,
-                            "SELECT topic, first, last, messages, bytes, body, header, state, small_body "
+                            "SELECT topic, first, last, messages, bytes, chunk.body, header, state, small_body, layout "
                             "FROM chunk LEFT JOIN chunk_state USING(topic, first) "
+                            "LEFT JOIN shared_body ON chunk.body < 0 AND shared_body.body = -chunk.body "
                             "WHERE topic=? AND last>=? AND first<=? ORDER BY first");
     Statement select_body(*file_, "SELECT bytes FROM body WHERE id=?");
     Query chunks(select_chunks);
     chunks.integer(topic).integer(read.from).integer(read.to);
     while (!gathering.full() && chunks.step()) {
         const ChunkRow row{chunks.integer_at(0), chunks.integer_at(1), chunks.integer_at(2),
-                           chunks.integer_at(3), chunks.integer_at(4), chunks.integer_at(5)};
+                           chunks.integer_at(3), chunks.integer_at(4), chunks.signed_at(5)};
         const auto damaged = [&](std::uint64_t messages, const char* what) {
             result.damage.push_back({read.topic, {row.first, row.last}, messages, what});
         };
         const auto summary = read_summary(chunks.bytes_at(6));
-        auto chunk = summary && matches(*summary, row) ? decode_header(chunks.bytes_at(6)) : std::nullopt;
+        auto chunk =
+            summary && matches(*summary, row) ? decode_header(chunks.bytes_at(6), chunks.bytes_at(9)) : std::nullopt;
         if (!chunk) {
             damaged(row.messages, "header damaged");
             continue;
@@ -130,7 +132,7 @@ ReadResult StoreView::gather(TopicId topic, const Read& read) {
                 Query stored(select_body);
                 if (row.body == no_body_row) {
                     bytes = chunks.bytes_at(8);
-                } else if (stored.integer(row.body).step()) {
+                } else if (stored.signed_integer(body_row(row.body)).step()) {
                     bytes = stored.bytes_at(0);
                 }
             } catch (const SqlError& error) {

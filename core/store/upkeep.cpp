@@ -64,12 +64,14 @@ void Upkeep::merge(ChunkKey from) {
     for (std::size_t i = 0; i < rows.size(); ++i) {
         const ChunkRow& row = rows[i];
         const bool is_small = row.body_size <= UpkeepPlan::small_bytes;
-        if (!is_small || bytes + row.body_size > UpkeepPlan::merged_bytes ||
+        const bool goes = is_small && chunks_.sharers(row.body) == 1;  // else it would only be copied
+        if (!goes || bytes + row.body_size > UpkeepPlan::merged_bytes ||
             messages + row.messages > Chunk::max_messages) {
             close(i);
         }
-        if (!is_small) {
+        if (!goes) {
             begin = i + 1;
+            if (is_small) ++left;
             continue;
         }
         bytes += row.body_size;
@@ -91,9 +93,15 @@ void Upkeep::rewrite() {
         if (!transaction) transaction.emplace(db_);
         const auto rows = chunks_.rows_from(key->first, key->second, 1);
         if (rows.empty() || rows.front().first != key->second) continue;  // gone
-        const HeldChunk* held = chunks_.at_or_behind(key->first, key->second);
+        HeldChunk* held = chunks_.at_or_behind(key->first, key->second);
         if (held == nullptr || held->key() != *key) continue;
-        if (!UpkeepPlan::is_sparse(held->chunk.body_size(), held->chunk.live_bytes())) continue;
+        const std::uint64_t bytes = held->chunk.body_size();
+        const std::uint64_t live = held->chunk.live_bytes();
+        if (!UpkeepPlan::is_sparse(bytes, live)) continue;
+        if (!UpkeepPlan::is_worth_copying(bytes, live, chunks_.sharers(held->body))) {
+            held->planned = false;  // until it is touched again
+            continue;
+        }
         combine(rows);
         ++done;
     }

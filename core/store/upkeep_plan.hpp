@@ -32,6 +32,13 @@ public:
         return body_bytes >= sparse_bytes && live_bytes * 4 <= body_bytes;
     }
 
+    // Of a chunk that is sparse, with so many chunks over its body. Copying one of several frees nothing before the
+    // others have gone, which may be never: with this bound eight of them copy a ninth of it together.
+    [[nodiscard]] static bool is_worth_copying(std::uint64_t body_bytes, std::uint64_t live_bytes,
+                                               std::uint64_t sharers) noexcept {
+        return sharers == 1 || live_bytes * 16 * sharers <= body_bytes;
+    }
+
     void created(ChunkKey chunk, std::size_t body_bytes);
     void gone(ChunkKey chunk, std::size_t body_bytes);
     void sparse(ChunkKey chunk);

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "store/chunk_format.hpp"
+#include "store/sharing.hpp"
 #include "unit/store/model.hpp"
 
 namespace posthorn::store {
@@ -247,6 +248,46 @@ TEST(Chunk, copying_what_is_live_keeps_all_of_it) {
             ASSERT_EQ(to.chunk.mark(i), from.chunk.mark(at));
         }
     }
+}
+
+// First and last offset of each common body, and how many batches it is of.
+using Cuts = std::vector<std::tuple<Offset, Offset, std::size_t>>;
+Cuts cuts_of(const Job& job, Offset next = 1) {
+    Cuts cuts;
+    for (const CommonBody& body : common_bodies(job.batch, [=](const std::string&) { return next; }))
+        cuts.emplace_back(body.all.chunk.first(), body.all.chunk.last(), body.batches.size());
+    return cuts;
+}
+
+TEST(Sharing, bodies_are_of_all_that_any_batch_has) {
+    Job job = shared_job(batch_of(1, 10, 100), {"t/a", "t/b", "t/c"});
+    std::erase_if(job.batch[0].appends, [](const Append& append) { return append.offset > 4; });
+    std::erase_if(job.batch[1].appends, [](const Append& append) { return append.offset < 4; });
+    job.batch[2].appends.clear();
+    EXPECT_EQ(cuts_of(job), (Cuts{{1, 10, 2}}));
+    const auto bodies = common_bodies(job.batch, [](const std::string&) { return Offset{1}; });
+    const Chunk chunk = bodies.at(0).chunk_of(job.batch[1]);
+    EXPECT_EQ(chunk.size(), 10U);
+    EXPECT_EQ(chunk.live(), 7U);
+    EXPECT_EQ(chunk.next_live(0), 3U);
+    EXPECT_FALSE(bodies[0].is_of(job.batch[2]));
+    job.batch[1].share = "another";
+    EXPECT_EQ(cuts_of(job), Cuts{});
+}
+
+TEST(Sharing, bodies_have_the_limits_of_a_chunk_and_end_before_what_is_sent_back) {
+    Job job = shared_job(batch_of(1, 5000, 100), {"t/a", "t/b"});
+    EXPECT_EQ(cuts_of(job), (Cuts{{1, 4096, 2}, {4097, 5000, 2}}));
+    for (TopicBatch& batch : job.batch)
+        std::erase_if(batch.appends, [](const Append& one) { return one.offset == 50; });
+    job.batch[1].redrives = {{7, 50}};
+    EXPECT_EQ(cuts_of(job), (Cuts{{1, 49, 2}, {51, 4146, 2}, {4147, 5000, 2}}));
+}
+
+TEST(Sharing, what_is_small_or_behind_what_a_topic_has_is_not_shared) {
+    EXPECT_EQ(cuts_of(shared_job(batch_of(1, 1, copied_body), {"t/a", "t/b"})), Cuts{});
+    EXPECT_EQ(cuts_of(shared_job(batch_of(1, 1, copied_body + 1), {"t/a", "t/b"})), (Cuts{{1, 1, 2}}));
+    EXPECT_EQ(cuts_of(shared_job(batch_of(1, 10, 100), {"t/a", "t/b"}), 2), Cuts{});
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <posthorn/status.hpp>
 
 #include "sim/sim_vfs.hpp"
+#include "store/schema.hpp"
 #include "store/sqlite_store.hpp"
 #include "unit/store/model.hpp"
 
@@ -190,6 +191,99 @@ TEST_F(DamageTest, damaged_dedup_keys_are_left_out_with_a_note) {
     gone.dedup_gone = 303;
     ASSERT_EQ(store->run(job_of(gone)).failure, Failure::none);
     EXPECT_EQ(open().notes.size(), 1U) << "it went with what was to be forgotten";
+}
+
+TEST_F(DamageTest, a_damaged_subscription_is_left_empty_with_a_note) {
+    TopicBatch batch{.topic = "q"};
+    batch.subscription = "what the engine remembers";
+    ASSERT_EQ(store->run(job_of(batch)).failure, Failure::none);
+    store.reset();
+    EXPECT_EQ(open().topics.at(0).subscription, "what the engine remembers");
+    damage("what the engine remembers");
+    const Recovery recovery = open();
+    EXPECT_TRUE(recovery.damage.empty());
+    EXPECT_TRUE(recovery.topics.at(0).subscription.empty());
+    ASSERT_EQ(recovery.notes.size(), 2U);
+    EXPECT_NE(recovery.notes[1].find("of 1 subscriptions is damaged"), std::string::npos);
+    batch.subscription = "";
+    ASSERT_EQ(store->run(job_of(batch)).failure, Failure::none);
+    store.reset();
+    EXPECT_EQ(open().notes.size(), 1U);
+}
+
+class SharedDamageTest : public DamageTest {
+protected:
+    // What stands in its header in clear: sizes of messages (see above), and in their state: holders.
+    void SetUp() override {
+        disk = std::make_unique<sim::SimDisk>();
+        open();
+        TopicBatch batch = batch_of(1, 8, 0);
+        for (Append& append : batch.appends)
+            append.envelope = Slice("body-" + std::string(append.offset % 2 == 0 ? 16 : 20, '.'));
+        Job job = shared_job(batch, topics);
+        for (TopicBatch& one : job.batch) {
+            Mark mark{.offset = 1};
+            mark.holder = identity(static_cast<std::uint8_t>(one.topic.back()));
+            one.marks = {mark};
+        }
+        ASSERT_EQ(store->run(job).failure, Failure::none);
+    }
+    std::size_t messages_of(const std::string& topic, std::size_t damages) {
+        Job job;
+        job.reads.push_back(read_all(topic));
+        const Outcome outcome = store->run(job);
+        EXPECT_EQ(outcome.failure, Failure::none) << outcome.text;
+        EXPECT_EQ(outcome.reads.at(0).damage.size(), damages) << topic;
+        for (const Damage& one : outcome.reads[0].damage) EXPECT_EQ(one.topic, topic);
+        return outcome.reads[0].messages.size();
+    }
+    const std::vector<std::string> topics = {"t/x", "t/y", "t/z"};
+};
+
+TEST_F(SharedDamageTest, one_that_is_set_aside_keeps_the_body_and_the_others_have_it) {
+    damage(std::string(16, 'y'));
+    EXPECT_EQ(open().damage.at(0).topic, "t/y");
+    EXPECT_EQ(messages_of("t/x", 0), 8U);
+    TopicBatch settle{.topic = "t/x", .next_offset = 9, .settled = {{1, 8}}};
+    ASSERT_EQ(store->run(job_of(settle)).failure, Failure::none);
+    settle.topic = "t/z";
+    settle.settled = {{1, 7}};
+    ASSERT_EQ(store->run(job_of(settle)).failure, Failure::none);
+    EXPECT_EQ(messages_of("t/z", 0), 1U);
+    settle.gone = true;
+    ASSERT_EQ(store->run(job_of(settle)).failure, Failure::none);
+    store.reset();
+    EXPECT_NE(disk->read(file).find("body-...."), std::string::npos);
+    TopicBatch gone{.topic = "t/y"};
+    gone.gone = true;
+    open();
+    ASSERT_EQ(store->run(job_of(gone)).failure, Failure::none);
+    store.reset();
+    EXPECT_NE(disk->read(file).find("body-...."), std::string::npos) << "it stays, as all that was set aside";
+    open();
+    settle = batch_of(1, 1);
+    settle.topic = "t/new";
+    ASSERT_EQ(store->run(job_of(settle)).failure, Failure::none);
+    store.reset();
+    const auto db = open_store_file(file, disk->vfs());
+    EXPECT_EQ(db->integer("SELECT count(*) FROM damaged JOIN topic ON damaged.topic=topic.id"), 0)
+        << "nobody gets the number of a topic with something set aside";
+}
+
+TEST_F(SharedDamageTest, a_damaged_body_is_damage_to_each) {
+    damage("body-");
+    EXPECT_TRUE(open().damage.empty());
+    for (const std::string& topic : topics) EXPECT_EQ(messages_of(topic, 1), 0U);
+    store.reset();
+    EXPECT_TRUE(open().damage.empty());
+}
+
+TEST_F(SharedDamageTest, a_damaged_layout_is_damage_to_each_that_needs_it) {
+    damage("dTdTdTdT");  // size << 2 of 25 and 21
+    EXPECT_EQ(open().damage.size(), 3U);
+    for (const std::string& topic : topics) EXPECT_EQ(messages_of(topic, 0), 0U);
+    store.reset();
+    EXPECT_NE(disk->read(file).find("body-...."), std::string::npos);
 }
 
 TEST_F(DamageTest, a_damaged_dead_letter_is_passed_over_while_there_is_no_room_to_set_it_aside) {

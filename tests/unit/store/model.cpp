@@ -90,6 +90,8 @@ void play(Model& model, const TopicBatch& batch) {
     for (const DedupKey& key : batch.dedup_keys)
         topic.dedup_keys[key.offset] = {key.accepted_at, key.key, batch.dedup_keys.back().offset};
     std::erase_if(topic.dedup_keys, [&](const auto& one) { return one.second.last < batch.dedup_gone; });
+    topic.subscription = batch.subscription.value_or(topic.subscription);
+    if (batch.gone) model.erase(batch.topic);
 }
 
 void play(Model& model, const Job& job) {
@@ -190,6 +192,7 @@ Model recovered(Store& store) {
     for (const RecoveredTopic& topic : recovery.topics) {
         ModelTopic& read = model[topic.topic];
         read.next_offset = topic.next_offset;
+        read.subscription = topic.subscription;
         for (const Watermark& mark : topic.watermarks) {
             read.watermarks[mark.producer] = {mark.sequence, mark.refusals, mark.life};
             EXPECT_EQ(mark.seen, some_time);
@@ -221,6 +224,7 @@ Model without_memory_of_lives(Model model) {
         topic.next_offset = 1;
         topic.watermarks.clear();
         topic.dedup_keys.clear();
+        topic.subscription.clear();
         for (auto& [offset, message] : topic.messages) message.mark.reset();
     }
     return model;
@@ -252,6 +256,16 @@ TopicBatch batch_of(Offset first, std::size_t count, std::size_t size) {
 Job job_of(TopicBatch batch) {
     Job job;
     job.batch.push_back(std::move(batch));
+    return job;
+}
+
+Job shared_job(const TopicBatch& batch, const std::vector<std::string>& topics) {
+    Job job;
+    for (const std::string& topic : topics) {
+        TopicBatch& one = job.batch.emplace_back(batch);
+        one.topic = topic;
+        one.share = "all";
+    }
     return job;
 }
 
@@ -343,7 +357,7 @@ void Work::look_after_dead(TopicBatch& batch, const ModelTopic& topic) {
             batch.purged.push_back(dead);
         } else {
             batch.redrives.push_back({dead, batch.next_offset++, pick(3) == 0 ? terms() : Terms{}});
-            if (pick(2) == 0) batch.appends.push_back(message(batch.next_offset++, bytes()));
+            if (pick(2) == 0 && batch.share.empty()) batch.appends.push_back(message(batch.next_offset++, bytes()));
         }
     }
 }
@@ -372,12 +386,29 @@ void Work::deduplicate(TopicBatch& batch, const ModelTopic& topic) {
         batch.dedup_gone = std::min(batch.dedup_gone, batch.dedup_keys.front().offset);
 }
 
-TopicBatch Work::batch(const std::string& name, const ModelTopic& topic) {
+// Some of what the batches of a share have in common, or all, if the topic has not come further yet.
+void Work::take_of(const TopicBatch& common, TopicBatch& batch) {
+    batch.share = common.share;
+    const bool all = pick(2) == 0;
+    for (Append append : common.appends) {
+        if (append.offset < batch.next_offset || (!all && pick(3) == 0)) continue;
+        if (!all && pick(20) == 0) append.terms = terms();
+        if (!all && pick(20) == 0) append.maybe_duplicate = true;
+        batch.appends.push_back(std::move(append));
+    }
+    batch.next_offset = std::max(batch.next_offset, common.next_offset);
+}
+
+TopicBatch Work::batch(const std::string& name, const ModelTopic& topic, const TopicBatch* common) {
     TopicBatch batch;
     batch.topic = name;
     batch.accepted_at = some_time + std::chrono::milliseconds{pick(3)};
     batch.next_offset = topic.next_offset;
-    add_messages(batch);
+    if (common != nullptr) {
+        take_of(*common, batch);
+    } else {
+        add_messages(batch);
+    }
     settle(batch, topic);
     mark(batch, topic);
     bury(batch, topic);
@@ -385,6 +416,8 @@ TopicBatch Work::batch(const std::string& name, const ModelTopic& topic) {
     remember(batch, topic);
     deduplicate(batch, topic);
     if (pick(5) == 0) batch.dead_bound = {pick(20), pick(3) * pick(1000), {some_key(topic.dead, random_())}};
+    if (pick(10) == 0) batch.subscription = pick(3) == 0 ? std::string() : bytes();
+    batch.gone = pick(50) == 0;
     return batch;
 }
 
@@ -394,10 +427,25 @@ Job Work::job(const Model& model) {
     std::set<std::string> names;
     for (std::uint64_t left = 1 + pick(2); left != 0; --left)
         names.insert(std::string(1, static_cast<char>('a' + pick(3))));
-    for (const std::string& name : names) {
+    const auto topic = [&](const std::string& name) -> const ModelTopic& {
         const auto found = model.find(name);
-        job.batch.push_back(batch(name, found == model.end() ? none : found->second));
+        return found == model.end() ? none : found->second;
+    };
+    if (pick(3) != 0) {
+        for (const std::string& name : names) job.batch.push_back(batch(name, topic(name), nullptr));
+        return job;
     }
+    names = {"a", "b", "c"};
+    TopicBatch common;
+    common.share = "all";
+    common.next_offset = topic("a").next_offset;
+    const bool behind_all = pick(2) == 0;
+    for (const std::string& name : names) {
+        const Offset next = topic(name).next_offset;
+        common.next_offset = behind_all ? std::max(common.next_offset, next) : std::min(common.next_offset, next);
+    }
+    add_messages(common);
+    for (const std::string& name : names) job.batch.push_back(batch(name, topic(name), &common));
     return job;
 }
 

@@ -56,6 +56,7 @@ struct ModelTopic {
     std::map<Offset, ModelDead> dead;
     std::unordered_map<Identity, std::tuple<std::uint64_t, std::vector<Refusal>, Identity>> watermarks;
     std::map<Offset, ModelKey> dedup_keys;
+    std::string subscription;
     friend bool operator==(const ModelTopic&, const ModelTopic&) = default;
 };
 
@@ -79,6 +80,8 @@ void play(Model& model, const Job& job);
 // One batch with `count` messages of `size` bytes, the first at `first`.
 [[nodiscard]] TopicBatch batch_of(Offset first, std::size_t count, std::size_t size = 20);
 [[nodiscard]] Job job_of(TopicBatch batch);
+// The same for each of these topics, as one share.
+[[nodiscard]] Job shared_job(const TopicBatch& batch, const std::vector<std::string>& topics);
 [[nodiscard]] Read read_all(const std::string& topic = "q");
 
 // Random jobs that fit what the model holds.
@@ -91,9 +94,10 @@ public:
     std::uint64_t pick(std::uint64_t below) { return random_() % below; }
 
 private:
-    TopicBatch batch(const std::string& name, const ModelTopic& topic);
+    TopicBatch batch(const std::string& name, const ModelTopic& topic, const TopicBatch* common);
     Terms terms();
     void add_messages(TopicBatch& batch);
+    void take_of(const TopicBatch& common, TopicBatch& batch);
     void settle(TopicBatch& batch, const ModelTopic& topic);
     void mark(TopicBatch& batch, const ModelTopic& topic);
     void bury(TopicBatch& batch, const ModelTopic& topic);

@@ -178,9 +178,11 @@ TEST_F(OldFormatTest, is_brought_up_to_ours_with_all_it_holds) {
     TopicBatch keys{.topic = "jobs"};
     keys.dedup_keys = {{1000, some_time, "a key"}};
     keys.strict = true;
+    keys.subscription = "settings";
     ASSERT_EQ(store->run(job_of(keys)).failure, Failure::none);
     EXPECT_EQ(store->recover().topics.at(0).dedup_keys.at(0).key, "a key");
     EXPECT_TRUE(store->recover().topics.at(0).strict);
+    EXPECT_EQ(store->recover().topics.at(0).subscription, "settings");
     store = nullptr;
     Database file((folder / "posthorn.db").string(), "");
     EXPECT_EQ(file.integer("SELECT value FROM meta WHERE key='format'"), format_version);

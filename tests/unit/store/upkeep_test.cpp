@@ -19,20 +19,16 @@ namespace {
 
 class UpkeepTest : public ::testing::Test {
 protected:
-    sim::SimDisk disk;
+    std::unique_ptr<sim::SimDisk> disk = std::make_unique<sim::SimDisk>();
     std::unique_ptr<Store> store = open();
     Model model;
 
     std::unique_ptr<Store> open() {
-        auto opened = open_sqlite_store({.folder = "sim", .min_free = 0, .vfs = disk.vfs()});
+        auto opened = open_sqlite_store({.folder = "sim", .min_free = 0, .vfs = disk->vfs()});
         static_cast<void>(opened->recover());
         return opened;
     }
-    void run(TopicBatch batch) {
-        const Job job = job_of(std::move(batch));
-        play(model, job);
-        ASSERT_EQ(store->run(job).failure, Failure::none);
-    }
+    void run(TopicBatch batch) { run(job_of(std::move(batch))); }
     TopicBatch nothing() {
         TopicBatch batch;
         batch.topic = "q";
@@ -49,14 +45,41 @@ protected:
         store.reset();
         std::int64_t answer = 0;
         {
-            const auto file = open_store_file("sim/posthorn.db", disk.vfs());
+            const auto file = open_store_file("sim/posthorn.db", disk->vfs());
             answer = file->integer(sql);
         }
         store = open();
         return answer;
     }
     void expect_contents() {
-        EXPECT_EQ(without_memory_of_lives(contents(*store, {"q"})), without_memory_of_lives(model));
+        std::vector<std::string> names;
+        for (const auto& [name, topic] : model) names.push_back(name);
+        EXPECT_EQ(without_memory_of_lives(contents(*store, names)), without_memory_of_lives(model));
+    }
+    // Every body is as many chunks' as it is said to be, and no less than one's.
+    void expect_bodies_accounted_for() {
+        EXPECT_EQ(ask("SELECT count(*) FROM body WHERE id NOT IN (SELECT abs(body) FROM chunk)"), 0);
+        EXPECT_EQ(ask("SELECT count(*) FROM chunk WHERE body<>0 AND abs(body) NOT IN (SELECT id FROM body)"), 0);
+        EXPECT_EQ(ask("SELECT count(*) FROM shared_body WHERE "
+                      "chunks <> (SELECT count(*) FROM chunk WHERE chunk.body = -shared_body.body)"),
+                  0);
+        EXPECT_EQ(ask("SELECT count(*) FROM chunk WHERE body<0 AND -body NOT IN (SELECT body FROM shared_body)"), 0);
+    }
+    void run(const Job& job) {
+        play(model, job);
+        ASSERT_EQ(store->run(job).failure, Failure::none);
+    }
+    // Batches of an own topic, so that upkeep has its turns.
+    void pass_time(std::uint64_t commits) {
+        TopicBatch batch{.topic = "time"};
+        for (; commits != 0; --commits) {
+            batch.next_offset = ++model["time"].next_offset;
+            run(batch);
+        }
+    }
+    void settle_in(const std::string& topic, Offset first, Offset last) {
+        TopicBatch batch{.topic = topic, .next_offset = model[topic].next_offset, .settled = {{first, last}}};
+        run(batch);
     }
 };
 
@@ -98,16 +121,16 @@ TEST_F(UpkeepTest, a_chunk_kept_alive_by_few_is_rewritten) {
 TEST_F(UpkeepTest, freed_room_is_given_back) {
     Offset next = 1;
     for (int i = 0; i < 100; ++i, next += 1000) run(batch_of(next, 1000, 1000));
-    EXPECT_GT(disk.size("sim/posthorn.db"), 90'000'000U);
+    EXPECT_GT(disk->size("sim/posthorn.db"), 90'000'000U);
     for (Offset first = 1; first < next; first += 500) settle(first, first + 499);
     for (int i = 0; i < 200; ++i, ++next) run(batch_of(next, 1, 10'000));
-    EXPECT_LT(disk.size("sim/posthorn.db"), 40'000'000U);
+    EXPECT_LT(disk->size("sim/posthorn.db"), 40'000'000U);
     expect_contents();
 }
 
 TEST_F(UpkeepTest, the_cache_of_chunks_is_bounded) {
     store.reset();
-    const auto file = open_store_file("sim/posthorn.db", disk.vfs());
+    const auto file = open_store_file("sim/posthorn.db", disk->vfs());
     UpkeepPlan plan;
     ChunkTable chunks(*file, plan);
     Transaction transaction(*file);
@@ -128,6 +151,125 @@ TEST_F(UpkeepTest, the_cache_of_chunks_is_bounded) {
         ASSERT_EQ(held->chunk.live(), 1U);
         ASSERT_LE(chunks.cached(), ChunkTable::cached_chunks);
     }
+}
+
+std::vector<std::string> subscriptions(std::size_t count) {
+    std::vector<std::string> names;
+    for (std::size_t i = 1; i <= count; ++i) names.push_back("t/" + std::to_string(i));
+    return names;
+}
+
+TEST_F(UpkeepTest, eight_subscriptions_need_hardly_more_than_one) {
+    const auto bytes_of = [&](std::size_t count, auto measure) {
+        store.reset();
+        disk = std::make_unique<sim::SimDisk>();
+        store = open();
+        model.clear();
+        const auto topics = subscriptions(count);
+        for (Offset first = 1; first <= 9001; first += 1000) {
+            TopicBatch batch = batch_of(first, 1000, 128);
+            for (Append& append : batch.appends)
+                append.envelope = Slice(std::string(96 + append.offset * 37 % 64, static_cast<char>(append.offset)));
+            run(shared_job(batch, topics));
+        }
+        return measure(topics);
+    };
+    const auto now = [&](const auto&) {
+        expect_bodies_accounted_for();
+        return ask("PRAGMA page_count");
+    };
+    const auto half_settled = [&](const auto& topics) {
+        for (const std::string& topic : topics) {
+            TopicBatch batch{.topic = topic, .next_offset = 10'001};
+            for (Offset offset = 1; offset <= 10'000; offset += 2) batch.settled.push_back({offset, offset});
+            run(batch);
+        }
+        pass_time(UpkeepPlan::sparse_wait + 20);
+        expect_contents();
+        return now(topics);
+    };
+    const auto one = bytes_of(1, now);
+    EXPECT_LT(bytes_of(8, now) * 10, one * 12);
+    const auto one_half = bytes_of(1, half_settled);
+    EXPECT_LT(bytes_of(8, half_settled) * 10, one_half * 12);
+    for (const std::string& topic : subscriptions(8)) settle_in(topic, 1, 10'000);
+    EXPECT_EQ(ask("SELECT count(*) FROM body"), 0);
+    EXPECT_EQ(ask("SELECT count(*) FROM shared_body"), 0);
+}
+
+TEST_F(UpkeepTest, random_work_leaves_no_body_without_a_chunk) {
+    Work work(11);
+    for (int step = 0; step < 400 && !HasFailure(); ++step) run(work.job(model));
+    expect_contents();
+    expect_bodies_accounted_for();
+}
+
+TEST_F(UpkeepTest, small_shared_chunks_are_merged_by_the_last_that_has_them) {
+    constexpr Offset count = 400;
+    const auto topics = subscriptions(2);
+    for (Offset offset = 1; offset <= count; ++offset) run(shared_job(batch_of(offset, 1, 500), topics));
+    EXPECT_EQ(ask("SELECT count(*) FROM chunk"), 2 * count) << "merging would have copied them";
+    settle_in(topics[0], 1, count);
+    store.reset();
+    store = open();
+    pass_time(2);
+    EXPECT_LT(ask("SELECT count(*) FROM chunk"), 200);
+    EXPECT_EQ(ask("SELECT count(*) FROM shared_body WHERE chunks > 1"), 0);
+    expect_bodies_accounted_for();
+    expect_contents();
+}
+
+TEST_F(UpkeepTest, a_sparse_chunk_is_rewritten_when_its_body_is_its_own_or_little_is_copied) {
+    const auto topics = subscriptions(3);
+    run(shared_job(batch_of(1, 1000, 100), topics));
+    settle_in(topics[0], 1, 900);
+    settle_in(topics[1], 1, 990);
+    pass_time(UpkeepPlan::sparse_wait + 2);
+    EXPECT_EQ(ask("SELECT chunks FROM shared_body"), 2) << "a hundredth is copied, a tenth is not";
+    settle_in(topics[2], 1, 1000);
+    settle_in(topics[0], 901, 901);
+    pass_time(UpkeepPlan::sparse_wait + 2);
+    EXPECT_EQ(ask("SELECT count(*) FROM shared_body"), 0);
+    EXPECT_LT(ask("SELECT sum(length(bytes)) FROM body"), 12'000);
+    expect_bodies_accounted_for();
+    expect_contents();
+}
+
+TEST_F(UpkeepTest, what_was_too_much_to_copy_is_looked_at_again_when_it_is_touched) {
+    const auto topics = subscriptions(2);
+    run(shared_job(batch_of(1, 1000, 100), topics));
+    settle_in(topics[0], 1, 900);
+    pass_time(UpkeepPlan::sparse_wait + 2);
+    settle_in(topics[1], 1, 1000);
+    settle_in(topics[0], 901, 901);
+    pass_time(UpkeepPlan::sparse_wait + 2);
+    EXPECT_EQ(ask("SELECT count(*) FROM shared_body"), 0);
+    expect_contents();
+}
+
+TEST_F(UpkeepTest, nothing_is_left_of_a_topic_that_has_gone) {
+    Job job = shared_job(batch_of(1, 2500, 500), {"t/1", "t/2"});
+    TopicBatch& one = job.batch[0];
+    one.dead = {{1, Reason::rejected, "", 1, some_time, some_time, ""}};
+    one.edits = {{1, Slice(std::string("edited"))}};
+    one.watermarks = {{identity(1), 7, {}, some_time}};
+    one.dedup_keys = {{1, some_time, "key"}};
+    one.strict = true;
+    one.subscription = "settings";
+    run(job);
+    settle_in("t/1", 10, 20);
+    TopicBatch gone{.topic = "t/1"};
+    gone.gone = true;
+    run(gone);
+    for (const char* table : {"chunk", "chunk_state", "dead_letter", "dead_original", "producer", "dedup",
+                              "strict_order", "subscription"}) {
+        const std::string sql =
+            "SELECT count(*) FROM " + std::string(table) + " WHERE topic NOT IN (SELECT id FROM topic)";
+        EXPECT_EQ(ask(sql.c_str()), 0) << table;
+    }
+    EXPECT_EQ(ask("SELECT count(*) FROM topic"), 1);
+    expect_bodies_accounted_for();
+    expect_contents();
 }
 
 TEST(UpkeepPlan, merging_is_due_for_many_small_chunks_and_starts_with_the_oldest) {
