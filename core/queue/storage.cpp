@@ -102,7 +102,10 @@ store::TopicBatch Queue::gather(Now now, bool room) {
         batch.gone = true;
         return batch;
     }
-    if (topic_ != nullptr) batch.share = topic_->name_;
+    if (topic_ != nullptr) {
+        batch.share = topic_->name_;
+        if (!pending_.empty()) skip_to(topic_->next_offset_);  // so far it can share (see TopicBatch::share)
+    }
     gathered_from_ = unstored_first();
     if (room || !has_appends()) gather_pending(batch, now);
     batch.next_offset = unstored_first();  // what is below and not stored counts as settled, in the next life as well

@@ -257,18 +257,41 @@ TEST_P(FanoutOverLives, SubscriptionsAndTheirPlacesStay) {
     EXPECT_THAT(take_all(declared, 5), ElementsAre("a.1", "b.2", "a.3", "a.4", "b.5"));
 }
 
-TEST_P(FanoutOverLives, ATemporaryOneThatNobodyComesBackToGoes) {
-    subscriptions_ = {{.name = "all"}};
+TEST_P(FanoutOverLives, ATemporarySubscriptionWaitsForItsConsumer) {
     open();
-    {
-        Subscriber lasting = welcome("lasting", {.temporary = true});
-        arrive({{.payload = "1"}});
-        Delivery held = take(lasting);
-        restart();
-        arrive({{.payload = "2"}});
-        EXPECT_EQ(held.ack(), Status::ok);
-        EXPECT_THAT(take_all(lasting, 1), ElementsAre("2")) << "it came back, and its subscription was there";
+    Subscriber lasting = welcome("lasting", {.temporary = true});
+    arrive({{.payload = "1"}});
+    Delivery held = take(lasting);
+    restart();
+    const auto deadline = std::chrono::steady_clock::now() + patience;
+    while (send({.payload = "2"}).wait(patience) == Status::rejected) {
+        ASSERT_LT(std::chrono::steady_clock::now(), deadline) << "the subscription is gone";
     }
+    EXPECT_EQ(held.ack(), Status::ok);
+    EXPECT_THAT(take_all(lasting, 1), ElementsAre("2"));
+}
+
+// Bytes on the disk of as many subscriptions with nobody to work on them.
+std::uintmax_t disk_of(int subscriptions) {
+    const TempFolder folder;
+    Here home = work_queue::stored_at(work_queue::here_at(folder.ipc("socket")), folder.path() / "store");
+    for (int i = 0; i < subscriptions; ++i) home.subscriptions.push_back({.name = std::to_string(i)});
+    std::vector<Message> messages(20'000);
+    for (std::size_t i = 0; i < messages.size(); ++i) messages[i].payload.assign(100 + i % 57, 'x');
+    Context context;
+    {
+        Publisher publisher{context, "q", here(home)};
+        EXPECT_EQ(publisher.send(messages).wait(patience), Status::ok);
+    }
+    std::uintmax_t bytes = 0;
+    for (const auto& file : std::filesystem::directory_iterator(folder.path() / "store")) bytes += file.file_size();
+    return bytes;
+}
+
+TEST(FanoutDisk, EightSubscriptionsTakeLittleMoreThanOne) {
+    const std::uintmax_t one = disk_of(1);
+    EXPECT_GT(one, 20'000U * 100U);
+    EXPECT_LT(static_cast<double>(disk_of(8)), 1.2 * static_cast<double>(one));
 }
 
 INSTANTIATE_TEST_SUITE_P(Conformance, Fanout, ::testing::ValuesIn(everywhere()), ::testing::PrintToStringParamName());
