@@ -1,0 +1,238 @@
+// Topics at a host: how subscriptions come to be, are remembered and go.
+#include "fixture.hpp"
+
+namespace posthorn::host {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+class Topics : public HostFixture {
+protected:
+    void open(Options options = {}) {
+        host.reset();
+        store.reset();
+        said.clear();
+        make(std::move(options), store::open_sqlite_store({.folder = folder.path(), .min_free = 0, .vfs = {}}));
+        work();
+    }
+    Peer publisher(PeerId id, std::uint8_t who) {
+        return hello(id,
+                     {.role = protocol::Role::producer, .address = "t", .incarnation = identity(who), .topic = true});
+    }
+    Peer subscriber(PeerId id, const std::string& name, protocol::Hello how = {}) {
+        how.role = protocol::Role::consumer;
+        how.address = "t/" + name;
+        how.incarnation = identity(static_cast<std::uint8_t>(id));
+        return hello(id, std::move(how));
+    }
+    void publish(Peer& peer, std::uint8_t who, std::uint64_t sequence, const std::string& subject = "s") {
+        envelope::Envelope envelope{.producer = identity(who), .sequence = sequence, .previous = sequence - 1};
+        envelope.message.subject = subject;
+        std::string bytes;
+        envelope::encode(envelope, bytes);
+        say(peer, protocol::Publish{{Slice{std::move(bytes)}}});
+        pass(defaults::settle_delay);
+    }
+    // The subjects that came to this consumer, each acked.
+    std::vector<std::string> received(Peer& consumer) {
+        std::vector<std::string> subjects;
+        for (const auto& deliver : heard_of<protocol::Deliver>(consumer)) {
+            for (const auto& one : deliver.items) {
+                subjects.push_back(envelope::decode(one.envelope.view())->message.subject);
+                ack(consumer, one);
+            }
+        }
+        pass(defaults::settle_delay);
+        return subjects;
+    }
+    std::string refused(Peer& peer) {
+        const auto refusals = heard_of<protocol::Refusal>(peer);
+        return refusals.empty() ? "" : refusals.back().code;
+    }
+
+    TempFolder folder;
+};
+
+TEST_F(Topics, ASubscriberIsWelcomeWhenItsSubscriptionIsStored) {
+    open();
+    stores = false;
+    Peer one = subscriber(1, "a");
+    EXPECT_THAT(heard(one), IsEmpty());
+    stores = true;
+    pass(0ms);
+    EXPECT_THAT(heard_of<protocol::Welcome>(one), SizeIs(1)) << "at once, without waiting for company";
+}
+
+TEST_F(Topics, WhatIsPublishedAfterTheWelcomeComesWhateverHappensToTheHost) {
+    open();
+    Peer one = subscriber(1, "a");
+    EXPECT_THAT(heard_of<protocol::Welcome>(one), SizeIs(1));
+    open();
+    Peer sends = publisher(2, 2);
+    publish(sends, 2, 1);
+    EXPECT_EQ(stored(sends), 1U);
+    Peer back = subscriber(1, "a");
+    EXPECT_THAT(received(back), ElementsAre("s"));
+}
+
+TEST_F(Topics, AConfirmIsForAllSubscriptions) {
+    TightStore& tight = make_tight();
+    Peer a = subscriber(1, "a");
+    Peer b = subscriber(2, "b");
+    Peer sends = publisher(3, 3);
+    tight.takes = TightStore::Takes::settlements;
+    publish(sends, 3, 1);
+    EXPECT_EQ(stored(sends), 0U) << "no room for the message, and none for the watermark without it";
+    tight.takes = TightStore::Takes::all;
+    pass(2s);
+    EXPECT_EQ(stored(sends), 1U);
+    EXPECT_EQ(tight.appended, 2U);
+    EXPECT_THAT(received(a), ElementsAre("s"));
+    EXPECT_THAT(received(b), ElementsAre("s"));
+}
+
+TEST_F(Topics, TheOrderIsKeptThoughOneSubscriptionGetsLess) {
+    open();
+    Peer all = subscriber(1, "all");
+    Peer some = subscriber(2, "some", {.bindings = {{{.subject = "x"}}}});
+    Peer sends = publisher(3, 3);
+    stores = false;
+    for (std::uint64_t i = 1; i <= 9; ++i) publish(sends, 3, i, i % 3 == 0 ? "x" : "y" + std::to_string(i));
+    stores = true;
+    pass(0ms);
+    EXPECT_THAT(received(all), ElementsAre("y1", "y2", "x", "y4", "y5", "x", "y7", "y8", "x"));
+    EXPECT_THAT(received(some), ElementsAre("x", "x", "x"));
+    open();
+    Peer back = publisher(3, 3);
+    EXPECT_EQ(heard_of<protocol::Welcome>(back).at(0).watermark, 9U);
+    publish(back, 3, 10, "x");
+    Peer some_back = subscriber(2, "some");
+    EXPECT_THAT(received(some_back), ElementsAre("x"));
+}
+
+TEST_F(Topics, DeclaredSubscriptionsMissNothing) {
+    Options options;
+    options.topics["t"] = {{.name = "a", .bindings = {{.subject = "x"}}}};
+    open(options);
+    Peer sends = publisher(1, 1);
+    publish(sends, 1, 1, "x");
+    publish(sends, 1, 2, "y");
+    const auto confirms = heard_of<protocol::Confirm>(sends);
+    ASSERT_FALSE(confirms.empty());
+    EXPECT_EQ(confirms.back().refused.at(0).code, "no_subscription");
+    options.topics["t"] = {{.name = "a", .bindings = {{.subject = "y"}}}};
+    open(options);
+    Peer again = publisher(1, 1);
+    publish(again, 1, 3, "y");
+    Peer one = subscriber(2, "a");
+    EXPECT_THAT(received(one), ElementsAre("x", "y")) << "the configuration has changed";
+}
+
+TEST_F(Topics, ATemporaryOneWhoseConsumerIsNotHeardGoesAfterTheLease) {
+    open();
+    Peer keeps = subscriber(5, "lasting");
+    Peer lost = subscriber(1, "t", {.temporary = true});
+    Peer sends = publisher(2, 2);
+    publish(sends, 2, 1);
+    const auto listed = [this] {
+        Peer admin = hello(9, {.role = protocol::Role::admin});
+        say(admin, protocol::AdminRequest{.id = 1, .verb = "queues"});
+        return heard_of<protocol::AdminResult>(admin).at(0).rows.size();
+    };
+    EXPECT_EQ(listed(), 3U);
+    for (int i = 0; i < 8; ++i) {
+        pass(10s);
+        say(keeps, protocol::Window{100, 1 << 20});
+    }
+    EXPECT_EQ(listed(), 2U) << "the topic and the other one";
+    open();
+    EXPECT_EQ(listed(), 2U) << "and nothing is left of it";
+}
+
+TEST_F(Topics, AnOperatorRemovesASubscription) {
+    open();
+    Peer one = subscriber(1, "a");
+    Peer sends = publisher(2, 2);
+    publish(sends, 2, 1);
+    Peer admin = hello(9, {.role = protocol::Role::admin});
+    say(admin, protocol::AdminRequest{.id = 1, .verb = "unsubscribe", .address = "t/a"});
+    pass(defaults::settle_delay);
+    const auto results = heard_of<protocol::AdminResult>(admin);
+    ASSERT_THAT(results, SizeIs(1));
+    EXPECT_EQ(results[0].error, "");
+    EXPECT_THAT(results[0].rows, SizeIs(1));
+    EXPECT_EQ(refused(one), "removed");
+    say(admin, protocol::AdminRequest{.id = 2, .verb = "unsubscribe", .address = "t/a"});
+    EXPECT_THAT(heard_of<protocol::AdminResult>(admin).at(0).error, HasSubstr("no subscription t/a"));
+    Peer anew = subscriber(3, "a");
+    EXPECT_THAT(received(anew), IsEmpty());
+    publish(sends, 2, 2);
+    EXPECT_THAT(received(anew), ElementsAre("s"));
+}
+
+// While the removal waits for the disk, one of the same name has to wait as well.
+TEST_F(Topics, AnewUnderANameThatIsBeingRemoved) {
+    open();
+    Peer one = subscriber(1, "a");
+    EXPECT_THAT(heard_of<protocol::Welcome>(one), SizeIs(1));
+    stores = false;
+    Peer admin = hello(9, {.role = protocol::Role::admin});
+    say(admin, protocol::AdminRequest{.id = 1, .verb = "unsubscribe", .address = "t/a"});
+    Peer anew = subscriber(3, "a");
+    EXPECT_THAT(heard(anew), IsEmpty());
+    stores = true;
+    pass(0ms);
+    EXPECT_THAT(heard_of<protocol::Welcome>(anew), SizeIs(1));
+}
+
+TEST_F(Topics, QueuesAndTopicsAreNotMistakenForOneAnother) {
+    open();
+    Peer worker = hello(1, protocol::Role::consumer, 1);
+    Peer topic_of_q =
+        hello(2, {.role = protocol::Role::producer, .address = "q", .incarnation = identity(2), .topic = true});
+    EXPECT_EQ(refused(topic_of_q), "wrong_kind");
+    Peer of_q = hello(3, {.role = protocol::Role::consumer, .address = "q/a", .incarnation = identity(3)});
+    EXPECT_EQ(refused(of_q), "wrong_kind");
+    Peer sends = publisher(4, 4);
+    Peer plain = hello(5, {.role = protocol::Role::consumer, .address = "t", .incarnation = identity(5)});
+    EXPECT_EQ(refused(plain), "wrong_kind");
+    Peer to_one = hello(6, {.role = protocol::Role::producer, .address = "t/a", .incarnation = identity(6)});
+    EXPECT_EQ(refused(to_one), "wrong_kind");
+    for (const char* name : {"t/", "/a", "t/a/b", "t/a.dlq", "t/ä"}) {
+        Peer bad = hello(7, {.role = protocol::Role::consumer, .address = name, .incarnation = identity(7)});
+        EXPECT_EQ(refused(bad), "bad_name") << name;
+    }
+    Peer a = subscriber(8, "a");
+    Peer producer = hello(9, {.role = protocol::Role::producer, .address = "t", .incarnation = identity(9)});
+    publish(producer, 9, 1);
+    EXPECT_THAT(received(a), ElementsAre("s")) << "who sends to a queue may send to a topic";
+}
+
+TEST_F(Topics, AMessageIsSentBackToTheOneSubscriptionThatFailed) {
+    open();
+    Peer a = subscriber(1, "a");
+    Peer b = subscriber(2, "b");
+    Peer sends = publisher(3, 3);
+    publish(sends, 3, 1);
+    EXPECT_THAT(received(a), ElementsAre("s"));
+    for (const auto& deliver : heard_of<protocol::Deliver>(b)) {
+        for (const auto& one : deliver.items) {
+            say(b, protocol::Settle{.others = {{one.offset, one.token, protocol::Verdict::reject, {}, "no"}}});
+        }
+    }
+    pass(defaults::settle_delay);
+    Peer admin = hello(9, {.role = protocol::Role::admin});
+    say(admin, protocol::AdminRequest{.id = 1, .verb = "dlq_redrive", .address = "t/b"});
+    pass(defaults::settle_delay);
+    EXPECT_THAT(received(b), ElementsAre("s"));
+    EXPECT_THAT(received(a), IsEmpty());
+    publish(sends, 3, 2);
+    EXPECT_THAT(received(a), ElementsAre("s"));
+    EXPECT_THAT(received(b), ElementsAre("s"));
+}
+
+}  // namespace
+}  // namespace posthorn::host
