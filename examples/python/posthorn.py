@@ -130,7 +130,7 @@ class Worker(End):
     """Takes jobs from a queue and settles each, over reconnects as well (6)."""
 
     def run(self, handler, until):
-        """Works until the condition holds, then ends what has begun.
+        """Works until the condition holds, and the node has confirmed how what was begun ended.
 
         handler(payload, attempt) does the job, or returns another verdict, or raises.
         """
