@@ -139,9 +139,7 @@ struct Node::Impl {
         }
         validate(options.queue);
         for (const auto& [name, policy] : options.queues) validate(policy);
-        context = given_context != nullptr
-                      ? given_context
-                      : &own.emplace(ContextOptions{.on_event = options.on_event, .clock = options.clock});
+        context = given_context != nullptr ? given_context : &own.emplace(ContextOptions{.clock = options.clock});
         folder = make_folder();
         endpoint = options.bind.empty() ? "ipc://" + (folder / "node").string() : options.bind;
     }

@@ -1,260 +1,179 @@
 """A Posthorn client from docs/protocol.md alone: a Producer and a Worker, for queues at nodes.
 
 It needs pyzmq and msgpack. The numbers in comments are the sections of that page. To stay short it
-uses of an envelope only the payload, takes no more jobs than it can begin at once, publishes and
-settles one by one, says a sign of life more often than it must, repeats its hello every second, and
-leaves it to TCP to find a node that is silent. A client belongs to one thread; a Worker runs its
-handlers in others, so that its heartbeats go on.
+makes a new link for each session, sends in batches and works on one job at a time (run several for
+more), uses of an envelope only the payload, says a sign of life more often than it must, and leaves
+it to TCP to find a node that is silent. A client belongs to one thread.
 """
-import collections
 import concurrent.futures
+import contextlib
 import os
 import time
 
 import msgpack
 import zmq
 
-PART = 65_536  # bytes; a frame may have four times as many (2)
-INTERVAL = 0.25  # seconds between signs of life: enough for the shortest lease, 1 s (4)
-LINK = {"immediate": 1, "linger": 0, "sndhwm": 0, "tcp_maxrt": 8000}  # options of the socket (1)
+PART = 65_536  # bytes of a fragment (2)
+INTERVAL = 0.1  # seconds between signs of life: enough for the shortest lease, 1 s (4)
+# Options of the socket (1); times in ms.
+LINK = dict(immediate=1, linger=1000, sndhwm=0, sndtimeo=1000, rcvtimeo=5000, tcp_maxrt=8000)
 ACK, NACK, RELEASE, REJECT = range(4)  # verdicts (6.6)
 
 
+class Refused(Exception):
+    """Of a batch, what the node did not take: {index: why}. All else is on its disk."""
+
+
 class End:
-    """What a producer and a worker share: link, frames and sessions (1, 2, 4)."""
+    """What a producer and a worker share: links, frames and sessions (1, 2, 4)."""
 
-    def __init__(self, endpoint, address):
-        self.address, self.incarnation, self.attempt = address, os.urandom(16), 0
-        self.socket = zmq.Context.instance().socket(zmq.DEALER)
-        for name, value in LINK.items():
-            setattr(self.socket, name, value)
-        self.socket.connect(endpoint)
-        self.poller = zmq.Poller()
-        self.poller.register(self.socket, zmq.POLLIN)
-        self.over()
+    def __init__(self, endpoint, queue):
+        self.endpoint, self.queue = endpoint, queue
+        self.incarnation, self.attempt = os.urandom(16), 0
 
-    def over(self, wait=0.0):
-        """The session has ended; what is not safe is kept. After so many seconds we say hello."""
-        self.open, self.epoch, self.hello_at = False, 0, time.monotonic() + wait
+    def sessions(self, done):
+        """Has one session after another, each over a link of its own, until it is done."""
+        while not done():
+            with (contextlib.suppress(ConnectionError, zmq.Again),
+                  zmq.Context.instance().socket(zmq.DEALER) as self.socket):
+                for name, value in LINK.items():
+                    setattr(self.socket, name, value)
+                self.socket.connect(self.endpoint)
+                self.epoch, self.number, self.heard_number = 0, 0, 0
+                self.fragments, self.attempt = msgpack.Unpacker(), self.attempt + 1
+                self.say("hello", {"protocol": "posthorn", "version": 1, "address": self.queue,
+                                   "incarnation": self.incarnation, "attempt": self.attempt,
+                                   **self.hello()})
+                self.hear()
+                while not done():
+                    self.step()
+                self.say("bye", {})
 
-    def step(self, wait=0.0):
-        """Handles what comes in within so many seconds, and does what is due. Call it often."""
-        self.poller.poll(1000 * min(wait, INTERVAL))
-        while self.socket.poll(0):
-            self.hear(self.socket.recv())
-        if not self.open and time.monotonic() >= self.hello_at:
-            self.over(1.0)
-            self.attempt, self.number = self.attempt + 1, 0
-            self.say("hello", {"protocol": "posthorn", "version": 1, "role": self.role,
-                               "address": self.address, "incarnation": self.incarnation,
-                               "attempt": self.attempt, **self.hello()})
-        self.work()
-        if self.open and time.monotonic() - self.said >= INTERVAL:
+    def step(self):
+        """Handles what comes in, and says a sign of life when it is time for one."""
+        if self.socket.poll(1000 * INTERVAL):
+            self.hear()
+        if time.monotonic() - self.said > INTERVAL:
             self.say()
 
-    def say(self, *command):
-        """Sends a command, in fragments if it is large; without one a heartbeat."""
-        joined = b"".join(map(msgpack.packb, command))
-        parts = [[joined[at:at + PART]] for at in range(0, len(joined), PART)]
-        parts = parts if len(joined) > 2 * PART else [command]
-        for left, content in zip(reversed(range(len(parts))), parts):
-            self.number += 1 if self.epoch or len(parts) > 1 else 0
-            frame = msgpack.packb([self.epoch, self.number, left > 0, *content])
-            try:
-                self.socket.send(frame, zmq.NOBLOCK)
-            except zmq.Again:  # the link is down; ZeroMQ is making it anew
-                return self.over(0.1)
+    def say(self, *content, more=False):
+        """Sends a command, a fragment or, of nothing, a heartbeat. zmq.Again: the link is lost."""
+        self.number += 1 if self.epoch else 0
+        self.socket.send(msgpack.packb([self.epoch, self.number, more, *content]))
         self.said = time.monotonic()
 
-    def hear(self, frame):
-        epoch, number, more, *content = msgpack.unpackb(frame)
-        if epoch and number == 1 and not self.open:  # a welcome
-            self.epoch, self.next, self.number, self.joined = epoch, 1, 0, b""
-        if epoch and (epoch != self.epoch or number < self.next):
-            return
-        if epoch:
-            if number > self.next:  # one was lost
-                return self.over()
-            self.heard, self.next = time.monotonic(), number + 1
-            if content and isinstance(content[0], bytes):
-                self.joined += content[0]
-                if more:
-                    return
-                unpacker = msgpack.Unpacker(max_buffer_size=0)
-                unpacker.feed(self.joined)
-                content, self.joined = list(unpacker), b""
+    def hear(self):
+        """Handles a frame. zmq.Again: there was no answer."""
+        self.epoch, number, more, *content = msgpack.unpackb(self.socket.recv())
+        self.heard, self.heard_number = time.monotonic(), self.heard_number + 1
+        if self.epoch and number != self.heard_number:
+            raise ConnectionError("a frame was lost")
+        if content and isinstance(content[0], bytes):
+            self.fragments.feed(content[0])
+            content = [] if more else list(self.fragments)
         for name, body in zip(content[::2], content[1::2]):
-            if name == "welcome" and body["attempt"] != self.attempt:  # of an earlier hello
-                return self.over(1.0)
             getattr(self, "on_" + name, lambda _: None)(body)
 
-    def on_welcome(self, _):
-        self.open, self.said = True, 0.0
-
     def on_bye(self, body):
-        if self.open:
+        if self.epoch:
             self.say("bye", {"answer": True})
-        self.over(body.get("retry_after", 0) / 1000)
+        time.sleep(body.get("retry_after", 0) / 1000)
+        raise ConnectionError("the node ended the session, or does not know it")
 
-    def on_identify(self, _):  # the node does not know the session
-        self.over()
+    on_identify = on_bye
 
     def on_refused(self, body):
-        if not self.open or body["code"] == "fenced":
-            raise RuntimeError(f"{body['code']}: {body.get('text', '')}")
-        self.over(1.0)
-
-    def close(self):
-        if self.open:
-            self.say("bye", {})
-        self.socket.close(linger=1000)
+        raise RuntimeError(f"{body['code']}: {body.get('text', '')}")
 
 
 class Producer(End):
     """Sends to a queue. What is not on the node's disk yet is sent again after a reconnect (5)."""
-    role = "producer"
+    stored = 0  # all up to this sequence are safe, or refused
 
-    def __init__(self, endpoint, address):
-        self.sequence, self.stored, self.refused = 0, 0, {}  # sequence -> why
-        self.kept, self.unsent = collections.OrderedDict(), collections.deque()
-        super().__init__(endpoint, address)
-
-    def send(self, payload):
-        """Waits while too many are not safe yet."""
-        while len(self.kept) >= 10_000:
-            self.step(1.0)
-        self.sequence += 1
-        self.kept[self.sequence] = payload
-        self.unsent.append(self.sequence)
-        self.step()
-
-    def flush(self):
-        """Returns when all are safe, or refused."""
-        while self.kept:
-            self.step(1.0)
+    def send(self, payloads):
+        """Returns when all are on the node's disk."""
+        self.before, self.batch, self.refused = self.stored, list(payloads), {}
+        self.sessions(lambda: self.stored == self.before + len(self.batch))
+        if self.refused:
+            raise Refused(self.refused)
 
     def hello(self):
-        oldest = next(iter(self.kept), self.sequence + 1)
-        self.last = oldest - 1
-        return {"confirmed": self.last, "oldest": oldest if self.kept else 0}
+        return {"role": "producer", "confirmed": self.stored, "oldest": self.stored + 1}
 
     def on_welcome(self, body):
-        super().on_welcome(body)
-        if body.get("watermark", 0) < self.stored:
+        self.known = self.sent = body.get("watermark", 0)
+        self.bytes, self.limit = 0, body["message_limit"]
+        if self.known < self.stored:
             raise RuntimeError(f"the node has lost messages it had confirmed, up to {self.stored}")
-        self.limit, self.last = body["message_limit"], max(self.last, body.get("watermark", 0))
-        self.unsent = collections.deque(sequence for sequence in self.kept if sequence > self.last)
-        self.credit, self.messages, self.bytes = {}, 0, 0  # granted and used, in this session
         self.on_confirm(body)
-
-    def on_credit(self, body):
-        self.credit = body
 
     def on_confirm(self, body):
         for sequence, code, text, *_ in body.get("refused", ()):
-            if self.kept.pop(sequence, None) is not None:
-                self.refused[sequence] = f"{code}: {text}"
+            self.refused[sequence - self.before - 1] = f"{code}: {text}"
         self.stored = max(self.stored, body.get("stored", 0))
-        while self.kept and next(iter(self.kept)) <= self.stored:
-            self.kept.popitem(last=False)
 
-    def work(self):
-        """Publishes, as far as there is credit."""
-        while (self.open and self.unsent and self.messages < self.credit.get("messages", 0)
-               and self.bytes < self.credit.get("bytes", 0)):
-            sequence = self.unsent.popleft()
-            previous = {3: self.last} if self.last != sequence - 1 else {}
-            envelope = msgpack.packb({0: 1, 1: self.incarnation, 2: sequence, **previous,
-                                      31: self.kept[sequence]})  # (3)
-            if len(envelope) > self.limit:
-                why = f"{len(envelope)} bytes; the node takes {self.limit}"
-                self.on_confirm({"refused": [[sequence, "too_large", why]]})
-                continue
-            self.last, self.messages = sequence, self.messages + 1
+    def on_credit(self, body):
+        """Publishes as much as may be in this session."""
+        last = min(self.before + len(self.batch), self.known + body.get("messages", 0))
+        while self.sent < last and self.bytes < body.get("bytes", 0):
+            # Of what is too large no more is sent than it takes to be refused.
+            payload = self.batch[self.sent - self.before][:self.limit]
+            self.sent += 1
+            envelope = msgpack.packb({0: 1, 1: self.incarnation, 2: self.sent, 31: payload})  # (3)
             self.bytes += len(envelope)
-            self.say("publish", {"m": [envelope]})
+            command = msgpack.packb("publish") + msgpack.packb({"m": [envelope]})
+            for at in range(0, len(command), PART):  # most are a single fragment
+                self.say(command[at:at + PART], more=at + PART < len(command))
 
 
 class Worker(End):
     """Takes jobs from a queue and settles each, over reconnects as well (6)."""
-    role, ready = "consumer", None  # whether the queue has more; None: not known
 
-    def __init__(self, endpoint, address, handler, concurrency=1):
-        """handler(payload, attempt) does the job, or returns another verdict, or raises."""
-        self.handler, self.concurrency, self.window = handler, concurrency, concurrency
-        self.held = {}  # (offset, token) -> how it is settled, or None while its handler runs
-        self.threads = concurrent.futures.ThreadPoolExecutor(concurrency)
-        self.finished = collections.deque()
-        super().__init__(endpoint, address)
-        self.wake = os.eventfd(0, os.EFD_SEMAPHORE)
-        self.poller.register(self.wake, zmq.POLLIN)
+    def run(self, handler, until):
+        """Works until the condition holds, and the node has confirmed how what was begun ended.
 
-    def run(self, until):
-        """Works until the condition holds, then ends what has begun."""
-        while not until(self):
-            self.step(1.0)
-        self.window = 0
-        if self.open:
-            self.say("window", {})
-        while self.held:
-            self.step(1.0)
-        self.close()
+        handler(payload, attempt) does the job, or returns another verdict, or raises.
+        """
+        self.handler, self.until, self.held = handler, until, {}  # (offset, token) -> its job
+        self.thread = concurrent.futures.ThreadPoolExecutor(1)  # so that signs of life go on
+        self.sessions(lambda: until() and not self.held)
 
-    def hello(self):
-        self.ready = None
-        return {"concurrency": self.concurrency, "window": [self.window, 32 << 20],
-                "held": [[*key, True] for key in self.held]}
-
-    def on_welcome(self, body):
-        super().on_welcome(body)
-        self.lease = body["lease"] / 1000
-        self.settles, self.settled = collections.deque(), 0
-        self.on_lost({"m": body.get("lost", ())})
-        for key in self.held:
-            self.settle(key)
-
-    def on_state(self, body):
-        self.ready = body.get("ready", False)
-
-    def on_deliver(self, body):
-        for offset, token, attempt, _, _, envelope, *_ in body["m"]:
-            if (offset, token) not in self.held:
-                self.held[offset, token] = None
-                self.threads.submit(self.handle, (offset, token), attempt, envelope)
+    def step(self):
+        super().step()
+        concurrent.futures.wait(self.held.values(), INTERVAL)
+        for key, job in self.held.items():
+            if job.done() and key not in self.settles:
+                self.settles.append(key)
+                self.say("settle", {"others": [[*key, *job.result()]]})
 
     def handle(self, key, attempt, envelope):
-        verdict = [RELEASE, None, ""]
-        # else somebody else may have it by now
-        if key in self.held and time.monotonic() - self.heard < self.lease / 2:
-            try:
-                payload = msgpack.unpackb(envelope, strict_map_key=False).get(31, b"")
-                verdict = [self.handler(payload, attempt) or ACK, None, ""]
-            except Exception as why:  # the job has failed, not the worker
-                verdict = [NACK, None, f"{type(why).__name__}: {why}"]
-        self.finished.append((key, verdict))
-        os.eventfd_write(self.wake, 1)
+        if key not in self.held or time.monotonic() - self.heard > self.lease / 2:
+            return RELEASE, None, ""  # somebody else may have it by now
+        try:
+            payload = msgpack.unpackb(envelope, strict_map_key=False).get(31, b"")
+            return self.handler(payload, attempt) or ACK, None, ""
+        except Exception as why:  # the job has failed, not the worker
+            return NACK, None, f"{type(why).__name__}: {why}"[:1000]
 
-    def work(self):
-        while self.finished:
-            os.eventfd_read(self.wake)
-            key, verdict = self.finished.popleft()
-            if key in self.held:  # it is not lost
-                self.held[key] = verdict
-                self.settle(key)
+    def hello(self):
+        self.settles, self.settled = [], 0  # of this session: those that are not safe; how many are
+        held = [[*key, True] for key in self.held]
+        return {"role": "consumer", "window": [1, 32 << 20], "held": held}
 
-    def settle(self, key):
-        if self.open and self.held[key]:  # else the welcome will see to it, or the handler's end
-            self.settles.append(key)
-            self.say("settle", {"others": [[*key, *self.held[key]]]})
-
-    def on_settled(self, body):
-        while self.settled < body.get("count", 0):
-            self.held.pop(self.settles.popleft(), None)
-            self.settled += 1
+    def on_welcome(self, body):
+        self.lease = body["lease"] / 1000
+        self.on_lost({"m": body.get("lost", ())})
 
     def on_lost(self, body):
         for offset, token, *_ in body["m"]:
             self.held.pop((offset, token), None)
 
-    def on_recall(self, _):
-        self.say("recalled", {})  # all is begun
+    def on_deliver(self, body):
+        for offset, token, attempt, _, _, envelope, *_ in body["m"]:
+            if (key := (offset, token)) not in self.held and not self.until():  # else bye releases
+                self.held[key] = self.thread.submit(self.handle, key, attempt, envelope)
+
+    def on_settled(self, body):
+        while self.settled < body.get("count", 0):
+            self.held.pop(self.settles.pop(0), None)
+            self.settled += 1

@@ -10,8 +10,6 @@ import posthorn
 options = argparse.ArgumentParser(description=__doc__)
 options.add_argument("queue")
 options.add_argument("--node", default=os.environ.get("POSTHORN_NODE", "tcp://127.0.0.1:5757"))
-options.add_argument("--concurrency", type=int, default=1)
-options.add_argument("--until-empty", action="store_true", help="end when the queue has nothing ready")
 options = options.parse_args()
 
 
@@ -27,5 +25,4 @@ def handle(payload, attempt):
 told = []
 signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
 signal.signal(signal.SIGINT, lambda number, _: told.append(number))
-worker = posthorn.Worker(options.node, options.queue, handle, concurrency=options.concurrency)
-worker.run(until=lambda it: told or options.until_empty and it.ready is False and not it.held)
+posthorn.Worker(options.node, options.queue).run(handle, until=lambda: told)

@@ -131,6 +131,16 @@ TEST_P(PointToPoint, AStandbyTakesOverWhenTheActiveOneEnds) {
     EXPECT_THAT(take_all(second, 2), ElementsAre("2", "3"));
 }
 
+TEST_P(PointToPoint, ALaterReceiverOfTheNameEndsTheEarlier) {
+    open();
+    send_numbers(1);
+    Receiver earlier = receiver({.name = "one"});
+    const Delivery out = take(earlier);
+    Receiver later = receiver({.name = "one"});
+    EXPECT_EQ(take(later).ack(), Status::ok);
+    EXPECT_TRUE(event(Event::Kind::refused));
+}
+
 TEST_P(PointToPoint, ReceiversTakeTurnsAndNeverWorkAtTheSameTime) {
     open();
     constexpr int each = 20;

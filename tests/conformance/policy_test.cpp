@@ -35,6 +35,7 @@ protected:
         EXPECT_EQ(got.ordering_key, sent.ordering_key);
     }
 };
+class Strictness : public Conformance {};
 class Bounds : public Conformance {
 protected:
     void reject_one(Worker& worker) { EXPECT_EQ(take(worker).reject("no good"), Status::ok); }
@@ -80,6 +81,18 @@ TEST_P(Fields, ADedupKeyIsTakenOnceWithinTheWindow) {
     EXPECT_TRUE(nothing_comes(one));
 }
 
+TEST_P(Strictness, MayBeThePolicysAlone) {
+    QueuePolicy strict = policy();
+    strict.strict_order = true;
+    open(strict);
+    arrive({{.payload = "1"}, {.payload = "2"}});
+    Worker one = worker();
+    EXPECT_EQ(take(one).nack(1h, "not now"), Status::ok);
+    EXPECT_TRUE(nothing_comes(one)) << "the one that failed holds up the other";
+    clock_.advance(1h);
+    EXPECT_THAT(take_all(one, 2), ElementsAre("1", "2"));
+}
+
 TEST_P(Bounds, OfBytesRefuseWhatGoesBeyond) {
     QueuePolicy small = policy();
     small.max_bytes = 10'000;
@@ -122,6 +135,8 @@ TEST_P(Bounds, OfDeadLettersMayDropTheOldest) {
 
 INSTANTIATE_TEST_SUITE_P(Conformance, Fields, ::testing::ValuesIn(everywhere()), ::testing::PrintToStringParamName());
 INSTANTIATE_TEST_SUITE_P(Conformance, FieldsOverLives, ::testing::ValuesIn(with_a_store()),
+                         ::testing::PrintToStringParamName());
+INSTANTIATE_TEST_SUITE_P(Conformance, Strictness, ::testing::ValuesIn(everywhere()),
                          ::testing::PrintToStringParamName());
 INSTANTIATE_TEST_SUITE_P(Conformance, Bounds, ::testing::ValuesIn(everywhere()), ::testing::PrintToStringParamName());
 

@@ -23,6 +23,14 @@ class PythonClient(Case):
         self.assertEqual(done.wait(), 0)
         self.assertIn(f"sent {len(lines)}\n", done.err)
 
+    def python_work(self, node, queue, count):
+        """Works off so many and ends in order."""
+        worker = self.python("work.py", node, queue)
+        until(lambda: len(worker.lines) >= count, f"{count} jobs are done")
+        worker.signal()
+        self.assertEqual(worker.wait(), 0)
+        return worker.lines
+
     def test_send_with_python_work_with_the_command(self):
         node = Node(self)
         sent = [f"job {number}" for number in range(2000)]
@@ -33,9 +41,7 @@ class PythonClient(Case):
         node = Node(self)
         sent = [f"job {number}" for number in range(2000)]
         self.send(node, "jobs", lines=sent)
-        worker = self.python("work.py", node, "jobs", "--until-empty")
-        self.assertEqual(worker.wait(), 0)
-        self.assertTrue(worker.lines == sent, "each once, in order")
+        self.assertTrue(self.python_work(node, "jobs", 2000) == sent, "each once, in order")
         row = node.queue("jobs")
         self.assertEqual((row["acked"], row["ready"], row["in_flight"]), (2000, 0, 0), row)
 
@@ -45,9 +51,7 @@ class PythonClient(Case):
         self.python_send(node, "python", sent)
         self.assertTrue(self.work(node, "python").lines == sent)
         self.send(node, "command", lines=sent)
-        worker = self.python("work.py", node, "command", "--until-empty")
-        self.assertEqual(worker.wait(), 0)
-        self.assertTrue(worker.lines == sent)
+        self.assertTrue(self.python_work(node, "command", 3) == sent)
 
     def test_verdicts(self):
         node = Node(self, config="[queue.*]\nbackoff = 1ms\n")
@@ -67,50 +71,82 @@ class PythonClient(Case):
         self.assertRegex(sender.err, "line 1 was refused: too_large: .*\n.*line 3 was refused: queue_full: .*\nsent 1\n")
         self.assertEqual(self.work(node, "jobs").lines, ["taken"])
 
+    def test_node_killed_in_the_middle_of_a_batch(self):
+        node = Node(self)
+        sent = [f"job {number}" for number in range(20_000)]
+        sender = self.python("send.py", node, "jobs", stdin=self.feed("".join(line + "\n" for line in sent)))
+        node.until_queue("jobs", lambda row: row["ready"] > 0, "some have come")
+        node.restart()
+        self.assertEqual(sender.wait(), 0)
+        self.assertTrue(self.work(node, "jobs").lines == sent, "each once, in order, over the node's death")
+
     def test_node_killed_in_the_middle(self):
         """Jobs on their way in all states: at the sender, at the node, at the worker, settled and not confirmed."""
         node = Node(self, config="[queue.*]\nlease = 5s\n")
         sent = [f"job {number}" for number in range(2000)]
         sender = self.python("send.py", node, "jobs", stdin=subprocess.PIPE)
-        worker = self.python("work.py", node, "jobs", "--concurrency", "4")
+        workers = [self.python("work.py", node, "jobs") for _ in range(2)]
+
+        def worked():
+            return [line for worker in workers for line in worker.lines]
         for part in range(5):
             sender.handle.stdin.write("".join(line + "\n" for line in sent[part * 400:(part + 1) * 400]).encode())
             sender.handle.stdin.flush()
             if part < 4:
-                until(lambda: len(worker.lines) > part * 300, "the worker goes on")
+                until(lambda: len(worked()) > part * 300, "the workers go on")
                 node.restart()
         sender.handle.stdin.close()
         self.assertEqual(sender.wait(), 0)
         self.assertIn("sent 2000\n", sender.err)
         node.until_queue("jobs", lambda row: row["ready"] + row["waiting"] + row["in_flight"] == 0, "is empty")
-        worker.signal()
-        self.assertEqual(worker.wait(), 0)
-        seen = collections.Counter(worker.lines)
+        for worker in workers:
+            worker.signal()
+            self.assertEqual(worker.wait(), 0)
+        seen = collections.Counter(worked())
         self.assertEqual(set(seen), set(sent), "lost, or never sent")
         self.assertLess(sum(seen.values()) - len(sent), 4 * 100, "repeated is what was under way at a kill, no more")
 
-    def test_worker_killed(self):
-        node = Node(self, config="[queue.*]\nlease = 1s\n")
-        sent = [f"job {number}" for number in range(20)]
-        # It cannot finish its jobs: nobody reads what it prints, and the pipe is full.
+    def stuck(self, node, queue):
+        """A worker that cannot finish its job before what it prints is read, as the pipe is full; and the pipe."""
         reader, writer = os.pipe()
-        self.addCleanup(os.close, reader)
         os.set_blocking(writer, False)
         try:
             while True:
                 os.write(writer, b"x" * 4096)
         except BlockingIOError:
             os.set_blocking(writer, True)
-        stuck = self.python("work.py", node, "jobs", "--concurrency", "4", stdout=writer)
+        worker = self.python("work.py", node, queue, stdout=writer)
         os.close(writer)
+        pipe = open(reader, "rb")
+        self.addCleanup(pipe.close)
+        return worker, pipe
+
+    def test_worker_killed(self):
+        node = Node(self, config="[queue.*]\nlease = 1s\n")
+        sent = [f"job {number}" for number in range(20)]
+        worker, _ = self.stuck(node, "jobs")
         self.send(node, "jobs", lines=sent)
-        node.until_queue("jobs", lambda row: row["in_flight"] == 4, "it has four")
+        node.until_queue("jobs", lambda row: row["in_flight"] == 1, "it has one")
         began = time.monotonic()
         node.until_queue("jobs", lambda row: time.monotonic() - began > 2.5, "two leases have passed")
-        self.assertEqual(node.queue("jobs")["in_flight"], 4, "its heartbeats keep them")
-        stuck.kill()
+        self.assertEqual(node.queue("jobs")["in_flight"], 1, "its heartbeats keep it")
+        worker.kill()
         self.assertEqual(set(self.work(node, "jobs").lines), set(sent))
         self.assertEqual(node.queue("jobs")["dead"], 0)
+
+    def test_worker_told_to_stop_ends_what_it_has_begun(self):
+        node = Node(self)
+        sent = [f"job {number}" for number in range(20)]
+        worker, pipe = self.stuck(node, "jobs")
+        self.send(node, "jobs", lines=sent)
+        node.until_queue("jobs", lambda row: row["in_flight"] == 1, "it has one")
+        worker.signal()
+        done = pipe.read().count(b"\n")  # none, if it was told before it saw the one
+        self.assertLessEqual(done, 1)
+        self.assertEqual(worker.wait(), 0)
+        row = node.queue("jobs")
+        self.assertEqual((row["acked"], row["in_flight"], row["consumers"]), (done, 0, 0), row)
+        self.assertEqual(self.work(node, "jobs").lines, sent[done:])
 
 
 if __name__ == "__main__":
