@@ -144,6 +144,15 @@ void add_hellos_and_welcomes(Expected& expected) {
     Hello strict = holding;
     strict.strict = true;
     expected["commands/hello that resumes a consumer that keeps strict order"] = {strict};
+    Hello publishes = resuming;
+    publishes.address = "orders";
+    publishes.topic = true;
+    expected["commands/hello of a publisher to a topic"] = {publishes};
+    Hello subscribes = holding;
+    subscribes.address = "orders/billing";
+    subscribes.bindings = {{.subject = "order.*"}, {.headers = {{"region", "eu"}, {"urgent", "yes"}}, .any = true}};
+    subscribes.temporary = subscribes.exclusive = true;
+    expected["commands/hello of a subscriber"] = {subscribes};
     expected["commands/hello of an admin"] = {hello(Role::admin, 1)};
     expected["commands/refused"] = {Refusal{"bad_version", "this host speaks version 1"}};
     expected["commands/welcome that knows the producer"] = {to_producer};
