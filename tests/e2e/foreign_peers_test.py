@@ -66,7 +66,7 @@ class ForeignPeers(Case):
         self.assertNotIn("jobs", self.node.queues())
 
     def test_hellos_that_are_refused(self):
-        for change, code in (({"role": "spectator"}, "wrong_role"), ({"address": "a/b"}, "bad_name"),
+        for change, code in (({"role": "spectator"}, "wrong_role"), ({"address": "a/b/c"}, "bad_name"),
                              ({"address": "x.dlq"}, "bad_name"), ({"address": ""}, "bad_name"),
                              ({"incarnation": None}, "malformed")):
             with self.subTest(change):
