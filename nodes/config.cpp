@@ -13,6 +13,7 @@
 
 #include <boost/program_options.hpp>
 
+#include "cli.hpp"
 #include "exit_codes.hpp"
 #include "transport/endpoint.hpp"
 #include "units.hpp"
@@ -22,7 +23,6 @@ namespace posthorn::nodes {
 namespace {
 
 constexpr std::string_view every_queue_name = "*";
-constexpr const char* name_rule = "1 to 200 of A-Z a-z 0-9 . _ - and not ending in .dlq";
 
 [[noreturn]] void refuse(const std::string& source, const std::string& text) {
     throw ExitError{Exit::usage, source + ": " + text};
@@ -566,7 +566,8 @@ void apply(NodeConfig& config, const std::vector<Setting>& settings, const std::
 std::string default_ini() {
     return "# Every setting of a posthorn node, with its default. Durations have a unit: 50ms 1s 10min 2h. Sizes too: "
            "64KiB\n"
-           "# 64MiB 1GiB. What is left out has its default; the command line goes before this file.\n" +
+           "# 64MiB 1GiB. What is left out has its default; the command line goes before this file. A # starts a\n"
+           "# comment, but in bindings.\n" +
            ini_of<NodeConfig>(node_settings, {}, "") +
            "\n# Every queue. A section [queue.NAME] changes what it names for one queue, and makes that queue at the "
            "start.\n"
