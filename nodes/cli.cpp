@@ -71,11 +71,37 @@ Arguments parse_arguments(const Verb& verb, const po::options_description& optio
     return result;
 }
 
-std::string queue_name(const Verb& verb, const std::string& word) {
+std::string name_of(const Verb& verb, const std::string& what, const std::string& word) {
     if (!valid_queue_name(word))
-        usage_error(verb, "'" + printable(word) +
-                              "' is not a queue name: 1 to 200 of A-Z a-z 0-9 . _ - and not ending in .dlq");
+        usage_error(verb, "'" + printable(word) + "' is not a " + what + " name: " + name_rule);
     return word;
+}
+
+std::string address_of(const Verb& verb, const std::string& word) {
+    if (!parse_address(word))
+        usage_error(verb, "'" + printable(word) + "' is not a queue name: " + name_rule +
+                              "; nor a subscription: TOPIC/NAME, each of the two such a name");
+    return word;
+}
+
+std::string subscription_of(const Verb& verb, const std::string& word) {
+    const auto address = parse_address(word);
+    if (!address || address->subscription.empty())
+        usage_error(verb, "'" + printable(word) + "' is not a subscription: TOPIC/NAME, each of the two " + name_rule);
+    return word;
+}
+
+std::map<std::string, std::string> headers_of(const Verb& verb, const Arguments& arguments) {
+    std::map<std::string, std::string> headers;
+    if (arguments.options.count("header") == 0) return headers;
+    for (const auto& text : arguments.options["header"].as<std::vector<std::string>>()) {
+        const auto equals = text.find('=');
+        if (equals == std::string::npos || equals == 0)
+            usage_error(verb, "--header: '" + text + "' is not of the form KEY=VALUE");
+        if (!headers.emplace(text.substr(0, equals), text.substr(equals + 1)).second)
+            usage_error(verb, "--header: " + text.substr(0, equals) + " is given twice");
+    }
+    return headers;
 }
 
 void add_node_option(po::options_description& options) {
@@ -109,7 +135,11 @@ std::string own_name() {
 }
 
 std::string unique_name() {
-    return own_name() + ":" + detail::random_identity().hex().substr(0, 8);
+    return own_name() + ":" + something_random();
+}
+
+std::string something_random() {
+    return detail::random_identity().hex().substr(0, 8);
 }
 
 void say(const Verb& verb, const std::string& text) {
@@ -127,7 +157,12 @@ std::string describe(const Event& event) {
 void Reports::hear(const Event& event) {
     // Left behind: whoever closes the end counts that, and says it better.
     if (event.kind == Event::Kind::connected || event.kind == Event::Kind::left_behind) return;
-    constexpr std::array final_codes = {"unknown_queue", "bad_version", "bad_name", "forbidden", "too_many_queues"};
+    if (event.code == "no_subscription") {
+        const std::lock_guard lock{mutex_};
+        without_subscription_ += event.count;
+    }
+    constexpr std::array final_codes = {"unknown_queue", "bad_version",     "bad_name", "wrong_kind",
+                                        "forbidden",     "too_many_queues", "removed"};
     if (std::find(final_codes.begin(), final_codes.end(), event.code) == final_codes.end()) {
         say(verb_, describe(event));
         return;
@@ -145,6 +180,11 @@ ContextOptions Reports::context_options() {
 std::optional<std::string> Reports::final_refusal() const {
     const std::lock_guard lock{mutex_};
     return refusal_;
+}
+
+std::uint64_t Reports::without_subscription() const {
+    const std::lock_guard lock{mutex_};
+    return without_subscription_;
 }
 
 }  // namespace posthorn::nodes

@@ -1,4 +1,6 @@
 #include <iostream>
+#include <map>
+#include <set>
 #include <sstream>
 #include <utility>
 
@@ -50,20 +52,29 @@ _posthorn() {
 
 _posthorn_complete() {
     case $1 in
-        QUEUE) COMPREPLY=($(compgen -W "$("${@:2:1}" completion queues "${@:3}" 2>/dev/null)" -- "$current")) ;;
+        QUEUE) _posthorn_names queues "${@:2}" ;;
+        TOPIC) _posthorn_names topics "${@:2}" ;;
+        TOPIC/NAME) _posthorn_names subscriptions "${@:2}" ;;
         FOLDER) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -d -- "$current") ;;
         FILE | CMD) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
         *"|"*) COMPREPLY=($(compgen -W "${1//|/ }" -- "$current")) ;;
     esac
 }
 
+_posthorn_names() {
+    COMPREPLY=($(compgen -W "$("$2" completion "$1" "${@:3}" 2>/dev/null)" -- "$current"))
+}
+
 )bash";
 
 Verb completion_verb() {
-    return {"completion", "bash|queues",
+    return {"completion", "bash|queues|topics|subscriptions",
             R"(Prints what a shell needs to complete this command.
-  bash    the script for bash: verbs, options, and the names of the node's queues
-  queues  the names of the node's queues, a line each; nothing if it does not answer within a second
+  bash           the script for bash: verbs, options, and the names that the node has
+  queues         names of the node's queues, topics and subscriptions (TOPIC/NAME), a line each
+  topics         names of its topics that have subscriptions
+  subscriptions  names of its subscriptions
+It ends with 3 and no names if the node does not answer within a second.
 )",
             R"(To have it, in ~/.bashrc:
   source <(posthorn completion bash)
@@ -108,25 +119,35 @@ void print_bash() {
     std::cout << "        *) return 1 ;;\n    esac\n}\n\ncomplete -F _posthorn posthorn\n";
 }
 
-void print_queues(const std::string& endpoint) {
+enum class Names { queues, topics, subscriptions };
+
+void print_names(Names which, const std::string& endpoint) {
     Context context;
     AdminClient client{context, endpoint, at_a_prompt};
     protocol::AdminRequest request;
     request.verb = "queues";
-    client.ask(request, [](const Row& row) {
-        const std::string name = row.text("name");
-        if (valid_queue_name(name)) std::cout << name << '\n';  // what a shell reads has to be what it seems
+    std::set<std::string> names;
+    client.ask(request, [&](const Row& row) {
+        std::string name = row.text("name");
+        const auto address = parse_address(name);
+        if (!address) return;  // what a shell reads has to be what it seems
+        if (which != Names::queues && address->subscription.empty()) return;
+        if (which == Names::topics) name = std::string{address->topic};
+        names.insert(std::move(name));
     });
+    for (const std::string& name : names) std::cout << name << '\n';
 }
 
 Exit run(const Verb& verb, const Arguments& given) {
+    const std::map<std::string, Names> lists{
+        {"queues", Names::queues}, {"topics", Names::topics}, {"subscriptions", Names::subscriptions}};
     const std::string what = given.words.size() == 1 ? given.words.front() : std::string{};
     if (what == "bash") {
         print_bash();
-    } else if (what == "queues") {
-        print_queues(node_endpoint(verb, given));
+    } else if (const auto found = lists.find(what); found != lists.end()) {
+        print_names(found->second, node_endpoint(verb, given));
     } else {
-        usage_error(verb, "say bash or queues");
+        usage_error(verb, "say bash, queues, topics or subscriptions");
     }
     return Exit::ok;
 }

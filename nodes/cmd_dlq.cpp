@@ -30,7 +30,7 @@ Verb dlq_verb() {
   edit     changes the one with the --id: --payload or --payload-file, --type, --header K=V (sets it) and
            --remove-header; what is not named stays, and so does the id. show tells what it was before the first
            edit. With --redrive it is sent back once the edit is stored
-QUEUE is the queue's name, with or without .dlq behind it. Filters are --reason, --id, --type, --header,
+QUEUE is the queue's name or a subscription's, TOPIC/NAME, with or without .dlq behind it. Filters are --reason, --id, --type, --header,
 --older-than, --newer-than and --text: those are meant that pass all of them; without any, all of the queue's
 dead letters.
 )",
@@ -38,6 +38,7 @@ dead letters.
 Examples:
   posthorn dlq list encode --reason max_attempts --newer-than 2h
   posthorn dlq redrive encode --type EncodeJob --header lang=en --text 'no such file' --dry-run
+  posthorn dlq redrive orders/billing
   posthorn dlq edit encode --id ID --payload '{"path":"cat.mov"}' --header lang=en --redrive
 )"};
 }
@@ -334,7 +335,7 @@ protocol::AdminRequest request_of(const Verb& verb, const Arguments& given) {
 
     protocol::AdminRequest request;
     request.verb = "dlq_" + action;
-    request.address = queue_name(verb, queue);
+    request.address = address_of(verb, queue);
     request.ids = values_of(given, "id");
     if (action == "edit") {
         if (request.ids.size() != 1) usage_error(verb, "edit changes one dead letter: give its --id");

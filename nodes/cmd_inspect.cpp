@@ -283,7 +283,7 @@ Exit run(const Verb& verb, const Arguments& given) {
         json ? print_overview_json(view, folder) : print_overview(view, folder);
         return Exit::ok;
     }
-    const std::string queue = queue_name(verb, given.options["queue"].as<std::string>());
+    const std::string queue = address_of(verb, given.options["queue"].as<std::string>());
     store::StoreView view{folder};
     if (!view.has(queue)) {
         std::string names;
@@ -299,7 +299,8 @@ Exit run(const Verb& verb, const Arguments& given) {
 
 Command inspect_command() {
     po::options_description options = described_options();
-    options.add_options()("queue", po::value<std::string>()->value_name("NAME"), "list this queue's messages");
+    options.add_options()("queue", po::value<std::string>()->value_name("NAME"),
+                          "list the messages of this queue, or of a subscription TOPIC/NAME");
     options.add_options()("dead", po::bool_switch(), "with --queue: its dead letters instead");
     options.add_options()("max", po::value<std::string>()->value_name("N")->default_value("1000"),
                           "with --queue: list so many");

@@ -12,8 +12,7 @@ namespace po = boost::program_options;
 
 namespace {
 
-std::string queue_settings() {
-    const auto settings = queue_settings_help();
+std::string listed(const std::vector<SettingHelp>& settings) {
     std::size_t width = 0;
     for (const auto& setting : settings) width = std::max(width, setting.name.size() + 2);
     std::string text;
@@ -25,18 +24,27 @@ std::string queue_settings() {
 Verb node_verb() {
     return {
         "node", "[--bind ENDPOINT]... [--data DIR] [--config FILE]",
-        R"(Runs a node: it keeps queues on its disk, takes messages from producers and hands them to workers. It says
-"ready on ENDPOINT" on standard error once it serves. SIGTERM and SIGINT drain it: no more messages are
-taken or handed out, what is under way is stored, running workers keep their messages; a second one ends it
-at once. Nothing that was confirmed is lost either way.
+        R"(Runs a node: it keeps queues and topics on its disk, takes messages from producers and hands them to workers
+and subscribers. It says "ready on ENDPOINT" on standard error once it serves. SIGTERM and SIGINT drain it: no
+more messages are taken or handed out, what is under way is stored, running workers keep their messages; a
+second one ends it at once. Nothing that was confirmed is lost either way.
 )",
         R"(The configuration is an INI file. It knows the settings above (--auto-create off is auto_create = off; the
 command line goes before the file), and these in a section [queue.NAME], or [queue.*] for every queue;
 `posthorn node --print-config` prints one with everything in it:
 
-)" + queue_settings() +
+)" + listed(queue_settings_help()) +
             R"(
-Durations have a unit: 50ms 1s 10min 2h. Sizes too: 64KiB 64MiB 1GiB. # starts a comment. Example:
+A section [topic.NAME] makes a topic with subscriptions that are there before anybody comes. It knows the same
+settings, which hold for each of its subscriptions, and this one:
+
+)" + listed(topic_settings_help()) +
+            R"(
+A section [subscription.TOPIC/NAME] makes a subscription. It knows the same settings as a queue, and these:
+
+)" + listed(subscription_settings_help()) +
+            R"(
+Durations have a unit: 50ms 1s 10min 2h. Sizes too: 64KiB 64MiB 1GiB. # starts a comment, but in bindings. Example:
 
   bind = tcp://0.0.0.0:5757
   data = /var/lib/posthorn
@@ -45,6 +53,13 @@ Durations have a unit: 50ms 1s 10min 2h. Sizes too: 64KiB 64MiB 1GiB. # starts a
   max_attempts = 3
   backoff = 1s,10s,1min
   when_full = reject
+
+  [topic.orders]
+  subscriptions = inventory, billing
+
+  [subscription.orders/billing]
+  bindings = order.placed, #.refund
+  max_attempts = 20
 )"};
 }
 

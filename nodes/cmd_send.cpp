@@ -1,9 +1,11 @@
 #include <algorithm>
 #include <chrono>
 #include <optional>
+#include <variant>
 
 #include <unistd.h>
 
+#include <posthorn/fanout.hpp>
 #include <posthorn/work_queue.hpp>
 
 #include "cli.hpp"
@@ -39,8 +41,28 @@ comes back within the timeout is waited for, and what it had not confirmed is se
 )"};
 }
 
+Verb publish_verb() {
+    return {
+        "publish", "TOPIC [TEXT...]",
+        R"(Publishes to a topic: each of its subscriptions gets every message that its bindings match, and works, retries
+and gives up on its own. Otherwise as `posthorn send`: a message for every TEXT, or, without any, for every line of
+standard input. It returns when all of them are stored, for all their subscriptions at once. A message that no
+subscription takes is refused; it says how many, and ends with 4.
+)",
+        R"(--delay, --key, --priority and --ttl hold in each subscription on its own, --dedup-key in the topic.
+Examples:
+  posthorn publish orders --subject order.placed.eu '{"id":7}'
+  posthorn publish orders --subject order.refund --header urgent=yes < refunds.jsonl
+  posthorn queues    # lists the subscriptions as TOPIC/NAME; posthorn subscribe makes one, and so does
+                     # [subscription.TOPIC/NAME] in the node's configuration
+)"};
+}
+
+enum class Kind { queue, topic };
+
 struct SendOptions {
-    std::string queue;
+    Kind kind = Kind::queue;
+    std::string to;  // its name
     std::string endpoint;
     Message message;  // without its payload
     std::uint64_t count = 1;
@@ -56,7 +78,8 @@ public:
           signals_(signals),
           reports_(verb),
           context_(reports_.context_options()),
-          producer_(context_, options_.queue, at(options_.endpoint), producer_options()) {}
+          end_(make_end()),
+          producer_(std::visit([](ProducerEnd& end) -> ProducerEnd& { return end; }, end_)) {}
 
     // False: there is no use in sending more.
     bool send(const std::string& payload) {
@@ -103,10 +126,17 @@ public:
             say(verb_, "sent " + std::to_string(sent_));
             return Exit::ok;
         }
+        const std::uint64_t refused = producer_.refused();
+        producer_.close(0s);  // afterwards all has been reported
         std::string text =
             "sent " + std::to_string(sent_ - unconfirmed) + ", not confirmed " + std::to_string(unconfirmed);
         if (input_left) text += ", the rest of the input was not read";
-        if (producer_.refused() > 0) text += "; refused by the node: " + std::to_string(producer_.refused());
+        if (refused > 0) text += "; refused by the node: " + std::to_string(refused);
+        if (const auto unwanted = reports_.without_subscription(); unwanted > 0) {
+            text += "; no subscription of " + options_.to + " takes " + std::to_string(unwanted) +
+                    " of them: `posthorn queues` lists the subscriptions, `posthorn subscribe " + options_.to +
+                    " --as NAME` makes one";
+        }
         if (!gave_up_.empty()) text += "; " + gave_up_;
         say(verb_, text);
         return exit_;
@@ -117,8 +147,16 @@ public:
 private:
     using Clock = std::chrono::steady_clock;
 
-    static work_queue::ProducerOptions producer_options() {
-        work_queue::ProducerOptions options;
+    using End = std::variant<work_queue::Producer, fanout::Publisher>;
+
+    End make_end() {
+        if (options_.kind == Kind::topic)
+            return fanout::Publisher{context_, options_.to, at(options_.endpoint), producer_options()};
+        return work_queue::Producer{context_, options_.to, at(options_.endpoint), producer_options()};
+    }
+
+    static ProducerOptions producer_options() {
+        ProducerOptions options;
         options.name = own_name();
         options.send_timeout = slice;
         options.close_timeout = 0s;  // finish() has waited
@@ -198,7 +236,8 @@ private:
     const Signals& signals_;
     Reports reports_;
     Context context_;
-    work_queue::Producer producer_;
+    End end_;
+    ProducerEnd& producer_;         // of end_
     std::uint64_t sent_ = 0;        // messages begun
     std::uint64_t unsendable_ = 0;  // of them never given to the producer
     bool said_no_answer_ = false;
@@ -206,23 +245,12 @@ private:
     Exit exit_ = Exit::unconfirmed;
 };
 
-std::map<std::string, std::string> headers_of(const Verb& verb, const Arguments& given) {
-    std::map<std::string, std::string> headers;
-    if (given.options.count("header") == 0) return headers;
-    for (const auto& text : given.options["header"].as<std::vector<std::string>>()) {
-        const auto equals = text.find('=');
-        if (equals == std::string::npos || equals == 0)
-            usage_error(verb, "--header: '" + text + "' is not of the form KEY=VALUE");
-        if (!headers.emplace(text.substr(0, equals), text.substr(equals + 1)).second)
-            usage_error(verb, "--header: " + text.substr(0, equals) + " is given twice");
-    }
-    return headers;
-}
-
-SendOptions options_of(const Verb& verb, const Arguments& given) {
+SendOptions options_of(const Verb& verb, const Arguments& given, Kind kind) {
     SendOptions options;
-    if (given.words.empty()) usage_error(verb, "give the queue to send to");
-    options.queue = queue_name(verb, given.words.front());
+    options.kind = kind;
+    const std::string what = kind == Kind::topic ? "topic" : "queue";
+    if (given.words.empty()) usage_error(verb, "give the " + what + " to " + verb.name + " to");
+    options.to = name_of(verb, what, given.words.front());
     options.endpoint = node_endpoint(verb, given);
     const auto text = [&](const char* option, std::string& into) {
         if (given.options.count(option) > 0) into = given.options[option].as<std::string>();
@@ -231,6 +259,7 @@ SendOptions options_of(const Verb& verb, const Arguments& given) {
         if (given.options.count(option) > 0) into = parsed(verb, given, option, parse_seconds_or_duration);
     };
     text("type", options.message.type);
+    if (kind == Kind::topic) text("subject", options.message.subject);
     text("key", options.message.ordering_key);
     text("dedup-key", options.message.dedup_key);
     time("delay", options.message.delay);
@@ -244,8 +273,9 @@ SendOptions options_of(const Verb& verb, const Arguments& given) {
     return options;
 }
 
+template <Kind kind>
 Exit run(const Verb& verb, const Arguments& given) {
-    SendOptions send_options = options_of(verb, given);
+    SendOptions send_options = options_of(verb, given, kind);
 
     const Signals signals;
     Sender sender{verb, std::move(send_options), signals};
@@ -261,10 +291,8 @@ Exit run(const Verb& verb, const Arguments& given) {
     return sender.report(!all_read);
 }
 
-}  // namespace
-
-Command send_command() {
-    po::options_description options = described_options();
+// Of both verbs.
+void add_options(po::options_description& options) {
     options.add_options()("type", po::value<std::string>()->value_name("NAME"), "what the payload is, for the workers");
     options.add_options()("header", po::value<std::vector<std::string>>()->value_name("K=V"),
                           "a header; may be given more than once");
@@ -278,7 +306,7 @@ Command send_command() {
                           "time to live: dead-lettered as expired when no worker has it by then; seconds, or with a "
                           "unit (500ms, 10min); default: none");
     options.add_options()("dedup-key", po::value<std::string>()->value_name("KEY"),
-                          "not taken again if a message with this key was accepted within the queue's dedup_window; it "
+                          "not taken again if a message with this key was accepted within the dedup_window; it "
                           "counts as sent");
     options.add_options()("count", po::value<std::string>()->value_name("N")->default_value("1"),
                           "each message N times");
@@ -287,7 +315,24 @@ Command send_command() {
         "give up when there is something to confirm and nothing has been confirmed for so long; seconds, "
         "or with a unit (500ms, 10min)");
     add_node_option(options);
-    return {send_verb(), "send messages, from arguments or lines of standard input", std::move(options), &run};
+}
+
+}  // namespace
+
+Command send_command() {
+    po::options_description options = described_options();
+    add_options(options);
+    return {send_verb(), "send messages, from arguments or lines of standard input", std::move(options),
+            &run<Kind::queue>};
+}
+
+Command publish_command() {
+    po::options_description options = described_options();
+    options.add_options()("subject", po::value<std::string>()->value_name("WORDS"),
+                          "what it is about, words with dots between them (order.placed.eu); bindings look at it");
+    add_options(options);
+    return {publish_verb(), "publish messages to all subscriptions of a topic that want them", std::move(options),
+            &run<Kind::topic>};
 }
 
 }  // namespace posthorn::nodes

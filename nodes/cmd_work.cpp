@@ -12,38 +12,95 @@ namespace po = boost::program_options;
 
 namespace {
 
-Verb work_verb() {
-    return {
-        "work", "QUEUE [--exec CMD] [--concurrency N] [--count N] [--idle-exit SECONDS] [--until-empty]",
-        R"(Takes messages from a queue. Without --exec each payload is written as a line to standard output and acknowledged
+// What becomes of a message, with work and with subscribe.
+constexpr const char* handling =
+    R"(Without --exec each payload is written as a line to standard output and acknowledged
 once it is written; msgpack as JSON, and what only says that it is msgpack is dead-lettered (undecodable). With --exec
 CMD runs under `sh -c` for each message, the payload on its standard input, with these variables:
   POSTHORN_ID             the message's id, the same for every attempt
   POSTHORN_ATTEMPT        from 1
   POSTHORN_TYPE           as given to send --type
+  POSTHORN_SUBJECT        as given to publish --subject
   POSTHORN_HEADER_<NAME>  a header, its name in upper case and with _ for all but letters and digits;
                           of two headers with one name so, the first in byte order counts
 A value with a NUL byte is left out; no other variable is set by a message. What the exit status of CMD does:
   0         the message is done
   65        it is dead-lettered at once (rejected), with the last line of standard error as the reason
-  126, 127  CMD cannot be run: the message goes back uncharged and the worker ends with 6
-  other     it has failed, with that last line as the reason; it is retried as the queue's policy says
+  126, 127  CMD cannot be run: the message goes back uncharged and this command ends with 6
+  other     it has failed, with that last line as the reason; it is retried as the policy says
 A death by signal is a failure as well.
 
 SIGINT and SIGTERM: no more messages are taken and what is begun may end within 30 s; what is then still
 running, or at a second signal, gets SIGTERM with all it has started, SIGKILL 5 s later, and its message goes
 back uncharged. The same happens to CMD when the lease of its message is lost.
-)",
-        R"(Examples:
+)";
+
+Verb work_verb() {
+    return {"work", "QUEUE [--exec CMD] [--concurrency N] [--count N] [--idle-exit SECONDS] [--until-empty]",
+            std::string{"Takes messages from a queue, or from a subscription that is there, TOPIC/NAME. "} + handling,
+            R"(Examples:
   posthorn work encode --exec ./encode.sh --concurrency 4
   posthorn work encode --until-empty > payloads.txt
 )"};
 }
 
+Verb subscribe_verb() {
+    return {
+        "subscribe", "TOPIC [--as NAME] [--match PATTERN]... [--header K=V]... [--any] [OPTION]...",
+        std::string{
+            R"(Takes messages from a subscription of a topic, and makes it if it is not there. Each subscription gets all messages
+published from then on that it wants; those who subscribe under one name share them. It stays, with what it has not
+worked off, until `posthorn unsubscribe TOPIC/NAME`; without --as, or with --temporary, only as long as somebody
+subscribes under its name.
+
+What it wants is whatever is published, or, from now on, what --match and --header say:
+  --match PATTERN   messages with a subject of this pattern: words with dots between them, * for one word, # for
+                    any number of words; with several of it, of one of these patterns
+  --header K=V      with all of these headers; with --any at least one
+If neither is given, what the subscription wanted before holds; --match '#' makes it everything.
+
+)"} + handling,
+        R"(Examples:
+  posthorn subscribe orders --as billing --match 'order.placed.#' --exec ./bill.sh
+  posthorn subscribe orders --match '*.refund' --match 'error.#' --header region=eu
+  posthorn subscribe orders    # watch: whatever is published from now on
+)"};
+}
+
+void add_subscription(const Verb& verb, const Arguments& given, WorkOptions& options) {
+    const auto values = [&](const char* option) {
+        return given.options.count(option) > 0 ? given.options[option].as<std::vector<std::string>>()
+                                               : std::vector<std::string>{};
+    };
+    const std::string topic = name_of(verb, "topic", given.words.front());
+    const bool named = given.options.count("as") > 0;
+    const std::string name = named ? name_of(verb, "subscription", given.options["as"].as<std::string>())
+                                   : "temporary-" + something_random();
+    options.address = std::string{topic}.append("/").append(name);
+    fanout::SubscriberOptions& subscriber = options.subscriber.emplace();
+    subscriber.temporary = !named || given.options["temporary"].as<bool>();
+    subscriber.exclusive = given.options["exclusive"].as<bool>();
+    std::vector<std::string> patterns = values("match");
+    const auto headers = headers_of(verb, given);
+    const bool any = given.options["any"].as<bool>();
+    if (any && headers.empty()) usage_error(verb, "--any is for headers: give --header K=V as well");
+    if (patterns.empty() && headers.empty()) return;
+    if (patterns.empty()) patterns.emplace_back("#");
+    std::vector<Binding>& bindings = subscriber.bindings.emplace();
+    for (std::string& pattern : patterns) {
+        if (pattern.empty()) usage_error(verb, "--match: give a pattern; # is for every subject");
+        bindings.push_back({.subject = std::move(pattern), .headers = headers, .any = any});
+    }
+    try {
+        validate(bindings);
+    } catch (const Error& error) {
+        usage_error(verb, error.what());
+    }
+}
+
+// Of both verbs.
 WorkOptions options_of(const Verb& verb, const Arguments& given) {
     WorkOptions options;
-    if (given.words.size() != 1) usage_error(verb, "give one queue to work for");
-    options.queue = queue_name(verb, given.words.front());
     options.endpoint = node_endpoint(verb, given);
     options.raw = given.options["raw"].as<bool>();
     options.until_empty = given.options["until-empty"].as<bool>();
@@ -67,16 +124,27 @@ WorkOptions options_of(const Verb& verb, const Arguments& given) {
     return options;
 }
 
-Exit run(const Verb& verb, const Arguments& given) {
-    WorkOptions work_options = options_of(verb, given);
+Exit run(const Verb& verb, WorkOptions options) {
     const Signals signals;
-    return WorkRun{verb, std::move(work_options), signals}.run();
+    return WorkRun{verb, std::move(options), signals}.run();
 }
 
-}  // namespace
+Exit run_work(const Verb& verb, const Arguments& given) {
+    if (given.words.size() != 1) usage_error(verb, "give one queue to work for");
+    WorkOptions options = options_of(verb, given);
+    options.address = address_of(verb, given.words.front());
+    return run(verb, std::move(options));
+}
 
-Command work_command() {
-    po::options_description options = described_options();
+Exit run_subscribe(const Verb& verb, const Arguments& given) {
+    if (given.words.size() != 1) usage_error(verb, "give one topic to subscribe to");
+    WorkOptions options = options_of(verb, given);
+    add_subscription(verb, given, options);
+    return run(verb, std::move(options));
+}
+
+// Of both verbs.
+void add_options(po::options_description& options) {
     options.add_options()("exec", po::value<std::string>()->value_name("CMD"), "run CMD for each message");
     options.add_options()("concurrency", po::value<std::string>()->value_name("N")->default_value("1"),
                           "messages worked on at a time, 1 to 1000");
@@ -84,13 +152,38 @@ Command work_command() {
     options.add_options()("idle-exit", po::value<std::string>()->value_name("SECONDS"),
                           "end when nothing is being worked on and the last delivery or settlement was so long ago; "
                           "seconds, or with a unit (500ms, 10min)");
-    options.add_options()(
-        "until-empty", po::bool_switch(),
-        "end when the queue has nothing ready, waiting for its next attempt or in flight, with whichever "
-        "worker");
+    options.add_options()("until-empty", po::bool_switch(),
+                          "end when the queue or subscription has nothing ready, waiting for its next attempt or in "
+                          "flight, with whichever "
+                          "worker");
     options.add_options()("raw", po::bool_switch(), "write msgpack payloads as they are, not as JSON");
     add_node_option(options);
-    return {work_verb(), "take messages: write them out, or run a command for each", std::move(options), &run};
+}
+
+}  // namespace
+
+Command work_command() {
+    po::options_description options = described_options();
+    add_options(options);
+    return {work_verb(), "take messages: write them out, or run a command for each", std::move(options), &run_work};
+}
+
+Command subscribe_command() {
+    po::options_description options = described_options();
+    options.add_options()("as", po::value<std::string>()->value_name("NAME"),
+                          "the subscription's name; default: a new one that goes with this command");
+    options.add_options()("match", po::value<std::vector<std::string>>()->value_name("PATTERN"),
+                          "it gets messages with such a subject; may be given more than once");
+    options.add_options()("header", po::value<std::vector<std::string>>()->value_name("K=V"),
+                          "and with such a header; may be given more than once");
+    options.add_options()("any", po::bool_switch(), "at least one of the headers, not all of them");
+    options.add_options()("temporary", po::bool_switch(),
+                          "if this makes it, it goes with what it has not worked off when the last that subscribes "
+                          "under its name has gone");
+    options.add_options()("exclusive", po::bool_switch(),
+                          "no other beside this one: whoever comes second waits until the first has gone");
+    add_options(options);
+    return {subscribe_verb(), "take messages from a subscription of a topic", std::move(options), &run_subscribe};
 }
 
 }  // namespace posthorn::nodes

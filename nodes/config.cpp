@@ -13,6 +13,7 @@
 
 #include <boost/program_options.hpp>
 
+#include "cli.hpp"
 #include "exit_codes.hpp"
 #include "transport/endpoint.hpp"
 #include "units.hpp"
@@ -21,7 +22,6 @@ namespace posthorn::nodes {
 
 namespace {
 
-constexpr std::string_view queue_prefix = "queue.";
 constexpr std::string_view every_queue_name = "*";
 
 [[noreturn]] void refuse(const std::string& source, const std::string& text) {
@@ -113,6 +113,60 @@ std::string backoff_of(const QueuePolicy& policy) {
     return policy.backoff.kind == Backoff::Kind::fixed ? "fixed" : "exponential";
 }
 
+// What [topic.NAME] has beside the settings of a queue.
+struct TopicDraft {
+    std::vector<std::string> subscriptions;
+};
+
+// What [subscription.TOPIC/NAME] has beside them. Of the headers each pattern is to have all or any.
+struct BindingsDraft {
+    std::vector<std::string> patterns;
+    std::map<std::string, std::string> headers;
+    bool any = false;
+};
+
+std::string joined(const std::vector<std::string>& parts) {
+    std::string text;
+    for (const std::string& part : parts) text += (text.empty() ? "" : ", ") + part;
+    return text;
+}
+
+void set_subscriptions(TopicDraft& topic, const std::string& text) {
+    for (const std::string& name : split_list(text)) {
+        if (!valid_queue_name(name)) throw Error{"'" + name + "' is not a name: " + name_rule};
+        if (std::find(topic.subscriptions.begin(), topic.subscriptions.end(), name) != topic.subscriptions.end())
+            throw Error{"'" + name + "' is given twice"};
+        topic.subscriptions.push_back(name);
+    }
+}
+
+void set_patterns(BindingsDraft& bindings, const std::string& text) {
+    for (std::string& pattern : split_list(not_empty(text))) bindings.patterns.push_back(not_empty(pattern));
+}
+
+void set_headers(BindingsDraft& bindings, const std::string& text) {
+    for (const std::string& header : split_list(not_empty(text))) {
+        const auto equals = header.find('=');
+        const std::string name = trimmed(std::string_view{header}.substr(0, equals));
+        if (equals == std::string::npos || name.empty())
+            throw Error{"'" + header + "' is not of the form KEY=VALUE; several stand with commas between them"};
+        if (!bindings.headers.emplace(name, trimmed(std::string_view{header}.substr(equals + 1))).second)
+            throw Error{"'" + name + "' is given twice"};
+    }
+}
+
+std::string headers_of(const BindingsDraft& bindings) {
+    std::vector<std::string> parts;
+    for (const auto& [name, value] : bindings.headers) parts.push_back(std::string{name}.append("=").append(value));
+    return joined(parts);
+}
+
+bool parse_any(const std::string& text) {
+    if (text == "any") return true;
+    if (text == "all") return false;
+    throw Error{"'" + text + "' is neither all nor any"};
+}
+
 // All there is to know of a setting. Defaults stand in the structs and nowhere else: help and --print-config get them.
 template <typename Target>
 struct Known {
@@ -132,7 +186,7 @@ constexpr auto node_settings = std::to_array<Known<NodeConfig>>({
      [](const NodeConfig& c) { return c.bind.front(); }},
     {"data", "folder", "where the store is", [](NodeConfig& c, const std::string& v) { c.data = not_empty(v); },
      [](const NodeConfig& c) { return c.data.string(); }},
-    {"auto_create", "on | off", "queues appear on first use",
+    {"auto_create", "on | off", "queues, topics and subscriptions appear on first use",
      [](NodeConfig& c, const std::string& v) { c.auto_create = parse_switch(v); },
      [](const NodeConfig& c) { return std::string{c.auto_create ? "on" : "off"}; }},
     {"min_free", "size", "disk space that publishing leaves free, so that a full node drains",
@@ -173,8 +227,8 @@ constexpr auto queue_settings = std::to_array<Known<QueuePolicy>>({
      [](QueuePolicy& p, const std::string& v) { p.max_bytes = parse_size(v); },
      [](const QueuePolicy& p) { return write_size(p.max_bytes); }},
     {"when_full", "automatic | block | reject | drop_oldest | dead_letter",
-     "producers wait, or are refused, or the oldest messages are deleted, or dead-lettered; automatic: block, in "
-     "subscriptions of topics dead_letter",
+     "producers wait, or are refused, or the oldest are deleted, or dead-lettered; automatic: block, of a topic's "
+     "subscription dead_letter",
      [](QueuePolicy& p, const std::string& v) { p.when_full = parse_when_full(v); },
      [](const QueuePolicy& p) { return std::string{when_full_names.at(static_cast<std::size_t>(p.when_full))}; }},
     {"max_age", "duration", "messages older than that expire, or are deleted by drop_oldest, 0s: none does",
@@ -199,6 +253,22 @@ constexpr auto queue_settings = std::to_array<Known<QueuePolicy>>({
     {"retry_aside", "on | off", "of a queue in strict order: failed messages wait aside and hold up no others",
      [](QueuePolicy& p, const std::string& v) { p.retry_aside = parse_switch(v); },
      [](const QueuePolicy& p) { return std::string{p.retry_aside ? "on" : "off"}; }},
+});
+
+constexpr auto topic_settings = std::to_array<Known<TopicDraft>>({
+    {"subscriptions", "names with commas between them", "subscriptions that are there before anybody comes",
+     &set_subscriptions, [](const TopicDraft& t) { return joined(t.subscriptions); }},
+});
+
+constexpr auto subscription_settings = std::to_array<Known<BindingsDraft>>({
+    {"bindings", "patterns with commas between them",
+     "the subjects it gets; * is one word, # any number of words; without: all", &set_patterns,
+     [](const BindingsDraft& b) { return joined(b.patterns); }},
+    {"headers", "KEY=VALUE with commas between them", "the headers it gets; without: whatever they are", &set_headers,
+     &headers_of},
+    {"headers_match", "all | any", "of these headers a message has to have all, or one",
+     [](BindingsDraft& b, const std::string& v) { b.any = parse_any(v); },
+     [](const BindingsDraft& b) { return std::string{b.any ? "any" : "all"}; }},
 });
 
 template <typename Target>
@@ -233,51 +303,91 @@ std::vector<SettingHelp> help_of(std::span<const Known<Target>> known) {
     std::vector<SettingHelp> all(known.size());
     std::transform(known.begin(), known.end(), all.begin(), [](const auto& setting) {
         std::string help{setting.help};
-        help.append("; ").append(setting.form).append(" (").append(default_of(setting)).append(")");
+        help.append("; ").append(setting.form);
+        if (const std::string value = default_of(setting); !value.empty()) help.append(" (").append(value).append(")");
         return SettingHelp{std::string{setting.name}, std::move(help), value_name(setting.form)};
     });
     return all;
 }
 
+// With the values that `target` has; `mark` stands before each of them.
 template <typename Target>
-std::string ini_of(std::span<const Known<Target>> known) {
+std::string ini_of(std::span<const Known<Target>> known, const Target& target, std::string_view mark) {
     std::string text;
     for (const auto& setting : known) {
         text.append("\n# ").append(setting.help).append("; ").append(setting.form).append("\n");
-        text.append(setting.name).append(" = ").append(default_of(setting)).append("\n");
+        text.append(mark).append(setting.name).append(" = ").append(setting.get(target)).append("\n");
     }
     return text;
 }
 
+// False: there is no such setting.
 template <typename Target>
-void set_one(Target& target, std::span<const Known<Target>> known, const std::string& source,
-             const std::string& full_name, std::string_view key, const std::string& value) {
+bool set_one(Target& target, std::span<const Known<Target>> known, const std::string& source, const Setting& setting) {
+    const std::string key = setting.name.substr(setting.name.rfind('.') + 1);
     const auto found = std::find_if(known.begin(), known.end(), [&](const auto& k) { return k.name == key; });
-    if (found == known.end()) refuse(source, "unknown setting '" + full_name + "'; valid ones are " + names_of(known));
+    if (found == known.end()) return false;
     try {
-        found->set(target, value);
+        found->set(target, setting.value);
     } catch (const Error& error) {
-        refuse(source, full_name + ": " + error.what());
+        refuse(source, setting.name + ": " + error.what());
     }
+    return true;
+}
+
+[[noreturn]] void refuse_unknown(const std::string& source, const Setting& setting, const std::string& valid) {
+    refuse(source, "unknown setting '" + setting.name + "'; valid ones are " + valid);
+}
+
+std::string queue_setting_names() {
+    return names_of<QueuePolicy>(queue_settings);
+}
+
+// A setting of a section that has more than a queue.
+template <typename Draft>
+void set_in_section(QueuePolicy& policy, Draft& draft, std::span<const Known<Draft>> more, const std::string& source,
+                    const Setting& setting) {
+    if (set_one(draft, more, source, setting)) return;
+    if (set_one<QueuePolicy>(policy, queue_settings, source, setting)) return;
+    refuse_unknown(source, setting, names_of(more) + ", " + queue_setting_names());
 }
 
 bool is_section(const Setting& setting) {
     return setting.name.starts_with('[');
 }
 
-// The queue that "[queue.NAME]" or "queue.NAME.key" is about. Names may have dots, keys have none.
-std::string queue_of(const Setting& setting, const std::string& source) {
+enum class Kind { every_queue, queue, topic, subscription };
+
+// What a section is about.
+struct Section {
+    Kind kind;
+    std::string address;
+};
+
+// Of "[queue.NAME]" or "queue.NAME.key". Names may have dots, keys have none.
+Section section_of(const Setting& setting, const std::string& source) {
     const std::string path = is_section(setting)
                                  ? trimmed(std::string_view{setting.name}.substr(1, setting.name.size() - 2))
                                  : setting.name.substr(0, setting.name.rfind('.'));
-    if (!path.starts_with(queue_prefix))
-        refuse(source, "unknown section '" + path + "'; valid ones are [queue.NAME] and [queue.*]");
-    std::string queue = path.substr(queue_prefix.size());
-    if (queue != every_queue_name && !valid_queue_name(queue))
-        refuse(source, "'" + queue +
-                           "' is not a queue name: 1 to 200 of A-Z a-z 0-9 . _ - and not ending in .dlq; "
-                           "[queue.*] is for every queue");
-    return queue;
+    const auto dot = path.find('.');
+    const std::string kind = path.substr(0, dot);
+    const std::string name = dot == std::string::npos ? std::string{} : path.substr(dot + 1);
+    if (dot == std::string::npos || (kind != "queue" && kind != "topic" && kind != "subscription"))
+        refuse(source, "unknown section '" + path +
+                           "'; valid ones are [queue.NAME], [queue.*], [topic.NAME] and [subscription.TOPIC/NAME]");
+    if (kind == "subscription") {
+        const auto address = parse_address(name);
+        if (!address || address->subscription.empty())
+            refuse(source, "'" + name + "' is not a subscription: TOPIC/NAME, each of the two " + name_rule);
+        return {Kind::subscription, name};
+    }
+    if (kind == "queue" && name == every_queue_name) return {Kind::every_queue, name};
+    if (!valid_queue_name(name)) {
+        std::string text = "'" + name + "' is not a " + kind + " name: " + name_rule;
+        if (kind == "queue") text += "; [queue.*] is for every queue";
+        refuse(source, text);
+    }
+    return {kind == "queue" ? Kind::queue : Kind::topic, name};
 }
 
 // The heads come first, so that a section without settings counts as well and every name has been checked.
@@ -291,24 +401,116 @@ std::vector<Setting> section_heads(const std::string& text) {
     return heads;
 }
 
-void apply_to_queues(NodeConfig& config, const std::vector<Setting>& settings, bool every, const std::string& source) {
-    for (const auto& setting : settings) {
-        const std::string queue = queue_of(setting, source);
-        if ((queue == every_queue_name) != every) continue;
-        QueuePolicy& policy =
-            every ? config.every_queue : config.queues.try_emplace(queue, config.every_queue).first->second;
-        if (is_section(setting)) continue;
-        const std::string key = setting.name.substr(setting.name.rfind('.') + 1);
-        set_one<QueuePolicy>(policy, queue_settings, source, setting.name, key, setting.value);
+// A # in a pattern is a word of it. The parser takes it for a comment, so it gets to see another character.
+constexpr char masked_hash = '\x1f';
+
+std::string mask_patterns(const std::string& text) {
+    std::string masked;
+    std::istringstream lines{text};
+    for (std::string line; std::getline(lines, line); masked.append(line).append("\n")) {
+        const auto equals = line.find('=');
+        if (equals == std::string::npos || trimmed(std::string_view{line}.substr(0, equals)) != "bindings") continue;
+        std::replace(line.begin() + static_cast<std::ptrdiff_t>(equals), line.end(), '#', masked_hash);
     }
+    return masked;
 }
 
 void check(const QueuePolicy& policy, const std::string& name, const std::string& source) {
     try {
         validate(policy);
     } catch (const Error& error) {
-        refuse(source, "[queue." + name + "] " + error.what());
+        refuse(source, "[" + name + "] " + error.what());
     }
+}
+
+// The settings in sections of one source. What is for more comes first, wherever it stands: every queue, then queues
+// and topics, then subscriptions.
+class Sections {
+public:
+    Sections(NodeConfig& config, std::string source) : config_(config), source_(std::move(source)) {}
+
+    void apply(const std::vector<Setting>& settings) {
+        each(settings, Kind::every_queue, [&](const std::string&, const Setting& one) { set_every_queue(one); });
+        each(settings, Kind::queue, [&](const std::string& name, const Setting& one) { set_queue(name, one); });
+        each(settings, Kind::topic, [&](const std::string& name, const Setting& one) { set_topic(name, one); });
+        for (const auto& [topic, draft] : topics_) {
+            for (const std::string& name : draft.subscriptions) open_topic(topic)[name];
+        }
+        each(settings, Kind::subscription,
+             [&](const std::string& address, const Setting& one) { set_subscription(address, one); });
+        for (const auto& [address, draft] : bindings_) bind(address, draft);
+    }
+
+private:
+    template <typename Set>
+    void each(const std::vector<Setting>& settings, Kind kind, Set set) {
+        for (const Setting& setting : settings) {
+            const Section section = section_of(setting, source_);
+            if (section.kind == kind) set(section.address, setting);
+        }
+    }
+
+    void set_every_queue(const Setting& setting) { set_policy(config_.every_queue, setting); }
+
+    void set_queue(const std::string& name, const Setting& setting) {
+        queues_.insert(name);
+        set_policy(config_.queues.try_emplace(name, config_.every_queue).first->second, setting);
+    }
+
+    void set_topic(const std::string& name, const Setting& setting) {
+        open_topic(name);
+        QueuePolicy& policy = config_.queues.try_emplace(name, config_.every_queue).first->second;
+        TopicDraft& draft = topics_[name];
+        if (!is_section(setting)) set_in_section<TopicDraft>(policy, draft, topic_settings, source_, setting);
+    }
+
+    void set_subscription(const std::string& address, const Setting& setting) {
+        const auto [topic, name] = *parse_address(address);
+        open_topic(std::string{topic})[std::string{name}];
+        const auto of_topic = config_.queues.find(std::string{topic});
+        const QueuePolicy& base = of_topic == config_.queues.end() ? config_.every_queue : of_topic->second;
+        QueuePolicy& policy = config_.queues.try_emplace(address, base).first->second;
+        BindingsDraft& draft = bindings_[address];
+        if (!is_section(setting)) set_in_section<BindingsDraft>(policy, draft, subscription_settings, source_, setting);
+    }
+
+    void set_policy(QueuePolicy& policy, const Setting& setting) {
+        if (is_section(setting) || set_one<QueuePolicy>(policy, queue_settings, source_, setting)) return;
+        refuse_unknown(source_, setting, queue_setting_names());
+    }
+
+    NodeConfig::Subscriptions& open_topic(const std::string& name) {
+        if (queues_.contains(name))
+            refuse(source_, "[queue." + name + "] is a queue, and other sections have " + name +
+                                " as a topic; give one of them another name");
+        return config_.topics[name];
+    }
+
+    void bind(const std::string& address, const BindingsDraft& draft) {
+        const auto [topic, name] = *parse_address(address);
+        std::vector<Binding> bindings;
+        for (const std::string& pattern : draft.patterns)
+            bindings.push_back({.subject = pattern, .headers = draft.headers, .any = draft.any});
+        if (bindings.empty() && !draft.headers.empty())
+            bindings.push_back({.headers = draft.headers, .any = draft.any});
+        try {
+            validate(bindings);
+        } catch (const Error& error) {
+            refuse(source_, "[subscription." + address + "] " + error.what());
+        }
+        config_.topics[std::string{topic}][std::string{name}] = std::move(bindings);
+    }
+
+    NodeConfig& config_;
+    std::string source_;
+    std::set<std::string> queues_;
+    std::map<std::string, TopicDraft> topics_;
+    std::map<std::string, BindingsDraft> bindings_;
+};
+
+std::string section_name(const NodeConfig& config, const std::string& address) {
+    if (address.find('/') != std::string::npos) return "subscription." + address;
+    return (config.topics.contains(address) ? "topic." : "queue.") + address;
 }
 
 }  // namespace
@@ -317,9 +519,13 @@ std::vector<Setting> read_ini(const std::string& text, const std::string& source
     namespace po = boost::program_options;
     std::vector<Setting> settings = section_heads(text);
     try {
-        std::istringstream in{text};
+        std::istringstream in{mask_patterns(text)};
         const auto parsed = po::parse_config_file(in, po::options_description{}, true);
-        for (const auto& option : parsed.options) settings.push_back({option.string_key, option.value.front()});
+        for (const auto& option : parsed.options) {
+            std::string value = option.value.front();
+            std::replace(value.begin(), value.end(), masked_hash, '#');
+            settings.push_back({option.string_key, std::move(value)});
+        }
     } catch (const po::error& error) {
         refuse(source, error.what());
     }
@@ -339,34 +545,47 @@ std::vector<Setting> read_ini_file(const std::filesystem::path& path) {
 
 void apply(NodeConfig& config, const std::vector<Setting>& settings, const std::string& source) {
     std::set<std::string> seen;
-    std::vector<Setting> of_queues;
+    std::vector<Setting> in_sections;
     for (const auto& setting : settings) {
         const bool first = seen.insert(setting.name).second;
         if (!first && !is_section(setting) && setting.name != "bind")
             refuse(source, "'" + setting.name + "' is given twice");
         if (is_section(setting) || setting.name.find('.') != std::string::npos) {
-            of_queues.push_back(setting);
+            in_sections.push_back(setting);
             continue;
         }
         if (first && setting.name == "bind") config.bind.clear();
-        set_one<NodeConfig>(config, node_settings, source, setting.name, setting.name, setting.value);
+        if (!set_one<NodeConfig>(config, node_settings, source, setting))
+            refuse_unknown(source, setting, names_of<NodeConfig>(node_settings));
     }
-    // First what is for every queue, wherever it stands.
-    apply_to_queues(config, of_queues, true, source);
-    apply_to_queues(config, of_queues, false, source);
-    check(config.every_queue, std::string{every_queue_name}, source);
-    for (const auto& [name, policy] : config.queues) check(policy, name, source);
+    Sections{config, source}.apply(in_sections);
+    check(config.every_queue, "queue.*", source);
+    for (const auto& [address, policy] : config.queues) check(policy, section_name(config, address), source);
 }
 
 std::string default_ini() {
     return "# Every setting of a posthorn node, with its default. Durations have a unit: 50ms 1s 10min 2h. Sizes too: "
            "64KiB\n"
-           "# 64MiB 1GiB. What is left out has its default; the command line goes before this file.\n" +
-           ini_of<NodeConfig>(node_settings) +
+           "# 64MiB 1GiB. What is left out has its default; the command line goes before this file. A # starts a\n"
+           "# comment, but in bindings.\n" +
+           ini_of<NodeConfig>(node_settings, {}, "") +
            "\n# Every queue. A section [queue.NAME] changes what it names for one queue, and makes that queue at the "
            "start.\n"
            "[queue.*]\n" +
-           ini_of<QueuePolicy>(queue_settings);
+           ini_of<QueuePolicy>(queue_settings, {}, "") +
+           "\n# An example of a topic, which is there from the start. All settings above may stand in its section as "
+           "well,\n"
+           "# and hold for each of its subscriptions.\n"
+           "#[topic.orders]\n" +
+           ini_of<TopicDraft>(topic_settings, {.subscriptions = {"inventory", "billing"}}, "#") +
+           "\n# One of its subscriptions, which is thereby there from the start too. All settings above may stand "
+           "here as\n"
+           "# well, and hold for this one.\n"
+           "#[subscription.orders/billing]\n" +
+           ini_of<BindingsDraft>(
+               subscription_settings,
+               {.patterns = {"order.*", "#.refund"}, .headers = {{"region", "eu"}, {"urgent", "yes"}}, .any = false},
+               "#");
 }
 
 std::vector<SettingHelp> node_settings_help() {
@@ -375,6 +594,14 @@ std::vector<SettingHelp> node_settings_help() {
 
 std::vector<SettingHelp> queue_settings_help() {
     return help_of<QueuePolicy>(queue_settings);
+}
+
+std::vector<SettingHelp> topic_settings_help() {
+    return help_of<TopicDraft>(topic_settings);
+}
+
+std::vector<SettingHelp> subscription_settings_help() {
+    return help_of<BindingsDraft>(subscription_settings);
 }
 
 }  // namespace posthorn::nodes

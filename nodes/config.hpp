@@ -20,13 +20,16 @@ struct NodeConfig {
     std::uint64_t min_free = defaults::min_free;  // bytes of disk kept for settlements
     std::uint64_t message_limit = defaults::message_limit;
     LogLevel log_level = LogLevel::info;
-    QueuePolicy every_queue;                    // [queue.*]
-    std::map<std::string, QueuePolicy> queues;  // [queue.NAME], on top of [queue.*]
+    QueuePolicy every_queue;  // [queue.*]
+    // By address: [queue.NAME] and [topic.NAME] on top of [queue.*], [subscription.TOPIC/NAME] on top of its topic's.
+    std::map<std::string, QueuePolicy> queues;
+    using Subscriptions = std::map<std::string, std::vector<Binding>>;  // by name
+    std::map<std::string, Subscriptions> topics;
     bool operator==(const NodeConfig&) const = default;
 };
 
 struct Setting {
-    std::string name;  // of the node: "min_free"; of a queue: "queue.NAME.lease"; a section's head: "[queue.NAME]"
+    std::string name;  // of the node: "min_free"; in a section: "queue.NAME.lease"; a section's head: "[queue.NAME]"
     std::string value;
 };
 
@@ -42,11 +45,13 @@ void apply(NodeConfig& config, const std::vector<Setting>& settings, const std::
 
 struct SettingHelp {
     std::string name;
-    std::string help;   // with the form of its values, and the default in brackets
+    std::string help;   // with the form of its values, and the default, if there is one, in brackets
     std::string value;  // for a command line: "SIZE", "on|off"
 };
 
 [[nodiscard]] std::vector<SettingHelp> node_settings_help();
 [[nodiscard]] std::vector<SettingHelp> queue_settings_help();
+[[nodiscard]] std::vector<SettingHelp> topic_settings_help();         // beside those of queues
+[[nodiscard]] std::vector<SettingHelp> subscription_settings_help();  // beside those of queues
 
 }  // namespace posthorn::nodes

@@ -100,7 +100,7 @@ std::string variable_of(const std::string& header) {
 bool set_by_messages(const std::string& variable) {
     const std::string_view name = std::string_view{variable}.substr(0, variable.find('='));
     return name == "POSTHORN_ID" || name == "POSTHORN_ATTEMPT" || name == "POSTHORN_TYPE" ||
-           name.starts_with(header_prefix);
+           name == "POSTHORN_SUBJECT" || name.starts_with(header_prefix);
 }
 
 std::vector<std::string> own_environment() {
@@ -255,6 +255,7 @@ std::vector<std::string> job_environment(const Job& job, const std::vector<std::
     variables.push_back("POSTHORN_ID=" + job.id);
     variables.push_back("POSTHORN_ATTEMPT=" + std::to_string(job.attempt));
     if (!has_nul(job.type)) variables.push_back("POSTHORN_TYPE=" + job.type);
+    if (!has_nul(job.subject)) variables.push_back("POSTHORN_SUBJECT=" + job.subject);
     std::map<std::string, std::string> headers;
     for (const auto& [name, value] : job.headers) {
         if (!name.empty() && !has_nul(value)) headers.try_emplace(variable_of(name), value);

@@ -1,4 +1,5 @@
-// Runs the command of `posthorn work --exec` for one message and says what its end means.
+// Runs the command of `posthorn work --exec` or `posthorn subscribe --exec` for one message and says what its end
+// means.
 #pragma once
 
 #include <map>
@@ -13,14 +14,15 @@ struct Job {
     std::string id;
     unsigned attempt = 1;
     std::string type;
+    std::string subject;
     std::map<std::string, std::string> headers;
     std::string_view payload;
 };
 
 // The environment of the command: `inherited` ("NAME=value") without what an outer message has set, and the job's
-// POSTHORN_ID, POSTHORN_ATTEMPT, POSTHORN_TYPE and POSTHORN_HEADER_<NAME>, nothing else. <NAME> is the header's in
-// upper case, with an underscore for all but A-Z, 0-9 and underscore; of two headers with one name so, the first in
-// byte order counts. A value with a NUL byte cannot stand in an environment: its variable is not set.
+// POSTHORN_ID, POSTHORN_ATTEMPT, POSTHORN_TYPE, POSTHORN_SUBJECT and POSTHORN_HEADER_<NAME>, nothing else. <NAME> is
+// the header's in upper case, with an underscore for all but A-Z, 0-9 and underscore; of two headers with one name so,
+// the first in byte order counts. A value with a NUL byte cannot stand in an environment: its variable is not set.
 [[nodiscard]] std::vector<std::string> job_environment(const Job& job, const std::vector<std::string>& inherited);
 
 // The last line that is not blank of what is fed to it, cut at 1 KiB.

@@ -12,9 +12,9 @@ enum class Exit {
     failed = 1,       // something went wrong; the text on standard error says what and what to do
     usage = 2,        // the command line or the configuration is wrong; nothing was done
     unreachable = 3,  // no answer from the node
-    unconfirmed = 4,  // send: not all messages were stored
+    unconfirmed = 4,  // send, publish: not all messages were stored
     refused = 5,      // the node said no: unknown queue, another protocol version, ...
-    cannot_run = 6,   // work --exec: the command cannot be run (it ended with 126 or 127)
+    cannot_run = 6,   // work, subscribe --exec: the command cannot be run (it ended with 126 or 127)
 };
 
 inline constexpr const char* exit_codes_help =
@@ -23,9 +23,9 @@ inline constexpr const char* exit_codes_help =
   1  failed; standard error says why
   2  wrong usage or configuration; nothing was done
   3  no answer from the node
-  4  send: not all messages were confirmed; standard error has the number
+  4  send, publish: not all messages were confirmed; standard error has the number
   5  the node refused: unknown queue, another protocol version, ...
-  6  work --exec: the command cannot be run (it ended with 126 or 127)
+  6  work, subscribe --exec: the command cannot be run (it ended with 126 or 127)
 )";
 
 // An error that has an exit code of its own; any other posthorn::Error is Exit::failed.

@@ -17,7 +17,7 @@ using posthorn::nodes::Command;
 using posthorn::nodes::Exit;
 
 std::string usage(const std::vector<Command>& commands) {
-    constexpr std::size_t width = 12;
+    constexpr std::size_t width = 13;
     std::string text = "usage: posthorn VERB ...\n\n";
     for (const auto& command : commands) {
         const std::string& name = command.verb.name;

@@ -57,6 +57,10 @@ host::Options host_options(const NodeConfig& config) {
     options.seed = detail::random_number();
     options.defaults = config.every_queue;
     options.queues = config.queues;
+    for (const auto& [topic, subscriptions] : config.topics) {
+        std::vector<Subscription>& all = options.topics[topic];
+        for (const auto& [name, bindings] : subscriptions) all.push_back({.name = name, .bindings = bindings});
+    }
     options.auto_create = config.auto_create;
     options.message_limit = config.message_limit;
     return options;
@@ -82,7 +86,7 @@ Exit serve(const NodeConfig& config) {
     // Scripts wait for this line, whatever the log level.
     logger->set_level(std::min(logger->level(), spdlog::level::info));
     logger->info("posthorn node: ready on {}, data in {}, {}", joined(bound), config.data.string(),
-                 config.auto_create ? "queues appear on first use" : "only the queues of the configuration");
+                 config.auto_create ? "queues and topics appear on first use" : "only what the configuration has");
     logger->set_level(level_of(config.log_level));
 
     signals.wait();

@@ -20,7 +20,10 @@ struct Command {
 
 Command node_command();
 Command send_command();
+Command publish_command();
 Command work_command();
+Command subscribe_command();
+Command unsubscribe_command();
 Command queues_command();
 Command dlq_command();
 Command backup_command();

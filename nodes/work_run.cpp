@@ -44,22 +44,30 @@ WorkRun::WorkRun(const Verb& verb, WorkOptions options, const Signals& signals)
       signals_(signals),
       reports_(verb),
       context_(reports_.context_options()),
-      worker_(context_, options_.queue, at(options_.endpoint), worker_options()) {
+      end_(make_end()),
+      consumer_(std::visit([](ConsumerEnd& end) -> ConsumerEnd& { return end; }, end_)) {
     if (options_.until_empty) admin_.emplace(context_, options_.endpoint);
 }
 
-work_queue::WorkerOptions WorkRun::worker_options() const {
-    work_queue::WorkerOptions options;
-    options.name = unique_name();
-    options.concurrency = options_.concurrency;
-    options.drain_timeout = defaults::lease_cap;  // the supervisor knows better how long to wait
-    return options;
+WorkRun::End WorkRun::make_end() {
+    const auto fill = [this](auto options) {
+        options.name = unique_name();
+        options.concurrency = options_.concurrency;
+        options.drain_timeout = defaults::lease_cap;  // the supervisor knows better how long to wait
+        return options;
+    };
+    const Home home = at(options_.endpoint);
+    if (!options_.subscriber)
+        return work_queue::Worker{context_, options_.address, home, fill(work_queue::WorkerOptions{})};
+    const Address address = *parse_address(options_.address);
+    return fanout::Subscriber{context_, std::string{address.topic}, std::string{address.subscription}, home,
+                              fill(*options_.subscriber)};
 }
 
 Exit WorkRun::run() {
     std::jthread supervisor{[this](const std::stop_token& over) { supervise(over); }};
     const Status status =
-        worker_.run([this](Delivery& delivery) { handle(delivery); }, work_queue::until(stop_.get_token()));
+        consumer_.run([this](Delivery& delivery) { handle(delivery); }, work_queue::until(stop_.get_token()));
     supervisor.request_stop();
     supervisor.join();
     if (status != Status::ok && exit_ == Exit::ok) {
@@ -69,7 +77,7 @@ Exit WorkRun::run() {
     return exit_;
 }
 
-// On the worker's threads
+// On the consumer's threads
 // -----------------------------------------------------------------------------------------------
 
 void WorkRun::handle(Delivery& delivery) {
@@ -95,7 +103,7 @@ void WorkRun::write_out(Delivery& delivery) {
         if (!json) {
             detail::DeliveryAccess::settle(
                 delivery, {.verdict = protocol::Verdict::undecodable,
-                           .text = "the payload is not the msgpack it says it is; work --raw writes it as it is"});
+                           .text = "the payload is not the msgpack it says it is; --raw writes it as it is"});
             return;
         }
         line = std::move(*json);
@@ -116,7 +124,7 @@ void WorkRun::write_out(Delivery& delivery) {
 
 void WorkRun::execute(Delivery& delivery) {
     const Message& message = delivery.message();
-    const Job job{delivery.id(), delivery.attempt(), message.type, message.headers, message.payload};
+    const Job job{delivery.id(), delivery.attempt(), message.type, message.subject, message.headers, message.payload};
     std::stop_source stop;  // the lease is lost, or we are in a hurry
     const auto request = [&stop] { stop.request_stop(); };
     const std::stop_callback lost{delivery.stop_token(), request};
@@ -175,7 +183,7 @@ void WorkRun::on_signal() {
 }
 
 void WorkRun::look() {
-    was_connected_ = was_connected_ || worker_.connected();
+    was_connected_ = was_connected_ || consumer_.connected();
     std::unique_lock lock{mutex_};
     if (ending_) {
         lock.unlock();
@@ -188,10 +196,10 @@ void WorkRun::look() {
         return;
     }
     look_at_connection();
-    if (options_.idle_exit && worker_.idle() && worker_.since_last_activity() >= *options_.idle_exit) {
+    if (options_.idle_exit && consumer_.idle() && consumer_.since_last_activity() >= *options_.idle_exit) {
         end(was_connected_ ? Exit::ok : Exit::unreachable,
             was_connected_ ? std::string{} : no_answer(options_.endpoint));
-    } else if (options_.until_empty && worker_.host_empty() && worker_.idle() && queue_is_empty()) {
+    } else if (options_.until_empty && consumer_.host_empty() && consumer_.idle() && queue_is_empty()) {
         end(Exit::ok, {});
     }
 }
@@ -214,7 +222,7 @@ bool WorkRun::queue_is_empty() {
     std::uint64_t left = 0;
     protocol::AdminRequest request;
     request.verb = "queues";
-    request.address = options_.queue;
+    request.address = options_.address;
     try {
         admin_->ask(request, [&left](const Row& row) {
             left += row.number("ready") + row.number("waiting") + row.number("in_flight");
@@ -233,7 +241,7 @@ void WorkRun::hasten() {
     if (!deadline_ && running_ == 0) deadline_ = now + grace;
     if (!deadline_ || now < *deadline_) return;
     deadline_ = now + hard_grace;
-    if (!stop_commands_.request_stop()) static_cast<void>(worker_.drain(0s));  // run() tells how that ended
+    if (!stop_commands_.request_stop()) static_cast<void>(consumer_.drain(0s));  // run() tells how that ended
 }
 
 void WorkRun::end(Exit exit, const std::string& why) {

@@ -1,4 +1,4 @@
-// What `posthorn work` does: one worker, its handler, and when to end.
+// What `posthorn work` and `posthorn subscribe` do: one consumer, its handler, and when to end.
 #pragma once
 
 #include <atomic>
@@ -8,7 +8,9 @@
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <variant>
 
+#include <posthorn/fanout.hpp>
 #include <posthorn/work_queue.hpp>
 
 #include "admin_client.hpp"
@@ -19,7 +21,9 @@
 namespace posthorn::nodes {
 
 struct WorkOptions {
-    std::string queue;
+    std::string address;  // queue, or TOPIC/SUBSCRIPTION
+    // Its bindings, temporary, exclusive. None: a worker.
+    std::optional<fanout::SubscriberOptions> subscriber;
     std::string endpoint;
     std::string command;  // empty: payloads are written to standard output
     bool raw = false;     // msgpack payloads as they are
@@ -39,9 +43,11 @@ public:
 private:
     using Clock = std::chrono::steady_clock;
 
-    work_queue::WorkerOptions worker_options() const;
+    using End = std::variant<work_queue::Worker, fanout::Subscriber>;
 
-    // On the worker's threads.
+    End make_end();
+
+    // On the consumer's threads.
     void handle(Delivery& delivery);
     void write_out(Delivery& delivery);
     void execute(Delivery& delivery);
@@ -84,7 +90,8 @@ private:
 
     Reports reports_;
     Context context_;
-    work_queue::Worker worker_;
+    End end_;
+    ConsumerEnd& consumer_;  // of end_
     std::optional<AdminClient> admin_;
 };
 

@@ -150,7 +150,8 @@ void ConsumerSession::handle(Host& host, Command& command, Now now) {
         on_bye(host, *bye, now);
     } else if (const auto* refusal = std::get_if<Refusal>(&command)) {
         host.link.end(now.mono + options_.timing.heartbeat_busy);
-        session_over(host, "the host ended the session: " + refusal->code + ": " + refusal->text);
+        session_over(host, "the host ended the session");
+        on_refusal(host, *refusal);
     }
 }
 

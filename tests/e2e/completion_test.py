@@ -55,18 +55,28 @@ class Completion(Case):
         self.assertEqual(self.complete("posthorn work mail ", node), set(), "it takes one")
         self.assertEqual(self.complete("posthorn work --exec ma", node), set(), "that is no place for a queue")
 
+    def test_topics_and_subscriptions_of_the_node(self):
+        node = Node(self, config="[topic.orders]\nsubscriptions = billing, inventory\n")
+        self.send(node, "mail", "text")
+        both = {"orders/billing", "orders/inventory"}
+        self.assertEqual(self.complete("posthorn publish ", node), {"orders"})
+        self.assertEqual(self.complete("posthorn subscribe --as me o", node), {"orders"})
+        self.assertEqual(self.complete("posthorn unsubscribe ", node), both)
+        self.assertEqual(self.complete("posthorn work orders/", node), both)
+        self.assertEqual(self.complete("posthorn dlq redrive ", node), both | {"orders", "mail"})
+
     def test_nobody_there(self):
         began = time.monotonic()
         self.assertEqual(self.complete("posthorn work "), set())
         self.assertLess(time.monotonic() - began, 20)
         self.assert_fails(self.run_posthorn("completion", "queues", "--node", "ipc:///nobody/is/there"), 3, "no answer")
-        self.assert_fails(self.run_posthorn("completion", "fish"), 2, "say bash or queues")
+        self.assert_fails(self.run_posthorn("completion", "fish"), 2, "say bash, queues, topics or subscriptions")
 
     def test_words_values_and_files(self):
         self.assertEqual(self.complete("posthorn dlq "), {"list", "show", "redrive", "purge", "edit"})
         self.assertEqual(self.complete("posthorn dlq re"), {"redrive"})
         self.assertEqual(self.complete("posthorn dlq edit jobs --payload"), {"--payload", "--payload-file"})
-        self.assertEqual(self.complete("posthorn completion "), {"bash", "queues"})
+        self.assertEqual(self.complete("posthorn completion "), {"bash", "queues", "topics", "subscriptions"})
         self.assertEqual(self.complete("posthorn node --auto-create "), {"on", "off"})
         (self.folder / "store").mkdir()
         self.write("store.ini", "")

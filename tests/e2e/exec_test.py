@@ -68,7 +68,7 @@ class WhatTheCommandGets(Case):
             "--type", "welcome mail", "--header", "lang=en", "--header", "x-trace.id=a=b c", "--header", "PATH=/evil",
             "--header", "ld_preload=evil.so", "--header", "Über=ü", "--header", "empty="])
         # What it inherits may hold such names already: a message's own count, those of no message do not.
-        inherited = {"POSTHORN_HEADER_STALE": "of another message", "POSTHORN_TYPE": "stale", "KEPT": "yes",
+        inherited = {"POSTHORN_HEADER_STALE": "of another message", "POSTHORN_TYPE": "stale", "POSTHORN_SUBJECT": "stale", "KEPT": "yes",
                      **{name: value for name, value in os.environ.items()
                         if name == "PATH" or name.endswith("_OPTIONS")}}
         plain = subprocess.run(["/bin/sh", "-c", "env -0"], env=inherited, cwd=self.folder, check=True,
@@ -81,7 +81,7 @@ class WhatTheCommandGets(Case):
         seen = variables((self.folder / "variables").read_bytes())
         self.assertRegex(seen.pop("POSTHORN_ID"), r"^[0-9a-f]{32}-1$")
         self.assertEqual(seen, expected | {
-            "POSTHORN_ATTEMPT": "1", "POSTHORN_TYPE": "welcome mail", "POSTHORN_HEADER_LANG": "en",
+            "POSTHORN_ATTEMPT": "1", "POSTHORN_TYPE": "welcome mail", "POSTHORN_SUBJECT": "", "POSTHORN_HEADER_LANG": "en",
             "POSTHORN_HEADER_X_TRACE_ID": "a=b c", "POSTHORN_HEADER_PATH": "/evil",
             "POSTHORN_HEADER_LD_PRELOAD": "evil.so", "POSTHORN_HEADER___BER": "ü", "POSTHORN_HEADER_EMPTY": ""})
 

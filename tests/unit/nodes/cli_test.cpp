@@ -86,10 +86,30 @@ TEST(CommandLine, EveryVerbRefusesWrongUsage) {
     expect_usage(work_command(), {"q", "--concurrency", "0"}, "--concurrency: '0' is out of range");
     expect_usage(work_command(), {"q", "--count", "0"}, "--count: at least 1");
     expect_usage(work_command(), {"q", "--exec", "cat", "--raw"}, "--raw is for standard output");
+    expect_usage(work_command(), {"a/b/c"}, "'a/b/c' is not a queue name");
+    expect_usage(send_command(), {"orders/billing", "x"}, "'orders/billing' is not a queue name");
+    expect_usage(send_command(), {"q", "x", "--subject", "a"}, "unknown option '--subject'");
+    expect_usage(publish_command(), {}, "give the topic to publish to");
+    expect_usage(publish_command(), {"orders/billing", "x"}, "'orders/billing' is not a topic name");
+    expect_usage(publish_command(), {"orders", "x", "--subject", std::string(1025, 's')},
+                 "subject is longer than 1 KiB");
+    expect_usage(subscribe_command(), {}, "give one topic");
+    expect_usage(subscribe_command(), {"orders", "shop"}, "give one topic");
+    expect_usage(subscribe_command(), {"a b"}, "'a b' is not a topic name");
+    expect_usage(subscribe_command(), {"orders", "--as", "a b"}, "'a b' is not a subscription name");
+    expect_usage(subscribe_command(), {"orders", "--any"}, "--any is for headers");
+    expect_usage(subscribe_command(), {"orders", "--match", ""}, "--match: give a pattern");
+    expect_usage(subscribe_command(), {"orders", "--match", std::string(1025, 's')}, "longer than 1 KiB");
+    expect_usage(subscribe_command(), {"orders", "--header", "novalue"}, "not of the form KEY=VALUE");
+    expect_usage(subscribe_command(), {"orders", "--concurrency", "0"}, "--concurrency: '0' is out of range");
+    expect_usage(unsubscribe_command(), {}, "give one subscription");
+    expect_usage(unsubscribe_command(), {"orders"}, "'orders' is not a subscription: TOPIC/NAME");
+    expect_usage(unsubscribe_command(), {"orders/"}, "'orders/' is not a subscription: TOPIC/NAME");
     expect_usage(queues_command(), {"q"}, "'q' is not expected");
     expect_usage(dlq_command(), {}, "say list, show, redrive, purge or edit");
     expect_usage(dlq_command(), {"lst", "q"}, "'lst' is none of");
     expect_usage(dlq_command(), {"list"}, "give one queue");
+    expect_usage(dlq_command(), {"list", "orders/a b"}, "'orders/a b' is not a queue name");
     expect_usage(dlq_command(), {"list", "q", "--reason", "because"}, "none of rejected, max_attempts");
     expect_usage(dlq_command(), {"list", "q", "--dry-run"}, "--dry-run is for redrive and purge");
 }
@@ -101,6 +121,15 @@ TEST(Reports, KeepTheRefusalThatNoWaitingHelpsAgainst) {
     EXPECT_EQ(reports.final_refusal(), std::nullopt);
     reports.hear({.kind = Event::Kind::refused, .text = "h: the session was refused: none", .code = "unknown_queue"});
     EXPECT_EQ(reports.final_refusal(), "h: the session was refused: none");
+}
+
+TEST(Reports, CountWhatReachedNoSubscription) {
+    Reports reports{verb};
+    reports.hear({.kind = Event::Kind::refused, .text = "2 messages", .count = 2, .code = "no_subscription"});
+    reports.hear({.kind = Event::Kind::refused, .text = "1 message", .count = 1, .code = "queue_full"});
+    reports.hear({.kind = Event::Kind::refused, .text = "3 messages", .count = 3, .code = "no_subscription"});
+    EXPECT_EQ(reports.without_subscription(), 5U);
+    EXPECT_EQ(reports.final_refusal(), std::nullopt);
 }
 
 }  // namespace

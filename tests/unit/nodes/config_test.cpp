@@ -97,19 +97,113 @@ retry_aside = on
 TEST(Config, WhatIsPrintedHasEverySettingAndParsesToTheDefaults) {
     const std::string ini = default_ini();
     EXPECT_EQ(configured(ini), NodeConfig{}) << ini;
-    for (const auto& settings : {node_settings_help(), queue_settings_help()}) {
+    const auto expect_named = [&](const std::vector<SettingHelp>& settings, const std::string& mark) {
         for (const auto& [name, help, form] : settings) {
-            EXPECT_THAT(ini, HasSubstr("\n" + name + " = "));
+            EXPECT_THAT(ini, HasSubstr("\n" + mark + name + " = "));
             EXPECT_THAT(ini, HasSubstr("\n# " + help.substr(0, help.rfind(" (")) + "\n"));
         }
-    }
+    };
+    expect_named(node_settings_help(), "");
+    expect_named(queue_settings_help(), "");
+    expect_named(topic_settings_help(), "#");
+    expect_named(subscription_settings_help(), "#");
     EXPECT_THAT(ini, AllOf(HasSubstr("\nlease = 30s\n"), HasSubstr("\nmin_free = 256MiB\n"),
                            HasSubstr("\nbackoff_max = 10min\n"), HasSubstr("\nmax_bytes = 0\n")));
+}
+
+TEST(Config, TheExampleThatIsPrintedIsOne) {
+    std::string ini = default_ini();
+    for (auto at = ini.find("\n#"); at != std::string::npos; at = ini.find("\n#", at + 1)) {
+        if (ini.compare(at, 3, "\n# ") != 0) ini.erase(at + 1, 1);
+    }
+    const NodeConfig config = configured(ini);
+    const std::map<std::string, std::string> headers{{"region", "eu"}, {"urgent", "yes"}};
+    const NodeConfig::Subscriptions expected{
+        {"inventory", {}},
+        {"billing", {{.subject = "order.*", .headers = headers}, {.subject = "#.refund", .headers = headers}}}};
+    ASSERT_TRUE(config.topics.contains("orders")) << ini;
+    EXPECT_EQ(config.topics.at("orders"), expected);
 }
 
 TEST(Config, HelpNamesFormAndDefault) {
     const auto settings = queue_settings_help();
     EXPECT_EQ(settings.front().help, "attempts before a message is dead-lettered; number, 1 or more (5)");
+    EXPECT_EQ(topic_settings_help().front().help,
+              "subscriptions that are there before anybody comes; names with commas between them");
+}
+
+TEST(Config, TopicsHaveSubscriptionsAndThePolicyOfTheseInAnyOrder) {
+    const NodeConfig config = configured(R"(
+[subscription.orders/error.log]
+max_attempts = 7
+[topic.orders]
+subscriptions = inventory,billing
+max_attempts = 3
+lease = 10s
+[queue.*]
+backoff = fixed
+lease = 20s
+[topic.alone]
+)");
+    const NodeConfig::Subscriptions expected{{"billing", {}}, {"error.log", {}}, {"inventory", {}}};
+    EXPECT_EQ(config.topics.at("orders"), expected);
+    EXPECT_TRUE(config.topics.at("alone").empty());
+    EXPECT_EQ(config.queues.at("orders").max_attempts, 3U);
+    const QueuePolicy& policy = config.queues.at("orders/error.log");
+    EXPECT_EQ(policy.max_attempts, 7U);
+    EXPECT_EQ(policy.lease, 10s);
+    EXPECT_EQ(policy.backoff.kind, Backoff::Kind::fixed);
+    EXPECT_FALSE(config.queues.contains("orders/billing")) << "it has its topic's";
+    EXPECT_EQ(config.queues.at("alone").lease, 20s);
+}
+
+TEST(Config, SubscriptionsHaveBindings) {
+    const NodeConfig config = configured(R"(
+[subscription.orders/by.subject]
+bindings = #.error, a.#.b ,*.payment,#
+[subscription.orders/both]
+bindings = order.#
+headers = region = eu, note=a=b
+headers_match = any
+[subscription.orders/by-headers]
+headers = region=eu   # a comment
+)");
+    const auto& subscriptions = config.topics.at("orders");
+    EXPECT_THAT(subscriptions.at("by.subject"), ElementsAre(Binding{.subject = "#.error"}, Binding{.subject = "a.#.b"},
+                                                            Binding{.subject = "*.payment"}, Binding{.subject = "#"}));
+    EXPECT_THAT(
+        subscriptions.at("both"),
+        ElementsAre(Binding{.subject = "order.#", .headers = {{"note", "a=b"}, {"region", "eu"}}, .any = true}));
+    EXPECT_THAT(subscriptions.at("by-headers"), ElementsAre(Binding{.subject = "#", .headers = {{"region", "eu"}}}));
+}
+
+TEST(Config, TopicsThatMakeNoSenseAreRefused) {
+    expect_refused("[topic.orders]\nbindings = a\n",
+                   "unknown setting 'topic.orders.bindings'; valid ones are subscriptions, max_attempts");
+    expect_refused("[topic.orders]\nsubscriptions = a b\n", "topic.orders.subscriptions: 'a b' is not a name");
+    expect_refused("[topic.orders]\nsubscriptions = a, a\n", "topic.orders.subscriptions: 'a' is given twice");
+    expect_refused("[topic.orders]\nmax_attempts = 0\n", "[topic.orders] ");
+    expect_refused("[topic.*]\n", "'*' is not a topic name");
+    expect_refused("[topic.orders/billing]\n", "'orders/billing' is not a topic name");
+    for (const char* topic : {"[topic.orders]\n", "[subscription.orders/billing]\n"})
+        expect_refused("[queue.orders]\n" + std::string{topic}, "[queue.orders] is a queue, and other sections");
+}
+
+TEST(Config, SubscriptionsThatMakeNoSenseAreRefused) {
+    for (const char* name : {"orders", "orders/", "/billing", "a/b/c", "orders/a b", "*/billing"})
+        expect_refused("[subscription." + std::string{name} + "]\n", "is not a subscription: TOPIC/NAME");
+    const std::string section = "[subscription.orders/billing]\n";
+    expect_refused(section + "subscriptions = a\n",
+                   "unknown setting 'subscription.orders/billing.subscriptions'; valid ones are bindings, headers, "
+                   "headers_match, max_attempts");
+    expect_refused(section + "bindings =\n", "subscription.orders/billing.bindings: is empty");
+    expect_refused(section + "bindings = a,,b\n", "subscription.orders/billing.bindings: is empty");
+    expect_refused(section + "headers = region\n", "'region' is not of the form KEY=VALUE");
+    expect_refused(section + "headers = =eu\n", "'=eu' is not of the form KEY=VALUE");
+    expect_refused(section + "headers = a=1,a=2\n", "'a' is given twice");
+    expect_refused(section + "headers_match = some\n", "'some' is neither all nor any");
+    expect_refused(section + "bindings = " + std::string(1025, 'a') + "\n", "[subscription.orders/billing] binding");
+    expect_refused(section + "lease = 10ms\n", "[subscription.orders/billing] ");
 }
 
 TEST(Config, BackoffMayBeAList) {
@@ -138,7 +232,8 @@ TEST(Config, UnknownSettingsAreRefusedByNameWithTheValidOnes) {
     expect_refused("[queue.jobs]\nmax_attempt = 3\n",
                    "unknown setting 'queue.jobs.max_attempt'; valid ones are max_attempts, backoff");
     expect_refused("[queue.jobs]\nbind = x\n", "unknown setting 'queue.jobs.bind'");
-    expect_refused("[queues.jobs]\nlease = 3s\n", "unknown section 'queues.jobs'; valid ones are [queue.NAME]");
+    expect_refused("[queues.jobs]\nlease = 3s\n",
+                   "unknown section 'queues.jobs'; valid ones are [queue.NAME], [queue.*], [topic.NAME] and");
     expect_refused("[node]\n", "unknown section 'node'");
     expect_refused("queue.lease = 3s\n", "unknown section 'queue'");
 }
@@ -159,11 +254,13 @@ TEST(Config, InvalidSettingsAreRefusedByName) {
     expect_refused("[queue.jobs]\ndlq_when_full = reject\n",
                    "queue.jobs.dlq_when_full: 'reject' is neither block nor drop_oldest");
     expect_refused("[queue.jobs]\nwhen_full = drop\n",
-                   "queue.jobs.when_full: 'drop' is not one of block, reject, drop_oldest, dead_letter");
+                   "queue.jobs.when_full: 'drop' is not one of automatic, block, reject, drop_oldest, dead_letter");
 }
 
 TEST(Config, EveryWayToBeFullHasItsName) {
-    const std::pair<const char*, WhenFull> ways[] = {{"block", WhenFull::block},
+    EXPECT_EQ(configured("").every_queue.when_full, WhenFull::automatic);
+    const std::pair<const char*, WhenFull> ways[] = {{"automatic", WhenFull::automatic},
+                                                     {"block", WhenFull::block},
                                                      {"reject", WhenFull::reject},
                                                      {"drop_oldest", WhenFull::drop_oldest},
                                                      {"dead_letter", WhenFull::dead_letter}};

@@ -923,5 +923,15 @@ TEST_F(StrictConsumer, ADrainGivesBackWhatIsNotBegunTheLatestFirst) {
     EXPECT_EQ(settles[0].others[1].offset, 2U);
 }
 
+TEST_F(ConsumerSessionTest, SaysWhyTheHostEndedItsSession) {
+    start(1, 10);
+    events_.clear();
+    host().say(Refusal{"removed", "the subscription is gone"});
+    answer(1ms);
+    EXPECT_THAT(texts(events_, Event::Kind::lost), ElementsAre(HasSubstr("the host ended the session")));
+    ASSERT_THAT(texts(events_, Event::Kind::refused), ElementsAre(HasSubstr("removed: the subscription is gone")));
+    EXPECT_EQ(events_.back().code, "removed");
+}
+
 }  // namespace
 }  // namespace posthorn::protocol
