@@ -1,0 +1,26 @@
+# find_package(posthorn): posthorn::posthorn, and posthorn::testing for tests.
+#
+# libzmq and SQLite come without a CMake package on Debian, and msgpack-c's is called otherwise than its folder: so they
+# are found by pkg-config, and msgpack-c, of which only headers are used, by its header.
+include(CMakeFindDependencyMacro)
+find_dependency(Threads)
+find_dependency(Boost 1.74)
+find_dependency(PkgConfig)
+foreach(library zmq:libzmq:libzmq3-dev sqlite:sqlite3:libsqlite3-dev isal:libisal:libisal-dev)
+  string(REPLACE ":" ";" library ${library})
+  list(POP_FRONT library name module debian)
+  pkg_check_modules(${name} QUIET IMPORTED_TARGET GLOBAL ${module})
+  if(NOT ${name}_FOUND)
+    set(posthorn_FOUND FALSE)
+    set(posthorn_NOT_FOUND_MESSAGE "Posthorn needs ${module}, which pkg-config does not find; on Debian: ${debian}")
+    return()
+  endif()
+endforeach()
+find_path(posthorn_MSGPACK_DIR msgpack.hpp)
+mark_as_advanced(posthorn_MSGPACK_DIR)
+if(NOT posthorn_MSGPACK_DIR)
+  set(posthorn_FOUND FALSE)
+  set(posthorn_NOT_FOUND_MESSAGE "Posthorn needs msgpack.hpp of msgpack-c; on Debian: libmsgpack-cxx-dev")
+  return()
+endif()
+include(${CMAKE_CURRENT_LIST_DIR}/posthornTargets.cmake)
