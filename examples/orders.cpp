@@ -59,6 +59,7 @@ bool all_in_this_process(posthorn::Context& context) {
     fanout::Publisher publisher{context, "orders", posthorn::here(home)};  // the services may come later
     std::stop_source over;
     std::vector<std::jthread> running;
+    running.reserve(services.size());
     for (const auto& [name, bindings] : services) {
         running.emplace_back([&context, &over, service = name] {
             fanout::Subscriber subscriber{context, "orders", service, posthorn::at("inproc://orders")};
