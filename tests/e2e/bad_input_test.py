@@ -63,7 +63,7 @@ class StartOfANode(Case):
             "[queue.jobs]\nlease = 10ms\n": ["queue.jobs", "lease"],
             "[queue.jobs]\nmax_bytes = 5 furlongs\n": ["queue.jobs.max_bytes", "5 furlongs", "64MiB"],
             "[queue.jobs]\nbackoff = sometimes\n": ["queue.jobs.backoff", "exponential, fixed"],
-            "[queue.jobs]\nwhen_full = explode\n": ["queue.jobs.when_full", "not one of block, reject, drop_oldest, dead_letter"],
+            "[queue.jobs]\nwhen_full = explode\n": ["queue.jobs.when_full", "not one of automatic, block, reject, drop_oldest, dead_letter"],
             "auto_create = perhaps\n": ["auto_create", "on nor off"],
             "data = a\ndata = b\n": ["data", "given twice"],
             "not a setting\n": ["node.ini", "not a setting"],
