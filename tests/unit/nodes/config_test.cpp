@@ -99,7 +99,7 @@ TEST(Config, WhatIsPrintedHasEverySettingAndParsesToTheDefaults) {
     EXPECT_EQ(configured(ini), NodeConfig{}) << ini;
     const auto expect_named = [&](const std::vector<SettingHelp>& settings, const std::string& mark) {
         for (const auto& [name, help, form] : settings) {
-            EXPECT_THAT(ini, HasSubstr("\n" + mark + name + " = "));
+            EXPECT_THAT(ini, HasSubstr(std::string{"\n"}.append(mark).append(name).append(" = ")));
             EXPECT_THAT(ini, HasSubstr("\n# " + help.substr(0, help.rfind(" (")) + "\n"));
         }
     };
