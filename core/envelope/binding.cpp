@@ -71,7 +71,7 @@ void validate(const std::vector<Binding>& bindings) {
     }
     for (const Binding& binding : bindings) {
         const std::string which = "binding \"" + binding.subject.substr(0, 80) + "\": ";
-        if (binding.subject.size() > envelope::text_limit) throw Error(which + "its subject is longer than 1 KiB");
+        if (binding.subject.size() > pattern_limit) throw Error(which + "its subject is longer than 255 bytes");
         if (binding.headers.size() > binding_headers_limit) {
             throw Error(which + "it has " + std::to_string(binding.headers.size()) + " headers; at most " +
                         std::to_string(binding_headers_limit) + " are looked at");
@@ -116,7 +116,7 @@ void read_bindings(wire::Reader& in, std::vector<Binding>& bindings) {
         binding.subject = in.string();
         binding.any = in.boolean();
         std::uint32_t headers = in.map();
-        if (binding.subject.size() > text_limit || headers > binding_headers_limit) in.fail();
+        if (binding.subject.size() > pattern_limit || headers > binding_headers_limit) in.fail();
         for (; headers > 0 && in.ok(); --headers) {
             const std::string_view name = in.string();
             const std::string_view value = in.string();

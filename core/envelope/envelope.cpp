@@ -289,11 +289,13 @@ Labels read_labels(std::string_view bytes) {
         if (key == static_cast<std::uint64_t>(Key::subject)) {
             read(reader, labels.subject);
         } else if (key == static_cast<std::uint64_t>(Key::headers)) {
-            std::uint32_t headers = reader.map();
-            labels.headers.reserve(headers);
-            for (; headers > 0 && reader.ok(); --headers) {
+            std::size_t size = 0;
+            for (std::uint32_t headers = reader.map(); headers > 0 && reader.ok(); --headers) {
                 const std::string_view name = reader.string();
-                labels.headers.emplace_back(name, reader.string());
+                const std::string_view value = reader.string();
+                size += name.size() + value.size() + 1;  // an empty one is one too
+                if (size > 2 * headers_limit) return {};
+                if (reader.ok()) labels.headers.emplace_back(name, value);
             }
         } else {
             reader.skip();

@@ -81,7 +81,7 @@ void encode(const Envelope& envelope, std::string& out);
 [[nodiscard]] std::optional<Envelope> decode(std::string_view bytes);
 // Walks the whole map, so what passes is well-formed to its end; looks into no field beyond those it gives back.
 [[nodiscard]] std::optional<Routing> read_routing(std::string_view bytes) noexcept;
-// Of what read_routing() has read. Empty where a field breaks its limit.
+// Of what read_routing() has read. Nothing where the headers are beyond what decode() takes.
 [[nodiscard]] Labels read_labels(std::string_view bytes);
 
 // What may be changed of a message that was sent: who sent it, and where it stands among theirs, stays.

@@ -301,6 +301,10 @@ void Host::Impl::unsubscribe(Question question, Now now) {
     Box* const box = find_box(question.topic);
     if (box == nullptr || box->topic == nullptr || box->removing) {
         question.result.error = "there is no subscription " + question.topic + " here; posthorn queues lists them";
+    } else if (failed) {
+        question.result.error = "the store has failed: " + failure;
+    }
+    if (!question.result.error.empty()) {
         reply(question);
         return;
     }

@@ -183,9 +183,7 @@ void Host::Impl::receive(PeerId peer, const Slice& frame, Now now) {
     for (const protocol::Command& command : decoded->commands) {
         if (!on_command(*open, command, now)) return;  // the session is over
     }
-    if (open->box == nullptr) return;
-    touch(*open->box);
-    for (Box* subscription : open->box->subscriptions) touch(*subscription);
+    if (open->box != nullptr) touch(*open->box);
 }
 
 // Only a hello is said outside a session; one that lists much comes in fragments.
@@ -202,6 +200,7 @@ void Host::Impl::outside_session(PeerId peer, protocol::Frame& frame, Now now) {
         }
     }
     if (frame.commands.size() == 1 && std::holds_alternative<protocol::Hello>(frame.commands.front())) {
+        postponed.erase(peer);
         on_hello(peer, std::get<protocol::Hello>(frame.commands.front()), now);
     } else {
         drop("command outside a session", peer);
@@ -243,7 +242,8 @@ std::optional<protocol::Refusal> Host::Impl::refusal_of(const protocol::Hello& h
     return std::nullopt;
 }
 
-void Host::Impl::on_hello(PeerId peer, const protocol::Hello& hello, Now now) {
+// `bound`: it has been looked at before, and its subscription has the bindings it asked for.
+void Host::Impl::on_hello(PeerId peer, const protocol::Hello& hello, Now now, bool bound) {
     end_session(peer, now);
     if (const auto no = refusal_of(hello)) {
         refuse(peer, no->code, no->text, now);
@@ -254,7 +254,7 @@ void Host::Impl::on_hello(PeerId peer, const protocol::Hello& hello, Now now) {
                      protocol::Bye{static_cast<std::uint64_t>(retry_after.count()), "this host goes down for a while"});
         return;
     }
-    if (!is_prepared(peer, hello, now)) return;
+    if (!is_prepared(peer, hello, bound, now)) return;
     if (hello.role != protocol::Role::admin) {
         const auto before = by_incarnation.find(hello.incarnation);
         if (before != by_incarnation.end()) end_session(before->second, now);  // it came back on another link
@@ -437,6 +437,7 @@ bool Host::Impl::on_publish(Session& session, const protocol::Publish& publish, 
     const PeerId peer = session.peer;
     if (failed || draining) return true;  // it has no credit and is told why; what it sent before it knew, it resends
     Box& box = *session.box;
+    for (Box* subscription : box.subscriptions) touch(*subscription);  // however this ends
     for (const Slice& bytes : publish.envelopes) {
         const auto routing = envelope::read_routing(bytes.view());
         if (!routing || routing->producer != session.producer->id || routing->sequence == 0) {

@@ -34,6 +34,8 @@ std::optional<Record> decode(std::string_view bytes) {
     return in.ok() && in.at_end() ? std::optional(std::move(record)) : std::nullopt;
 }
 
+constexpr std::size_t postponed_limit = 100;  // each may be as large as a hello
+
 std::string topic_part(const std::string& address) {
     return address.substr(0, address.find('/'));
 }
@@ -62,6 +64,7 @@ Box& Host::Impl::open_subscription(const std::string& address, bool temporary, s
     box.queue.start_at(topic.queue.next_offset());
     box.temporary = temporary;
     box.bindings = std::move(bindings);
+    if (temporary) box.alone_until = now.mono + box.queue.policy().lease;  // if nobody comes after all
     join(topic, box);
     describe(box, now);
     return box;
@@ -92,12 +95,14 @@ void Host::Impl::restore_topics(const store::Recovery& recovery, Now now) {
     for (const store::RecoveredTopic& topic : recovery.topics) {
         if (topic.topic.find('/') == std::string::npos) continue;
         Box& box = *find_box(topic.topic);
-        if (auto record = decode(topic.subscription)) {
+        auto record = decode(topic.subscription);
+        if (record) {
             box.temporary = record->temporary;
             box.bindings = std::move(record->bindings);
             box.recorded = true;
-        }  // else it was damaged: every message is more than it asked for, and none too few
+        }
         join(open_topic(topic_part(topic.topic), now), box);
+        if (!record) describe(box, now);  // it was damaged: every message is more than it asked for, and none too few
         if (box.temporary) box.alone_until = now.mono + box.queue.policy().lease;
     }
     for (const auto& [name, subscriptions] : options.topics) {
@@ -110,6 +115,9 @@ void Host::Impl::restore_topics(const store::Recovery& recovery, Now now) {
         for (const Subscription& one : subscriptions) {
             Box& box = open_subscription(name + "/" + one.name, false, one.bindings, now);
             rebind(box, one.bindings, now);
+            if (!std::exchange(box.temporary, false)) continue;
+            box.alone_until = never;
+            describe(box, now);
         }
     }
 }
@@ -160,31 +168,32 @@ std::optional<protocol::Refusal> Host::Impl::refusal_of_address(const protocol::
 
 // A subscriber is welcome once its subscription is stored: what is published from then on reaches it, whatever happens
 // to the host. False: it is not yet, and the hello is looked at again when it is.
-bool Host::Impl::is_prepared(PeerId peer, const protocol::Hello& hello, Now now) {
+bool Host::Impl::is_prepared(PeerId peer, const protocol::Hello& hello, bool bound, Now now) {
     if (hello.role == protocol::Role::admin) return true;
     const bool subscribes = hello.address.find('/') != std::string::npos;
     if (!subscribes && !hello.topic) return true;
     Box* box = nullptr;
     if (subscribes) {
         box = &open_subscription(hello.address, hello.temporary, hello.bindings.value_or(std::vector<Binding>{}), now);
-        if (hello.bindings && !box->removing) rebind(*box, *hello.bindings, now);
+        // Once: of two that want different ones the later has its way, and neither waits for the other.
+        if (hello.bindings && !box->removing && !bound) rebind(*box, *hello.bindings, now);
+        bound = !box->removing;
     } else {
         box = &open_topic(hello.address, now);
     }
     if (box->recorded && !box->removing) return true;
-    if (postponed.size() >= postponed_limit) postponed.clear();  // they say it again
-    postponed.insert_or_assign(peer, hello);
-    return false;
+    if (postponed.size() < postponed_limit) postponed.insert_or_assign(peer, Postponed{hello, bound});
+    return false;  // beyond the limit it is said again
 }
 
 void Host::Impl::look_at_postponed(Now now) {
-    for (const auto& [peer, hello] : std::exchange(postponed, {})) on_hello(peer, hello, now);
+    for (const auto& [peer, one] : std::exchange(postponed, {})) on_hello(peer, one.hello, now, one.bound);
 }
 
 // Nobody is left who would work on it, if that is what it was for.
 void Host::Impl::left_alone(Box& box, bool in_order, Now now) {
     if (!box.temporary || box.removing || !box.consumers.empty()) return;
-    if (in_order) {
+    if (in_order && !box.queue.has_consumers()) {
         remove_subscription(box, now);
     } else {
         box.alone_until = now.mono + box.queue.policy().lease;

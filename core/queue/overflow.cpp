@@ -16,7 +16,7 @@ bool Queue::is_over() const {
 
 // Of the oldest. The latest of all stays: what has just been accepted is not to go for its own sake.
 bool Queue::may_go(Offset offset) const {
-    if (!is_over() || offset >= next_offset_ - 1) return false;
+    if (!is_over() || (latest_ != 0 && offset >= latest_)) return false;
     return policy_.when_full == WhenFull::drop_oldest || !dlq_blocks();
 }
 

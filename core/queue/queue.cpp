@@ -231,7 +231,7 @@ void Queue::forget_refusals(Producer& producer, std::uint64_t up_to) {
 
 // Into memory where there is room for it and nothing before it in the store.
 void Queue::enqueue(Pending message, const envelope::Routing& routing, Producer* producer, Now now) {
-    const Offset offset = next_offset_++;
+    const Offset offset = latest_ = next_offset_++;
     const std::size_t size = message.envelope.size();
     ++messages_;
     bytes_ += size;
@@ -277,7 +277,8 @@ void Queue::enqueue(Pending message, const envelope::Routing& routing, Producer*
 void Queue::forget_producers(Now now) {
     std::vector<Producer*> idle;
     for (auto& [id, producer] : producers_) {
-        if (producer.sessions == 0 && producer.unsettled == 0 && !producer.dirty) idle.push_back(&producer);
+        if (producer.sessions == 0 && producer.unsettled == 0 && producer.settled.empty() && !producer.dirty)
+            idle.push_back(&producer);
     }
     const auto rank = [](const Producer* one) { return std::pair{!one->life.is_zero(), one->seen}; };
     std::sort(idle.begin(), idle.end(), [&](const Producer* a, const Producer* b) { return rank(a) < rank(b); });

@@ -165,7 +165,7 @@ public:
     void refuse(Producer& producer, std::uint64_t sequence, std::string code, std::string text, Now now);
     void forget_refusals(Producer& producer, std::uint64_t up_to);
     // Messages and bytes that still fit, or for which others make room; max() where only the disk bounds them. Of a
-    // topic: in the fullest of the subscriptions that make producers wait.
+    // topic: in the fullest of the subscriptions that may have to make producers wait.
     [[nodiscard]] std::uint64_t free_messages() const;
     [[nodiscard]] std::uint64_t free_bytes() const;
     // When that is 0; else what does not fit is refused.
@@ -194,6 +194,8 @@ public:
     void leave(ConsumerId id, Now now);   // said bye: what it still holds is released
     void fence(ConsumerId id, Now now);   // replaced by a later one under its name: as if it had died
     [[nodiscard]] std::uint32_t in_flight(ConsumerId id) const;
+    // Any that is connected, or whose leases are not over.
+    [[nodiscard]] bool has_consumers() const noexcept { return !consumers_.empty(); }
     // The consumers that carry this name, other than `incarnation`.
     [[nodiscard]] std::vector<std::pair<ConsumerId, Identity>> named(const std::string& name,
                                                                      const Identity& incarnation) const;
@@ -325,7 +327,9 @@ private:
     bool find_takers(std::string_view envelope);
     void pass_on(const envelope::Routing& routing, const Slice& envelope, bool maybe_duplicate, Producer& producer,
                  Now now);
+    void keep_up(Offset offset) noexcept;
     void skip_to(Offset offset);
+    [[nodiscard]] bool always_makes_room() const noexcept;
     void settled_by(const Queue& subscription, Offset offset);
     bool count_off(const Queue& subscription, PassedOn& message);
     [[nodiscard]] std::uint64_t least_of_subscriptions(std::uint64_t (Queue::*free)() const) const;
@@ -534,6 +538,7 @@ private:
     std::vector<Identity> forgotten_;
 
     Offset next_offset_ = 1;
+    Offset latest_ = 0;        // that was accepted in this life
     Offset former_begin_ = 0;  // recovery: from here on it was the last life
     Offset former_end_ = 0;    // recovery: stored by former lives: all below
 

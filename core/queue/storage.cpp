@@ -249,7 +249,7 @@ bool Queue::redrive(const store::StoredDeadLetter& letter, Now now) {
     backlog_.add(
         {.offset = next_offset_, .priority = terms.priority, .key = terms.key, .expires = end_of_age(now.wall, now)});
     pending_.push_back({.envelope = {}, .redrive_of = letter.record.offset, .terms = terms});
-    ++next_offset_;
+    latest_ = next_offset_++;
     ++messages_;
     bytes_ += letter.envelope.size();
     --dead_count_;

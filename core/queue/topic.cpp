@@ -10,6 +10,8 @@ namespace posthorn::queue {
 void Queue::add_subscription(Queue& subscription, std::vector<Binding> bindings) {
     subscription.topic_ = this;
     subscribers_.push_back({&subscription, std::move(bindings)});
+    next_offset_ = std::max(next_offset_, subscription.next_offset_);
+    for (const Subscriber& one : subscribers_) one.queue->keep_up(next_offset_);
 }
 
 void Queue::rebind(const Queue& subscription, std::vector<Binding> bindings) {
@@ -20,6 +22,7 @@ void Queue::rebind(const Queue& subscription, std::vector<Binding> bindings) {
 
 void Queue::remove_subscription(Queue& subscription) {
     subscription.topic_ = nullptr;
+    next_offset_ = std::max(next_offset_, subscription.next_offset_);  // one of that name begins behind it
     std::erase_if(subscribers_, [&](const Subscriber& one) { return one.queue == &subscription; });
     for (auto it = passed_on_.begin(); it != passed_on_.end();) {
         it = count_off(subscription, it->second) ? passed_on_.erase(it) : std::next(it);
@@ -65,17 +68,20 @@ void Queue::pass_on(const envelope::Routing& routing, const Slice& envelope, boo
     if (passed_from_ == 0) passed_from_ = offset;
     pending_bytes_ += envelope.size();
     next_offset_ = offset + 1;
+    for (const Subscriber& one : subscribers_) one.queue->keep_up(next_offset_);
     in_.count(now.mono);
     changed(now);
+}
+
+// Nothing of it is under way: so it need not remember what others got as holes of its own, however many those are.
+void Queue::keep_up(Offset offset) noexcept {
+    if (pending_.empty() && !committing_) next_offset_ = std::max(next_offset_, offset);
 }
 
 // Offsets that went to others. While a batch is under way the place of every message that is not in it is counted from
 // its end, so these are kept as holes.
 void Queue::skip_to(Offset offset) {
-    if (pending_.empty() && !committing_) {
-        next_offset_ = std::max(next_offset_, offset);
-        return;
-    }
+    keep_up(offset);
     for (; next_offset_ < offset; ++next_offset_) pending_.push_back(Pending{.done = true});
 }
 
@@ -92,10 +98,18 @@ bool Queue::count_off(const Queue& subscription, PassedOn& message) {
     return true;
 }
 
+// Whatever it has: so it is never what its publishers wait for.
+bool Queue::always_makes_room() const noexcept {
+    const bool bounded_dead = policy_.dlq_max_messages != 0 || policy_.dlq_max_bytes != 0;
+    return makes_room_ && (policy_.when_full == WhenFull::drop_oldest || !bounded_dead ||
+                           policy_.dlq_when_full == DlqWhenFull::drop_oldest);
+}
+
 std::uint64_t Queue::least_of_subscriptions(std::uint64_t (Queue::*free)() const) const {
     std::uint64_t least = std::numeric_limits<std::uint64_t>::max();
     for (const Subscriber& one : subscribers_) {
-        if (one.queue->makes_producers_wait()) least = std::min(least, (one.queue->*free)());
+        if (one.queue->makes_producers_wait() && !one.queue->always_makes_room())
+            least = std::min(least, (one.queue->*free)());
     }
     return least;
 }

@@ -20,7 +20,8 @@ struct Binding {
     bool operator==(const Binding&) const = default;
 };
 
-inline constexpr std::size_t bindings_limit = 256;        // of one subscription
+inline constexpr std::size_t bindings_limit = 64;  // of one subscription
+inline constexpr std::size_t pattern_limit = 255;  // bytes, as AMQP has it; all of this bounds what a match costs
 inline constexpr std::size_t binding_headers_limit = 64;  // of one binding
 
 // Whether the subject is of the pattern. Time: at most (words of the pattern) x (words of the subject).

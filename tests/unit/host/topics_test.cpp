@@ -1,4 +1,8 @@
 // Topics at a host: how subscriptions come to be, are remembered and go.
+#include <sqlite3.h>
+
+#include <algorithm>
+
 #include "fixture.hpp"
 
 namespace posthorn::host {
@@ -232,6 +236,132 @@ TEST_F(Topics, AMessageIsSentBackToTheOneSubscriptionThatFailed) {
     publish(sends, 3, 2);
     EXPECT_THAT(received(a), ElementsAre("s"));
     EXPECT_THAT(received(b), ElementsAre("s"));
+}
+
+TEST_F(Topics, WhatWasPublishedIsHandedOutHoweverTheSessionEnds) {
+    open();
+    Peer a = subscriber(1, "a");
+    Peer breaks = publisher(3, 3);
+    say(breaks, protocol::Publish{{envelope_of(identity(3), 1), Slice{std::string("junk")}}});
+    EXPECT_EQ(refused(breaks), "malformed");
+    EXPECT_THAT(received(a), SizeIs(1));
+    Peer leaves = publisher(4, 4);
+    EXPECT_THAT(heard_of<protocol::Welcome>(leaves), SizeIs(1));
+    leaves.out.add(protocol::Publish{{envelope_of(identity(4), 1)}});
+    say(leaves, protocol::Bye{});
+    EXPECT_THAT(received(a), SizeIs(1));
+}
+
+// Offsets that went to others must not become holes in one that gets little.
+TEST_F(Topics, OneThatGetsLittleKeepsUpWithItsTopic) {
+    open();
+    Peer all = subscriber(1, "all");
+    Peer rare = subscriber(2, "rare", {.bindings = {{{.subject = "x"}}}});
+    Peer sends = publisher(3, 3);
+    publish(sends, 3, 1, "x");
+    const auto delivered = heard_of<protocol::Deliver>(rare);
+    ASSERT_THAT(delivered, SizeIs(1));
+    const protocol::DeliverOne first = delivered[0].items.at(0);
+    for (std::uint64_t i = 2; i <= 50; ++i) publish(sends, 3, i, "y");
+    stores = false;
+    say(rare, protocol::Settle{.acks = {{first.offset, first.token, 1}}, .sync = true});
+    host->turn(now);
+    const auto job = host->take_job(now);
+    ASSERT_TRUE(job);
+    const auto batch =
+        std::find_if(job->batch.begin(), job->batch.end(), [](const auto& one) { return one.topic == "t/rare"; });
+    ASSERT_NE(batch, job->batch.end());
+    EXPECT_EQ(batch->next_offset, first.offset + 50);
+    publish(sends, 3, 51, "x");
+    host->complete(store->run(*job), now);
+    stores = true;
+    pass(defaults::settle_delay);
+    EXPECT_THAT(received(rare), ElementsAre("x"));
+}
+
+TEST_F(Topics, TwoThatWantDifferentBindingsAtOnceAreBothWelcome) {
+    open();
+    Peer before = subscriber(9, "a");
+    stores = false;
+    Peer one = subscriber(1, "a", {.bindings = {{{.subject = "x"}}}});
+    Peer other = subscriber(2, "a", {.bindings = {{{.subject = "y"}}}});
+    stores = true;
+    pass(0ms);
+    EXPECT_THAT(heard_of<protocol::Welcome>(one), SizeIs(1));
+    EXPECT_THAT(heard_of<protocol::Welcome>(other), SizeIs(1));
+    EXPECT_THAT(heard_of<protocol::Welcome>(before), SizeIs(1));
+    Peer sends = publisher(3, 3);
+    publish(sends, 3, 1, "x");
+    publish(sends, 3, 2, "y");
+    EXPECT_THAT(received(before), SizeIs(1)) << "the later has its way";
+}
+
+TEST_F(Topics, OneAnewBeginsBehindWhatTheFormerHad) {
+    open();
+    Peer former = subscriber(1, "a");
+    Peer sends = publisher(3, 3);
+    publish(sends, 3, 1);
+    const auto first = heard_of<protocol::Deliver>(former).at(0).items.at(0);
+    say(former, protocol::Settle{.others = {{first.offset, first.token, protocol::Verdict::reject, {}, "no"}}});
+    pass(defaults::settle_delay);
+    Peer admin = hello(9, {.role = protocol::Role::admin});
+    say(admin, protocol::AdminRequest{.id = 1, .verb = "dlq_redrive", .address = "t/a"});
+    pass(defaults::settle_delay);
+    const auto again = heard_of<protocol::Deliver>(former).at(0).items.at(0);
+    say(admin, protocol::AdminRequest{.id = 2, .verb = "unsubscribe", .address = "t/a"});
+    pass(defaults::settle_delay);
+    Peer anew = hello(5, {.role = protocol::Role::consumer, .address = "t/a", .incarnation = identity(5)});
+    publish(sends, 3, 2);
+    EXPECT_GT(heard_of<protocol::Deliver>(anew).at(0).items.at(0).offset, again.offset);
+}
+
+TEST_F(Topics, ADeclaredOneIsNotTemporaryWhateverItWas) {
+    open();
+    Peer made = subscriber(1, "a", {.temporary = true});
+    EXPECT_THAT(heard_of<protocol::Welcome>(made), SizeIs(1));
+    Options options;
+    options.topics["t"] = {{.name = "a"}};
+    open(options);
+    pass(10min);
+    pass(10min);
+    Peer sends = publisher(3, 3);
+    publish(sends, 3, 1);
+    EXPECT_EQ(stored(sends), 1U);
+    Peer one = subscriber(2, "a");
+    EXPECT_THAT(received(one), ElementsAre("s"));
+}
+
+TEST_F(Topics, ATemporaryOneThatNobodyCameForGoes) {
+    open();
+    Peer lasting = subscriber(8, "z");
+    stores = false;
+    Peer changes = subscriber(1, "x", {.temporary = true});
+    Peer its_mind = subscriber(1, "y", {.temporary = true});
+    stores = true;
+    pass(0ms);
+    pass(10min);
+    pass(10min);
+    Peer admin = hello(9, {.role = protocol::Role::admin});
+    say(admin, protocol::AdminRequest{.id = 1, .verb = "unsubscribe", .address = "t/x"});
+    EXPECT_THAT(heard_of<protocol::AdminResult>(admin).at(0).error, HasSubstr("no subscription t/x"));
+}
+
+TEST_F(Topics, ADamagedRecordIsWrittenAnew) {
+    open();
+    Peer before = subscriber(1, "a", {.bindings = {{{.subject = "x"}}}});
+    EXPECT_THAT(heard_of<protocol::Welcome>(before), SizeIs(1));
+    host.reset();
+    store.reset();
+    sqlite3* file = nullptr;
+    ASSERT_EQ(sqlite3_open((folder.path() / "posthorn.db").c_str(), &file), SQLITE_OK);
+    EXPECT_EQ(sqlite3_exec(file, "UPDATE subscription SET record = zeroblob(9)", nullptr, nullptr, nullptr), SQLITE_OK);
+    sqlite3_close(file);
+    open();
+    Peer back = subscriber(1, "a");
+    EXPECT_THAT(heard_of<protocol::Welcome>(back), SizeIs(1));
+    Peer sends = publisher(3, 3);
+    publish(sends, 3, 1, "y");
+    EXPECT_THAT(received(back), ElementsAre("y")) << "rather more than it asked for than less";
 }
 
 }  // namespace
