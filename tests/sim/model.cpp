@@ -54,9 +54,8 @@ bool fits(const std::string& pattern, const std::string& subject) {
 }
 
 bool fits(const std::vector<Binding>& bindings, const Message& message) {
-    return bindings.empty() || std::any_of(bindings.begin(), bindings.end(), [&](const Binding& one) {
-               return fits(one.subject, message.subject);
-           });
+    return bindings.empty() || std::any_of(bindings.begin(), bindings.end(),
+                                           [&](const Binding& one) { return fits(one.subject, message.subject); });
 }
 
 }  // namespace
@@ -90,9 +89,8 @@ Totals Model::gone() {
 }
 
 bool Model::may_take(std::uint64_t message) const {
-    return bindings_.empty() || std::any_of(bindings_.begin(), bindings_.end(), [&](const auto& one) {
-               return fits(one, records_.at(message).message);
-           });
+    return bindings_.empty() || std::any_of(bindings_.begin(), bindings_.end(),
+                                            [&](const auto& one) { return fits(one, records_.at(message).message); });
 }
 
 bool Model::must_take(std::uint64_t message) const {
@@ -100,8 +98,8 @@ bool Model::must_take(std::uint64_t message) const {
 }
 
 bool Model::must_take(const Record& record) const {
-    return record.due && std::all_of(bindings_.begin(), bindings_.end(),
-                                     [&](const auto& one) { return fits(one, record.message); });
+    return record.due &&
+           std::all_of(bindings_.begin(), bindings_.end(), [&](const auto& one) { return fits(one, record.message); });
 }
 
 std::optional<std::uint64_t> Model::find(int producer, std::uint64_t sequence) const {
@@ -141,7 +139,8 @@ void Model::confirmed(int producer, std::uint64_t first, std::uint64_t last, Now
         const bool plain = message.ordering_key.empty() && message.dedup_key.empty() && message.delay == message.ttl &&
                            message.ttl == Duration::zero();
         const bool stays = !makes_room() && policy_.max_age == Duration::zero();
-        if (plain && stays && record.handed_out == 0 && must_take(record)) waiting_.insert({message.priority, it->second});
+        if (plain && stays && record.handed_out == 0 && must_take(record))
+            waiting_.insert({message.priority, it->second});
     }
 }
 
@@ -262,7 +261,8 @@ void Model::check_line(std::uint64_t message, const Record& record) {
     for (const std::uint64_t other : lines_.at({record.producer, record.message.ordering_key})) {
         if (other >= message) return;
         const Record& before = records_.at(other);
-        const bool certain = must_take(before) && before.confirmed && (before.kind == Kind::healthy || before.kind == Kind::released) &&
+        const bool certain = must_take(before) && before.confirmed &&
+                             (before.kind == Kind::healthy || before.kind == Kind::released) &&
                              before.message.delay == before.message.ttl && before.message.ttl == Duration::zero() &&
                              before.message.dedup_key.empty();
         if (certain && before.acked == 0 && before.handed_out < 2) {

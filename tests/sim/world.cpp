@@ -18,6 +18,7 @@ namespace {
 constexpr std::size_t producers_count = 3;
 constexpr std::size_t consumers_count = 4;
 constexpr Duration link_patience = 500ms;  // less than half of any lease here
+constexpr Duration operator_patience = 10s;
 constexpr int peace_rounds = 20'000;
 constexpr const char* queue_name = "q";
 constexpr const char* topic_name = "t";
@@ -25,7 +26,8 @@ constexpr std::uint64_t min_free = 128 * 1024 * 1024;      // where there is any
 constexpr std::uint64_t settling_room = 12 * 1024 * 1024;  // ... and room for settlements in so much
 constexpr std::uint64_t no_room = 64 * 1024;               // hardly for anything
 
-constexpr std::uint64_t shows = 1, edits = 2, redrives = 3, counts = 4, removes = 5;  // what an operator asks, by its id
+constexpr std::uint64_t shows = 1, edits = 2, redrives = 3, counts = 4,
+                        removes = 5;  // what an operator asks, by its id
 constexpr const char* edited_header = "edited";
 
 // Of an admin's row.
@@ -107,7 +109,10 @@ void World::make_outlets() {
         outlet.model.bind(outlet.bindings);
         std::string patterns;
         for (const Binding& one : outlet.bindings) patterns += " " + one.subject;
-        note(address + (outlet.declared ? " is declared" : outlet.temporary ? " is temporary" : " is to be made") +
+        note(address +
+             (outlet.declared    ? " is declared"
+              : outlet.temporary ? " is temporary"
+                                 : " is to be made") +
              ", bound to" + patterns);
         if (outlet.declared) was_welcome(outlet);
     }
@@ -123,8 +128,8 @@ std::vector<Binding> World::some_bindings() {
 }
 
 World::Outlet* World::outlet_at(const std::string& address) {
-    const auto found = std::find_if(outlets_.begin(), outlets_.end(),
-                                    [&](const Outlet& outlet) { return outlet.address == address; });
+    const auto found =
+        std::find_if(outlets_.begin(), outlets_.end(), [&](const Outlet& outlet) { return outlet.address == address; });
     return found == outlets_.end() ? nullptr : &*found;
 }
 
@@ -199,8 +204,8 @@ void World::start_host() {
         outlet.storm = false;
         if (!outlet.declared) continue;
         if (host_life_ > 1 && fan_chance(0.1)) rebind(outlet);
-        options.topics[topic_name].push_back({.name = outlet.address.substr(outlet.address.find('/') + 1),
-                                              .bindings = outlet.bindings});
+        options.topics[topic_name].push_back(
+            {.name = outlet.address.substr(outlet.address.find('/') + 1), .bindings = outlet.bindings});
     }
     host_ = std::make_unique<host::Host>(options, *store_, now_);
 }
@@ -276,16 +281,15 @@ void World::start_consumer(std::size_t index) {
     constexpr std::uint32_t prefetches[] = {0, 0, 1, 10, 100};
     Outlet& outlet = outlet_of(consumer);
     if (fanout_ && !outlet.declared && outlet.made && fan_chance(0.3)) rebind(outlet);
-    consumer.session = std::make_unique<protocol::ConsumerSession>(
-        protocol::ConsumerSession::Options{.incarnation = incarnation,
-                                           .queue = outlet.address,
-                                           .name = consumer.name,
-                                           .concurrency = consumer.concurrency,
-                                           .prefetch = prefetches[pick(std::size(prefetches))],
-                                           .strict = strict_ && chance(0.7),
-                                           .bindings = fanout_ && !outlet.declared ? std::optional{outlet.bindings}
-                                                                                   : std::nullopt,
-                                           .temporary = outlet.temporary});
+    consumer.session = std::make_unique<protocol::ConsumerSession>(protocol::ConsumerSession::Options{
+        .incarnation = incarnation,
+        .queue = outlet.address,
+        .name = consumer.name,
+        .concurrency = consumer.concurrency,
+        .prefetch = prefetches[pick(std::size(prefetches))],
+        .strict = strict_ && chance(0.7),
+        .bindings = fanout_ && !outlet.declared ? std::optional{outlet.bindings} : std::nullopt,
+        .temporary = outlet.temporary});
     consumer.session->add_host(consumer.link.at_client, "host");
 }
 
@@ -607,7 +611,7 @@ void World::check_strict_order(const Consumer& consumer, std::uint64_t message, 
         for (const Working& work : other.working) {
             if (!stands(other) || work.lost || work.host_life != host_life_) continue;
             violation(name + " was begun by consumer " + std::to_string(consumer.number) + " while consumer " +
-                             std::to_string(other.number) + " works on message " + std::to_string(work.message));
+                      std::to_string(other.number) + " works on message " + std::to_string(work.message));
         }
     }
 }
@@ -814,13 +818,14 @@ bool World::drained() {
 // An operator edits a dead letter and sends all of them back, on a link of his own that he opens anew each time.
 void World::admin_looks_after_the_dead() {
     if (operator_waits()) return;
-    operator_comes(Errand::dead_letters, fanout_ ? fan_pick(outlets_.size()) : 0);
+    const std::size_t outlet = fanout_ ? fan_pick(outlets_.size()) : 0;
+    if (!outlets_[outlet].leaving) operator_comes(Errand::dead_letters, outlet);
 }
 
 // He was to remove a subscription, and has not heard yet that it is gone.
 bool World::operator_waits() const {
     return std::any_of(outlets_.begin(), outlets_.end(), [&](const Outlet& one) {
-        return one.leaving && one.asked_life == host_life_;
+        return one.leaving && one.asked_life == host_life_ && now_.mono - one.asked < operator_patience;
     });
 }
 
@@ -833,12 +838,13 @@ void World::operator_comes(Errand errand, std::size_t outlet) {
     for (std::string& bytes : operator_out_.flush()) host_->receive(operator_, Slice{std::move(bytes)}, now_);
 }
 
-// Those that are to go, one by one; again where a host died and may not have stored it.
+// Those that are to go, one by one; again where a host died and may not have stored it, or has forgotten who asked.
 void World::let_go() {
     if (!host_ || operator_waits()) return;
     for (std::size_t i = 0; i < outlets_.size(); ++i) {
         if (!outlets_[i].leaving) continue;
         outlets_[i].asked_life = host_life_;
+        outlets_[i].asked = now_.mono;
         operator_comes(Errand::unsubscribe, i);
         return;
     }
@@ -902,8 +908,8 @@ void World::operator_hears(const protocol::AdminResult& result) {
         return;
     }
     if (result.id == removes) {
-        note("the operator hears: " + result.error);
-        has_gone(operator_outlet_);
+        // There is none: it has gone by itself, or was asked for before and may not be stored yet.
+        if (result.error.empty() || (host_->idle() && !job_)) has_gone(operator_outlet_);
         return;
     }
     if (result.id == shows) {

@@ -1,5 +1,6 @@
 // A world made from a seed: one host on the real SQLite store (or a memory store), producers and consumers with their
-// real sessions, a queue or a topic with its subscriptions between them, a network that loses, cuts and repeats, a disk that loses its power, a clock that jumps.
+// real sessions, a queue or a topic with its subscriptions between them, a network that loses, cuts and repeats, a disk
+// that loses its power, a clock that jumps.
 #pragma once
 
 #include <deque>
@@ -51,7 +52,7 @@ private:
     // heartbeats it delivers in order and soon, or breaks.
     struct Link {
         PeerId at_client = 0;
-        PeerId at_host = 0;  // a new one after each cut, as with ROUTER
+        PeerId at_host = 0;      // a new one after each cut, as with ROUTER
         std::size_t outlet = 0;  // a consumer's
         bool up = true;
         std::deque<Flying> to_host;
@@ -67,9 +68,10 @@ private:
         bool rebound = false;
         bool made = false;             // a consumer was welcome, or it is declared
         bool leaving = false;          // an operator wants it to go ...
-        std::uint64_t asked_life = 0;  // ... and told this life of the host
-        bool storm = false;            // the host said so
-        std::uint64_t furthest = 0;    // strict: the highest offset that was begun in this life of the host
+        std::uint64_t asked_life = 0;  // ... and told this life of the host, then
+        Mono asked{};
+        bool storm = false;          // the host said so
+        std::uint64_t furthest = 0;  // strict: the highest offset that was begun in this life of the host
     };
     struct Producer {
         int number = 0;
