@@ -142,7 +142,7 @@ struct Host::Impl {
     void rebind(Box& box, std::vector<Binding> bindings, Now now);
     void restore_topics(const store::Recovery& recovery, Now now);
     [[nodiscard]] std::optional<protocol::Refusal> refusal_of_address(const protocol::Hello& hello) const;
-    bool is_prepared(PeerId peer, const protocol::Hello& hello, Now now);
+    bool is_prepared(PeerId peer, const protocol::Hello& hello, bool bound, Now now);
     void look_at_postponed(Now now);
     void left_alone(Box& box, bool in_order, Now now);
     void remove_subscription(Box& box, Now now);
@@ -151,7 +151,8 @@ struct Host::Impl {
     // sessions.cpp
     void receive(PeerId peer, const Slice& frame, Now now);
     void outside_session(PeerId peer, protocol::Frame& frame, Now now);
-    void on_hello(PeerId peer, const protocol::Hello& hello, Now now);
+    // `bound`: it was postponed, and the subscription has the bindings it came with, or those of a later one.
+    void on_hello(PeerId peer, const protocol::Hello& hello, bool bound, Now now);
     [[nodiscard]] std::optional<protocol::Refusal> refusal_of(const protocol::Hello& hello) const;
     void welcome_producer(Session& session, const protocol::Hello& hello, protocol::Welcome& welcome, Now now);
     void welcome_consumer(Session& session, const protocol::Hello& hello, protocol::Welcome& welcome, Now now);
@@ -199,10 +200,14 @@ struct Host::Impl {
     std::set<PeerId> asked;                               // unknown peers that were asked for their hello
     std::unordered_map<PeerId, protocol::FrameReader> large_hellos;
     static constexpr std::size_t postponed_limit = 1'000;
-    std::map<PeerId, protocol::Hello> postponed;  // until what they ask for is stored
-    std::deque<Identity> fenced;                  // incarnations that were replaced
-    std::vector<Session*> listed;                 // have frames to send
-    std::vector<OutFrame> outside;                // frames to peers without a session
+    struct Postponed {
+        protocol::Hello hello;
+        bool bound = false;
+    };
+    std::map<PeerId, Postponed> postponed;  // until what they ask for is stored
+    std::deque<Identity> fenced;            // incarnations that were replaced
+    std::vector<Session*> listed;           // have frames to send
+    std::vector<OutFrame> outside;          // frames to peers without a session
 
     std::vector<Box*> touched;
     std::vector<Box*> unsaved;  // have something for the store, or want to read

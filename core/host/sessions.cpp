@@ -202,7 +202,7 @@ void Host::Impl::outside_session(PeerId peer, protocol::Frame& frame, Now now) {
         }
     }
     if (frame.commands.size() == 1 && std::holds_alternative<protocol::Hello>(frame.commands.front())) {
-        on_hello(peer, std::get<protocol::Hello>(frame.commands.front()), now);
+        on_hello(peer, std::get<protocol::Hello>(frame.commands.front()), false, now);
     } else {
         drop("command outside a session", peer);
     }
@@ -243,7 +243,7 @@ std::optional<protocol::Refusal> Host::Impl::refusal_of(const protocol::Hello& h
     return std::nullopt;
 }
 
-void Host::Impl::on_hello(PeerId peer, const protocol::Hello& hello, Now now) {
+void Host::Impl::on_hello(PeerId peer, const protocol::Hello& hello, bool bound, Now now) {
     end_session(peer, now);
     if (const auto no = refusal_of(hello)) {
         refuse(peer, no->code, no->text, now);
@@ -254,7 +254,7 @@ void Host::Impl::on_hello(PeerId peer, const protocol::Hello& hello, Now now) {
                      protocol::Bye{static_cast<std::uint64_t>(retry_after.count()), "this host goes down for a while"});
         return;
     }
-    if (!is_prepared(peer, hello, now)) return;
+    if (!is_prepared(peer, hello, bound, now)) return;
     if (hello.role != protocol::Role::admin) {
         const auto before = by_incarnation.find(hello.incarnation);
         if (before != by_incarnation.end()) end_session(before->second, now);  // it came back on another link

@@ -159,26 +159,27 @@ std::optional<protocol::Refusal> Host::Impl::refusal_of_address(const protocol::
 }
 
 // A subscriber is welcome once its subscription is stored: what is published from then on reaches it, whatever happens
-// to the host. False: it is not yet, and the hello is looked at again when it is.
-bool Host::Impl::is_prepared(PeerId peer, const protocol::Hello& hello, Now now) {
+// to the host. False: it is not yet, and the hello is looked at again when it is; its bindings are not, or two that
+// wait with different ones would undo each other's for ever.
+bool Host::Impl::is_prepared(PeerId peer, const protocol::Hello& hello, bool bound, Now now) {
     if (hello.role == protocol::Role::admin) return true;
     const bool subscribes = hello.address.find('/') != std::string::npos;
     if (!subscribes && !hello.topic) return true;
     Box* box = nullptr;
     if (subscribes) {
         box = &open_subscription(hello.address, hello.temporary, hello.bindings.value_or(std::vector<Binding>{}), now);
-        if (hello.bindings && !box->removing) rebind(*box, *hello.bindings, now);
+        if (hello.bindings && !bound && !box->removing) rebind(*box, *hello.bindings, now);
     } else {
         box = &open_topic(hello.address, now);
     }
     if (box->recorded && !box->removing) return true;
     if (postponed.size() >= postponed_limit) postponed.clear();  // they say it again
-    postponed.insert_or_assign(peer, hello);
+    postponed.insert_or_assign(peer, Postponed{hello, !box->removing});
     return false;
 }
 
 void Host::Impl::look_at_postponed(Now now) {
-    for (const auto& [peer, hello] : std::exchange(postponed, {})) on_hello(peer, hello, now);
+    for (const auto& [peer, one] : std::exchange(postponed, {})) on_hello(peer, one.hello, one.bound, now);
 }
 
 // Nobody is left who would work on it, if that is what it was for.
