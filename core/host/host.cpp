@@ -146,9 +146,11 @@ void Host::Impl::turn(Now now) {
             }
         }
     }
-    for (std::size_t i = 0; i < touched.size(); ++i) {  // what happens to a subscription is news for its publishers
-        if (touched[i]->topic != nullptr) touch(*touched[i]->topic);
+    std::vector<Box*> topics;  // what happens to a subscription is news for its publishers
+    for (const Box* box : touched) {
+        if (box->topic != nullptr) topics.push_back(box->topic);
     }
+    for (Box* topic : topics) touch(*topic);
     std::stable_partition(touched.begin(), touched.end(), [](const Box* box) { return !box->queue.is_topic(); });
     for (Box* box : touched) {  // before any credit is given
         uncommitted_bytes -= std::exchange(box->uncommitted_bytes, box->queue.uncommitted_bytes());

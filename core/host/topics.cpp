@@ -108,8 +108,9 @@ void Host::Impl::restore_topics(const store::Recovery& recovery, Now now) {
     for (const auto& [name, subscriptions] : options.topics) {
         const Box* known = find_box(name);
         if (known != nullptr && !known->queue.is_topic() && known->queue.has_messages()) {
-            throw Error("its queue " + name + " holds messages, and " + name +
-                        " is to be a topic; let them be worked off as a queue, or take another name");
+            throw Error(
+                "its queue " + name +
+                " holds messages, and is to be a topic; let them be worked off as a queue, or take another name");
         }
         open_topic(name, now);
         for (const Subscription& one : subscriptions) {

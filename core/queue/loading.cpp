@@ -422,7 +422,9 @@ void Queue::loaded(store::ReadResult result, Now now) {
     for (const store::Damage& damage : result.damage) lost_damaged(damage);
     const auto fetched = fetching_.find(result.from);
     if (fetched == fetching_.end()) return;
-    for (Offset offset = result.from; offset <= fetched->second && offset < result.next; ++offset) {
+    const Offset last = fetched->second;
+    fetching_.erase(fetched);  // a block that was read from the same offset comes behind it, and without all bodies
+    for (Offset offset = result.from; offset <= last && offset < result.next; ++offset) {
         const auto it = entries_.find(offset);
         if (it != entries_.end() && it->second.shown && it->second.body.empty()) missing_.push_back(offset);
     }

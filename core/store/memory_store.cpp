@@ -15,20 +15,20 @@ namespace {
 // Chunks smaller than this are not worth repacking for what they hold on to.
 constexpr std::uint32_t repack_from = 4096;  // bytes
 
-using Bytes = std::shared_ptr<const std::string>;  // shared with the slices that were read from it
+using SharedBytes = std::shared_ptr<const std::string>;  // shared with the slices that were read from it
 
-std::shared_ptr<const Bytes> keep(std::string bytes) {
-    return std::make_shared<const Bytes>(std::make_shared<const std::string>(std::move(bytes)));
+std::shared_ptr<const SharedBytes> keep(std::string bytes) {
+    return std::make_shared<const SharedBytes>(std::make_shared<const std::string>(std::move(bytes)));
 }
 
 struct KeptChunk {
     Chunk chunk;
-    std::shared_ptr<const Bytes> body;  // shared with chunks of other topics
+    std::shared_ptr<const SharedBytes> body;  // shared with chunks of other topics
 };
 
 struct KeptBody {  // of the job under way
     CommonBody common;
-    std::shared_ptr<const Bytes> body;
+    std::shared_ptr<const SharedBytes> body;
 };
 
 class Topic {
@@ -51,7 +51,7 @@ private:
     using Chunks = std::map<Offset, KeptChunk>;  // by first offset; one node per commit batch, not per message
 
     void append(const TopicBatch& batch, const std::vector<KeptBody>& bodies);
-    void add(Chunk chunk, std::shared_ptr<const Bytes> body) {
+    void add(Chunk chunk, std::shared_ptr<const SharedBytes> body) {
         const Offset first = chunk.first();
         chunks_.emplace_hint(chunks_.end(), first, KeptChunk{std::move(chunk), std::move(body)});
     }
@@ -159,7 +159,7 @@ ReadResult Topic::read(const Read& read) const {
     result.topic = read.topic;
     Gathering gathering(read, result);
     for (auto at = at_or_behind(chunks_, read.from); at != chunks_.end() && at->first <= read.to; ++at) {
-        const Bytes& body = *at->second.body;
+        const SharedBytes& body = *at->second.body;
         if (!gathering.take(at->second.chunk, Slice(body, *body))) return result;
     }
     gathering.finish();

@@ -36,15 +36,78 @@ void Totals::add(const Totals& other) {
     dropped += other.dropped;
     displaced += other.displaced;
     storms += other.storms;
+    fanned_out += other.fanned_out;
+    to_subscriptions += other.to_subscriptions;
+    subscriptions_made += other.subscriptions_made;
+    subscriptions_gone += other.subscriptions_gone;
+    rebound += other.rebound;
+    refused_for_want += other.refused_for_want;
 }
 
-void Model::violation(std::string what) {
-    violations_.push_back(std::move(what));
+namespace {
+
+// Of subjects whose words are single letters.
+bool fits(const std::string& pattern, const std::string& subject) {
+    if (pattern == "#") return true;
+    return std::equal(pattern.begin(), pattern.end(), subject.begin(), subject.end(),
+                      [](char wanted, char is) { return wanted == '*' || wanted == is; });
 }
 
-const Message& Model::publish(Kind kind, int producer, std::uint64_t sequence, Message message, Now now) {
-    const std::uint64_t number = ++totals.messages;
-    message.payload = std::to_string(number);
+bool fits(const std::vector<Binding>& bindings, const Message& message) {
+    return bindings.empty() || std::any_of(bindings.begin(), bindings.end(),
+                                           [&](const Binding& one) { return fits(one.subject, message.subject); });
+}
+
+}  // namespace
+
+void Model::bind(std::vector<Binding> bindings) {
+    bindings_.push_back(std::move(bindings));
+}
+
+void Model::welcome() {
+    welcome_ = true;
+}
+
+void Model::leave() {
+    welcome_ = false;
+    waiting_.clear();
+    for (auto& [message, record] : records_) record.due = false;
+}
+
+Totals Model::gone() {
+    leave();
+    offsets_.clear();
+    first_handed_out_.clear();
+    deaths = 0;
+    for (auto& [message, record] : records_) {
+        record.edited = record.ack_confirmed = record.dead_lettered = false;
+        record.begun = record.acked = record.nacked = record.handed_out = 0;
+        record.deaths_before = 0;
+        record.first_handed_out.reset();
+    }
+    return std::exchange(totals, {});
+}
+
+bool Model::may_take(std::uint64_t message) const {
+    return bindings_.empty() || std::any_of(bindings_.begin(), bindings_.end(),
+                                            [&](const auto& one) { return fits(one, records_.at(message).message); });
+}
+
+bool Model::must_take(std::uint64_t message) const {
+    return must_take(records_.at(message));
+}
+
+bool Model::must_take(const Record& record) const {
+    return record.due &&
+           std::all_of(bindings_.begin(), bindings_.end(), [&](const auto& one) { return fits(one, record.message); });
+}
+
+std::optional<std::uint64_t> Model::find(int producer, std::uint64_t sequence) const {
+    const auto it = by_sequence_.find({producer, sequence});
+    return it == by_sequence_.end() ? std::nullopt : std::optional{it->second};
+}
+
+void Model::publish(std::uint64_t number, Kind kind, int producer, std::uint64_t sequence, Message message, Now now) {
     by_sequence_[{producer, sequence}] = number;
     if (!message.ordering_key.empty()) lines_[{producer, message.ordering_key}].push_back(number);
     if (!message.dedup_key.empty()) dedup_keys_[message.dedup_key].push_back(number);
@@ -52,11 +115,11 @@ const Message& Model::publish(Kind kind, int producer, std::uint64_t sequence, M
     record = {.kind = kind,
               .producer = producer,
               .sequence = sequence,
+              .due = bindings_.empty() || welcome_,
               .gone = replaced_.contains(producer),
               .deaths_before = deaths,
               .message = std::move(message),
               .published = now.wall};
-    return record.message;
 }
 
 void Model::confirmed(int producer, std::uint64_t first, std::uint64_t last, Now now) {
@@ -76,12 +139,12 @@ void Model::confirmed(int producer, std::uint64_t first, std::uint64_t last, Now
         const bool plain = message.ordering_key.empty() && message.dedup_key.empty() && message.delay == message.ttl &&
                            message.ttl == Duration::zero();
         const bool stays = !makes_room() && policy_.max_age == Duration::zero();
-        if (plain && stays && record.handed_out == 0) waiting_.insert({message.priority, it->second});
+        if (plain && stays && record.handed_out == 0 && must_take(record))
+            waiting_.insert({message.priority, it->second});
     }
 }
 
 void Model::refused(int producer, std::uint64_t sequence) {
-    ++totals.refused;
     const auto it = by_sequence_.find({producer, sequence});
     if (it == by_sequence_.end()) {
         violation("a message was refused that was never sent: " + std::to_string(sequence));
@@ -112,10 +175,7 @@ void Model::resumed(int producer, std::uint64_t place, Now now) {
         record.gone = true;
         if (record.confirmed) violation("message " + std::to_string(message) + ", confirmed, is to be sent again");
     }
-    if (named_ != 0) {
-        replaced_.insert(named_);
-        ++totals.resumed;
-    }
+    if (named_ != 0) replaced_.insert(named_);
     named_ = producer;
     place_ = place;
 }
@@ -136,6 +196,7 @@ void Model::begun(std::uint64_t message, std::uint64_t offset, std::uint32_t att
     ++totals.deliveries;
     if (record.begun++ > 0) ++totals.redeliveries;
     if (record.refused) violation(name + " was refused and then delivered");
+    if (!may_take(message)) violation(name + " on " + record.message.subject + " was delivered and is not for it");
     if (attempt < 1 || attempt - 1 > record.nacked + (deaths - record.deaths_before)) {
         violation(name + " came as attempt " + std::to_string(attempt) + " after " + std::to_string(record.nacked) +
                   " failures and " + std::to_string(deaths - record.deaths_before) + " deaths");
@@ -200,7 +261,8 @@ void Model::check_line(std::uint64_t message, const Record& record) {
     for (const std::uint64_t other : lines_.at({record.producer, record.message.ordering_key})) {
         if (other >= message) return;
         const Record& before = records_.at(other);
-        const bool certain = before.confirmed && (before.kind == Kind::healthy || before.kind == Kind::released) &&
+        const bool certain = must_take(before) && before.confirmed &&
+                             (before.kind == Kind::healthy || before.kind == Kind::released) &&
                              before.message.delay == before.message.ttl && before.message.ttl == Duration::zero() &&
                              before.message.dedup_key.empty();
         if (certain && before.acked == 0 && before.handed_out < 2) {
@@ -225,13 +287,14 @@ void Model::check_dedup(std::uint64_t message, const Record& record, Now now) {
     }
 }
 
-// Another one with its key was taken, and may have been within the window before it.
+// Another one with its key was taken, and may have been within the window before it. That one may have been for another
+// subscription only.
 bool Model::may_be_deduplicated(const Record& record) const {
     if (record.message.dedup_key.empty() || !record.confirmed_at) return false;
     const std::vector<std::uint64_t>& same = dedup_keys_.at(record.message.dedup_key);
     return std::any_of(same.begin(), same.end(), [&](std::uint64_t other) {
         const Record& before = records_.at(other);
-        const bool taken = before.acked > 0 || before.dead_lettered;
+        const bool taken = bindings_.empty() ? before.acked > 0 || before.dead_lettered : !before.refused;
         const bool over = before.confirmed_at && record.published >= before.confirmed_at->wall + policy_.dedup_window;
         return taken && before.published <= record.confirmed_at->wall && !over;
     });
@@ -310,12 +373,12 @@ void Model::check_displaced(std::uint64_t message, const Record& record, Wall at
     }
 }
 
-void Model::at_the_end() {
+void Model::at_the_end(bool forgot) {
     std::uint64_t gone = 0;
     std::uint64_t may_be_gone = 0;
     for (const auto& [message, record] : records_) {
         if (!record.refused && !record.ack_confirmed && !record.dead_lettered) ++may_be_gone;
-        if (record.refused || record.acked > 0 || record.dead_lettered) continue;
+        if (record.refused || record.acked > 0 || record.dead_lettered || !must_take(record)) continue;
         if (record.orphan && !record.confirmed) continue;  // nobody was told that it is safe
         if (record.gone) continue;
         if (may_be_deduplicated(record)) {
@@ -332,7 +395,6 @@ void Model::at_the_end() {
     }
     const auto counted = std::to_string(totals.dropped) + " messages were dropped, it is said; ";
     if (gone > totals.dropped) violation(counted + std::to_string(gone) + " are gone");
-    const bool forgot = totals.crashes + totals.power_cuts > 0;  // drops that were not stored, and happened again
     if (!forgot && totals.dropped > may_be_gone) violation(counted + std::to_string(may_be_gone) + " may be gone");
 }
 

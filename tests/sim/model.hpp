@@ -12,6 +12,7 @@
 #include <posthorn/message.hpp>
 #include <posthorn/policy.hpp>
 #include <posthorn/time.hpp>
+#include <posthorn/topic.hpp>
 
 namespace posthorn::sim {
 
@@ -31,6 +32,8 @@ struct Totals {
     std::uint64_t resends = 0, redeliveries = 0, dead_letters = 0, redriven = 0, disk_full = 0, drained_full = 0;
     std::uint64_t refused = 0, stale = 0, expired = 0, edited = 0, keyed = 0, delayed = 0, prioritised = 0, resumed = 0,
                   fenced = 0, deduplicated = 0, in_strict_order = 0, dropped = 0, displaced = 0, storms = 0;
+    std::uint64_t fanned_out = 0, to_subscriptions = 0, subscriptions_made = 0, subscriptions_gone = 0, rebound = 0,
+                  refused_for_want = 0;
     void add(const Totals& other);
 };
 
@@ -40,6 +43,7 @@ struct Record {
     std::uint64_t sequence = 0;
     bool confirmed = false;  // the producer was told that it is safe
     bool refused = false;
+    bool due = true;  // to a subscription: it was there for sure when this was sent
     bool edited = false;
     bool orphan = false;         // its producer died before it was confirmed
     bool gone = false;           // a later life under the name goes on before it: its number is another message's now
@@ -56,13 +60,28 @@ struct Record {
     std::optional<Wall> first_handed_out;
 };
 
-// Collects what is wrong; the first violation is what the seed is about.
+// Of one queue, or of one subscription of a topic, each of which is told of everything that is published. Collects what
+// is wrong; the first violation is what the seed is about.
 class Model {
 public:
-    explicit Model(const QueuePolicy& policy) : policy_(policy) {}
+    Model(const QueuePolicy& policy, std::string address, std::vector<std::string>& violations)
+        : policy_(policy), address_(std::move(address)), violations_(violations) {}
 
-    // The message's payload becomes its number.
-    const Message& publish(Kind kind, int producer, std::uint64_t sequence, Message message, Now now);
+    // A subscription, from now on with these bindings as well as those it had: which of them a message meets that is
+    // on its way is not told. What was sent before its first consumer was welcome it may have or not.
+    void bind(std::vector<Binding> bindings);
+    void welcome();
+    [[nodiscard]] bool is_welcome() const { return welcome_; }
+    // It goes: nothing has to reach it any more. Then it is gone, and another one of its name will come.
+    void leave();
+    [[nodiscard]] Totals gone();
+    // Whether it may get the message, and whether it cannot but get it.
+    [[nodiscard]] bool may_take(std::uint64_t message) const;
+    [[nodiscard]] bool must_take(std::uint64_t message) const;
+
+    void publish(std::uint64_t number, Kind kind, int producer, std::uint64_t sequence, Message message, Now now);
+    // The message with this sequence, if there is one.
+    [[nodiscard]] std::optional<std::uint64_t> find(int producer, std::uint64_t sequence) const;
     [[nodiscard]] Record& at(std::uint64_t message) { return records_.at(message); }
     [[nodiscard]] std::map<std::uint64_t, Record>& records() { return records_; }
 
@@ -83,16 +102,16 @@ public:
                      std::uint32_t max_attempts, Wall at);
     // A life of the host ends, or all; it says how many messages it has dropped.
     void dropped(std::uint64_t count) { totals.dropped += count; }
-    // Everything has been given time to drain.
-    void at_the_end();
-
-    void violation(std::string what);
-    [[nodiscard]] const std::vector<std::string>& violations() const { return violations_; }
+    // Everything has been given time to drain. `forgot`: a host died, and with it drops that were not stored, and
+    // happened again.
+    void at_the_end(bool forgot);
 
     Totals totals;
     std::uint64_t deaths = 0;  // of consumers, as the host saw them
 
 private:
+    void violation(const std::string& what) { violations_.push_back(address_ + ": " + what); }
+    [[nodiscard]] bool must_take(const Record& record) const;
     void check_line(std::uint64_t message, const Record& record);
     void check_dedup(std::uint64_t message, const Record& record, Now now);
     [[nodiscard]] bool may_be_deduplicated(const Record& record) const;
@@ -102,6 +121,10 @@ private:
     void check_displaced(std::uint64_t message, const Record& record, Wall at);
 
     const QueuePolicy& policy_;
+    std::string address_;
+    std::vector<std::string>& violations_;
+    std::vector<std::vector<Binding>> bindings_;  // all it ever had; none at all: a queue
+    bool welcome_ = false;
 
     std::map<std::uint64_t, Record> records_;
     std::map<std::pair<int, std::uint64_t>, std::uint64_t> by_sequence_;
@@ -114,7 +137,6 @@ private:
     int named_ = 0;  // the last life that was told its place; 0: none
     std::uint64_t place_ = 0;
     std::set<int> replaced_;  // and those before
-    std::vector<std::string> violations_;
 };
 
 }  // namespace posthorn::sim

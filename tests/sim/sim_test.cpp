@@ -17,9 +17,9 @@ std::uint64_t setting(const char* name, std::uint64_t otherwise) {
 std::string first_violation(Setup setup, Totals* totals = nullptr, std::string* log = nullptr) {
     World world{setup};
     world.run();
-    if (totals != nullptr) totals->add(world.model().totals);
+    if (totals != nullptr) totals->add(world.totals());
     if (log != nullptr) *log = world.log();
-    return world.model().violations().empty() ? std::string{} : world.model().violations().front();
+    return world.violations().empty() ? std::string{} : world.violations().front();
 }
 
 TEST(Simulator, KeepsItsPromisesInEveryWorld) {
@@ -45,7 +45,10 @@ TEST(Simulator, KeepsItsPromisesInEveryWorld) {
               << totals.prioritised << ", named producers resumed " << totals.resumed << ", fenced " << totals.fenced
               << ", deduplicated " << totals.deduplicated << ", dropped " << totals.dropped << ", displaced "
               << totals.displaced << ", storms " << totals.storms << ", begun in strict order "
-              << totals.in_strict_order << "\n";
+              << totals.in_strict_order << ", fanned out " << totals.fanned_out << ", deliveries to subscriptions "
+              << totals.to_subscriptions << ", subscriptions made " << totals.subscriptions_made << ", gone "
+              << totals.subscriptions_gone << ", bound anew " << totals.rebound << ", refused for want of one "
+              << totals.refused_for_want << "\n";
     if (one != 0) return;
     EXPECT_GT(totals.crashes, 0U);
     EXPECT_GT(totals.power_cuts, 0U);
@@ -71,6 +74,12 @@ TEST(Simulator, KeepsItsPromisesInEveryWorld) {
     EXPECT_GT(totals.dropped, 0U);
     EXPECT_GT(totals.displaced, 0U);
     EXPECT_GT(totals.storms, 0U);
+    EXPECT_GT(totals.fanned_out, 0U);
+    EXPECT_GT(totals.to_subscriptions, 0U);
+    EXPECT_GT(totals.subscriptions_made, 0U);
+    EXPECT_GT(totals.subscriptions_gone, 0U);
+    EXPECT_GT(totals.rebound, 0U);
+    EXPECT_GT(totals.refused_for_want, 0U);
 }
 
 // One seed twice is one history.

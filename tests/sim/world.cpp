@@ -18,13 +18,16 @@ namespace {
 constexpr std::size_t producers_count = 3;
 constexpr std::size_t consumers_count = 4;
 constexpr Duration link_patience = 500ms;  // less than half of any lease here
+constexpr Duration operator_patience = 10s;
 constexpr int peace_rounds = 20'000;
 constexpr const char* queue_name = "q";
+constexpr const char* topic_name = "t";
 constexpr std::uint64_t min_free = 128 * 1024 * 1024;      // where there is any: no new messages in the last 16 MiB ...
 constexpr std::uint64_t settling_room = 12 * 1024 * 1024;  // ... and room for settlements in so much
 constexpr std::uint64_t no_room = 64 * 1024;               // hardly for anything
 
-constexpr std::uint64_t shows = 1, edits = 2, redrives = 3, counts = 4;  // what an operator asks, by its id
+constexpr std::uint64_t shows = 1, edits = 2, redrives = 3, counts = 4,
+                        removes = 5;  // what an operator asks, by its id
 constexpr const char* edited_header = "edited";
 
 // Of an admin's row.
@@ -39,6 +42,7 @@ wire::Reader field(const std::string& row, std::string_view name) {
 World::World(Setup setup)
     : setup_(setup),
       random_(setup.seed),
+      fan_random_(~setup.seed),
       now_{Mono{1h}, Wall{std::chrono::hours{24 * 365 * 50}}},
       durable_(setup.planted != Planted::none || !chance(0.15)),
       loss_(chance(0.3)   ? 0.0
@@ -75,6 +79,7 @@ World::World(Setup setup)
         policy_.strict_order = chance(0.5);
         policy_.retry_aside = chance(0.3);
     }
+    make_outlets();
     disk_ = std::make_unique<SimDisk>(setup_.seed);
     if (setup_.planted == Planted::confirm_before_sync) disk_->lie_about_sync();
     start_host();
@@ -85,6 +90,63 @@ World::World(Setup setup)
 }
 
 World::~World() = default;
+
+// The queue, or a topic's subscriptions.
+void World::make_outlets() {
+    fanout_ = fan_chance(1.0 / 3);
+    if (!fanout_) {
+        outlets_.push_back({.address = queue_name, .model = {policy_, queue_name, violations_}});
+        return;
+    }
+    if (strict_) policy_.strict_order = true;  // a producer cannot ask it of a topic
+    const std::uint64_t count = 2 + fan_pick(3);
+    for (std::uint64_t i = 0; i < count; ++i) {
+        const std::string address = topic_name + ("/s" + std::to_string(i));
+        Outlet& outlet = outlets_.emplace_back(Outlet{.address = address, .model = {policy_, address, violations_}});
+        outlet.declared = fan_chance(0.4);
+        outlet.temporary = !outlet.declared && fan_chance(0.25);
+        outlet.bindings = some_bindings();
+        outlet.model.bind(outlet.bindings);
+        std::string patterns;
+        for (const Binding& one : outlet.bindings) patterns += " " + one.subject;
+        note(address +
+             (outlet.declared    ? " is declared"
+              : outlet.temporary ? " is temporary"
+                                 : " is to be made") +
+             ", bound to" + patterns);
+        if (outlet.declared) was_welcome(outlet);
+    }
+}
+
+std::vector<Binding> World::some_bindings() {
+    if (fan_chance(0.3)) return {{.subject = "#"}};
+    std::vector<Binding> bindings;
+    for (std::uint64_t count = 1 + fan_pick(2); count > 0; --count) {
+        bindings.push_back({.subject = {"ab*"[fan_pick(3)], '.', "xyz*"[fan_pick(4)]}});
+    }
+    return bindings;
+}
+
+World::Outlet* World::outlet_at(const std::string& address) {
+    const auto found =
+        std::find_if(outlets_.begin(), outlets_.end(), [&](const Outlet& outlet) { return outlet.address == address; });
+    return found == outlets_.end() ? nullptr : &*found;
+}
+
+// A temporary one may go whenever its consumers are away, and come again: nothing has to reach it.
+void World::was_welcome(Outlet& outlet) {
+    if (!fanout_ || outlet.leaving) return;
+    if (!outlet.made) ++totals_.subscriptions_made;
+    outlet.made = true;
+    if (!outlet.temporary) outlet.model.welcome();
+}
+
+Totals World::totals() const {
+    Totals all = totals_;
+    for (const Outlet& outlet : outlets_) all.add(outlet.model.totals);
+    if (fanout_) all.to_subscriptions = all.deliveries;
+    return all;
+}
 
 void World::note(const std::string& line) {
     log_ += std::to_string(now_.mono.time_since_epoch() / 1ms) + " " + line + "\n";
@@ -121,23 +183,30 @@ void World::start_host() {
     options.limits = limits_;
     options.on_event = [this](const Event& event) {
         note("host: " + std::string{to_string(event.kind)} + " " + event.text);
-        if (event.kind == Event::Kind::consumer_died) {
-            ++model_.deaths;
+        Outlet* const outlet = outlet_at(event.subject);
+        if (event.kind == Event::Kind::consumer_died && outlet != nullptr) {
+            ++outlet->model.deaths;
             for (Consumer& consumer : consumers_) {
                 if (event.text.find("consumer " + consumer.label + " ") != std::string::npos) consumer.over = true;
             }
         }
-        if (event.kind == Event::Kind::storm) {
-            storm_ = !storm_;
-            if (storm_) ++model_.totals.storms;
+        if (event.kind == Event::Kind::storm && outlet != nullptr) {
+            outlet->storm = !outlet->storm;
+            if (outlet->storm) ++totals_.storms;
         }
         if (event.kind == Event::Kind::damaged) damaged_ += event.count;
         if (event.kind == Event::Kind::store_lost_confirmed)
-            model_.violation("the host lost what it had confirmed: " + event.text);
+            violation("the host lost what it had confirmed: " + event.text);
     };
     ++host_life_;
-    furthest_ = 0;
-    storm_ = false;
+    for (Outlet& outlet : outlets_) {
+        outlet.furthest = 0;
+        outlet.storm = false;
+        if (!outlet.declared) continue;
+        if (host_life_ > 1 && fan_chance(0.1)) rebind(outlet);
+        options.topics[topic_name].push_back(
+            {.name = outlet.address.substr(outlet.address.find('/') + 1), .bindings = outlet.bindings});
+    }
     host_ = std::make_unique<host::Host>(options, *store_, now_);
 }
 
@@ -153,7 +222,7 @@ void World::stop_host(bool power) {
     host_.reset();
     store_.reset();
     disk_->restart(power);
-    ++(power ? model_.totals.power_cuts : model_.totals.crashes);
+    ++(power ? totals_.power_cuts : totals_.crashes);
     for (Producer& producer : producers_) cut(producer.link);
     for (Consumer& consumer : consumers_) cut(consumer.link);
 }
@@ -171,9 +240,10 @@ void World::start_producer(std::size_t index) {
     producer.session = std::make_unique<protocol::ProducerSession>(
         protocol::ProducerSession::Options{.producer = producer.id,
                                            .incarnation = named ? identity() : Identity{},
-                                           .queue = queue_name,
+                                           .queue = fanout_ ? topic_name : queue_name,
                                            .name = named ? "named" : "",
-                                           .strict = strict_ && !policy_.strict_order});
+                                           .strict = strict_ && !policy_.strict_order,
+                                           .topic = fanout_});
     producer.session->add_link(producer.link.at_client, "host");
 }
 
@@ -186,7 +256,7 @@ void World::replace_producer(std::size_t index) {
         producers_.push_back(std::move(producer));
     } else {
         note("producer " + std::to_string(producer.number) + " dies");
-        model_.producer_died(producer.number);
+        for (Outlet& outlet : outlets_) outlet.model.producer_died(producer.number);
     }
     start_producer(index);
 }
@@ -201,35 +271,53 @@ void World::start_consumer(std::size_t index) {
     consumer.link = {};
     consumer.link.at_client = ++last_peer_;
     consumer.link.at_host = ++last_peer_;
+    consumer.link.outlet = index % outlets_.size();
+    outlets_of_peers_[consumer.link.at_host] = consumer.link.outlet;
     consumer.welcomed_life = 0;
     consumer.over = false;
     const Identity incarnation = identity();
     constexpr std::size_t shown = 8;  // digits
     consumer.label = consumer.name.empty() ? incarnation.hex().substr(0, shown) : consumer.name;
     constexpr std::uint32_t prefetches[] = {0, 0, 1, 10, 100};
-    consumer.session = std::make_unique<protocol::ConsumerSession>(
-        protocol::ConsumerSession::Options{.incarnation = incarnation,
-                                           .queue = queue_name,
-                                           .name = consumer.name,
-                                           .concurrency = consumer.concurrency,
-                                           .prefetch = prefetches[pick(std::size(prefetches))],
-                                           .strict = strict_ && chance(0.7)});
+    Outlet& outlet = outlet_of(consumer);
+    if (fanout_ && !outlet.declared && outlet.made && fan_chance(0.3)) rebind(outlet);
+    consumer.session = std::make_unique<protocol::ConsumerSession>(protocol::ConsumerSession::Options{
+        .incarnation = incarnation,
+        .queue = outlet.address,
+        .name = consumer.name,
+        .concurrency = consumer.concurrency,
+        .prefetch = prefetches[pick(std::size(prefetches))],
+        .strict = strict_ && chance(0.7),
+        .bindings = fanout_ && !outlet.declared ? std::optional{outlet.bindings} : std::nullopt,
+        .temporary = outlet.temporary});
     consumer.session->add_host(consumer.link.at_client, "host");
 }
 
 void World::kill_consumer(std::size_t index) {
     note("consumer " + std::to_string(consumers_[index].number) + " dies");
-    ++model_.totals.consumer_deaths;
+    ++totals_.consumer_deaths;
     start_consumer(index);
+}
+
+// Once: a consumer that comes back with the bindings before brings them back.
+void World::rebind(Outlet& outlet) {
+    if (std::exchange(outlet.rebound, true)) return;
+    outlet.bindings = some_bindings();
+    outlet.model.bind(outlet.bindings);
+    std::string patterns;
+    for (const Binding& one : outlet.bindings) patterns += " " + one.subject;
+    note(outlet.address + " is bound anew, to" + patterns);
+    ++totals_.rebound;
 }
 
 // Network ----------------------------------------------------------------------------------------------------------
 
 void World::cut(Link& link) {
-    ++model_.totals.cuts;
+    ++totals_.cuts;
     link.to_host.clear();
     link.to_client.clear();
     link.at_host = ++last_peer_;
+    outlets_of_peers_[link.at_host] = link.outlet;
 }
 
 // False: it is down, or something has been on its way for so long that the link broke.
@@ -248,11 +336,11 @@ void World::move(std::deque<Flying>& from, bool peaceful, const std::function<vo
         std::string frame = std::move(from.front().bytes);
         from.pop_front();
         if (!peaceful && chance(loss_)) {
-            ++model_.totals.lost_frames;
+            ++totals_.lost_frames;
             continue;
         }
         if (!peaceful && chance(loss_ / 2)) {
-            ++model_.totals.repeated_frames;
+            ++totals_.repeated_frames;
             to(Slice{frame});
         }
         to(Slice{std::move(frame)});
@@ -274,18 +362,21 @@ void World::collect_host() {
     std::map<PeerId, Link*> links;
     for (Producer& producer : producers_) links[producer.link.at_host] = &producer.link;
     for (Consumer& consumer : consumers_) links[consumer.link.at_host] = &consumer.link;
-    std::size_t given = 0;
+    std::map<std::size_t, std::size_t> given;  // by outlet
     for (host::OutFrame& frame : host_->take_frames()) {
         if (frame.peer == operator_) {
             operator_hears(frame.bytes);
             continue;
         }
-        given += hand_out(frame.peer, frame.bytes);
+        given[outlets_of_peers_[frame.peer]] += hand_out(frame.peer, frame.bytes);
         const auto link = links.find(frame.peer);
         if (link != links.end()) link->second->to_client.push_back({now_.mono, std::move(frame.bytes)});
     }
-    model_.turn_over(now_);
-    if (storm_ && given > 1) model_.violation(std::to_string(given) + " messages were handed out at once in a storm");
+    for (std::size_t i = 0; i < outlets_.size(); ++i) {
+        outlets_[i].model.turn_over(now_);
+        if (outlets_[i].storm && given[i] > 1)
+            violation(std::to_string(given[i]) + " messages were handed out at once in a storm");
+    }
 }
 
 // What the host gives to a consumer is looked at as it leaves: it may be on its way for long. So is what it tells a
@@ -294,13 +385,14 @@ std::size_t World::hand_out(PeerId peer, const std::string& bytes) {
     std::size_t given = 0;
     const auto frame = protocol::decode_frame(Slice{bytes});
     if (!frame) return given;
+    Model& model = outlets_[outlets_of_peers_[peer]].model;
     const bool new_life = named_ && peer == producers_[0].link.at_host && !producers_[0].session->place();
     for (const protocol::Command& command : frame->commands) {
         if (const auto* welcome = std::get_if<protocol::Welcome>(&command); welcome != nullptr && new_life) {
-            for (const auto& one : welcome->refused) model_.refused_before(one.sequence);
+            for (const auto& one : welcome->refused) refused_before(one.sequence);
         }
         if (const auto* confirm = std::get_if<protocol::Confirm>(&command); confirm != nullptr && new_life) {
-            for (const auto& one : confirm->refused) model_.refused_before(one.sequence);
+            for (const auto& one : confirm->refused) refused_before(one.sequence);
         }
         const auto* deliver = std::get_if<protocol::Deliver>(&command);
         if (deliver == nullptr) continue;
@@ -308,14 +400,18 @@ std::size_t World::hand_out(PeerId peer, const std::string& bytes) {
         for (const auto& item : deliver->items) {
             const auto envelope = envelope::decode(item.envelope.view());
             if (envelope && item.redrives == 0)
-                model_.handed_out(std::stoull(envelope->message.payload), item.token, now_);
+                model.handed_out(std::stoull(envelope->message.payload), item.token, now_);
             if (envelope && item.redrives > 0) {
-                model_.sent_back(std::stoull(envelope->message.payload),
-                                 envelope->message.headers.contains(edited_header));
+                model.sent_back(std::stoull(envelope->message.payload),
+                                envelope->message.headers.contains(edited_header));
             }
         }
     }
     return given;
+}
+
+void World::refused_before(std::uint64_t sequence) {
+    for (Outlet& outlet : outlets_) outlet.model.refused_before(sequence);
 }
 
 // Everybody gets to act on what has reached it.
@@ -341,8 +437,8 @@ void World::pump() {
 void World::run_job() {
     if (!job_ || !host_) return;
     store::Outcome outcome = store_->run(*job_);
-    if (outcome.failure == store::Failure::full) ++model_.totals.disk_full;
-    if (outcome.failure == store::Failure::failed) model_.violation("the store failed: " + outcome.text);
+    if (outcome.failure == store::Failure::full) ++totals_.disk_full;
+    if (outcome.failure == store::Failure::failed) violation("the store failed: " + outcome.text);
     job_.reset();
     host_->complete(std::move(outcome), now_);
 }
@@ -358,6 +454,10 @@ Message World::some_message() {
     if (keyed_ && chance(0.3)) message.ordering_key = "k" + std::to_string(pick(4));
     // Some come again and again, most do not.
     if (deduplicated_ && chance(0.3)) message.dedup_key = "d" + std::to_string(pick(chance(0.3) ? 3 : 300));
+    if (fanout_) {
+        message.subject = {"ab"[fan_pick(2)], '.', "xyz"[fan_pick(3)]};
+        if (!message.dedup_key.empty()) message.subject = "a.x";
+    }
     return message;
 }
 
@@ -376,7 +476,11 @@ void World::publish(Producer& producer) {
         envelope.producer = producer.id;
         envelope.sequence = sequence;
         envelope.previous = sequence - 1;
-        envelope.message = model_.publish(kind, producer.number, sequence, some_message(), now_);
+        envelope.message = some_message();
+        const std::uint64_t number = ++totals_.messages;
+        envelope.message.payload = std::to_string(number);
+        for (Outlet& outlet : outlets_)
+            outlet.model.publish(number, kind, producer.number, sequence, envelope.message, now_);
         if (chance(0.05)) envelope.message.headers["filler"] = std::string(pick(20'000), 'x');
         std::string bytes;
         envelope::encode(envelope, bytes);
@@ -389,22 +493,39 @@ void World::listen(Producer& producer) {
     if (!producer.placed && producer.session->place()) {
         producer.placed = true;
         producer.sent = *producer.session->place();
-        model_.resumed(producer.number, producer.sent, now_);
+        for (Outlet& outlet : outlets_) outlet.model.resumed(producer.number, producer.sent, now_);
+        if (named_before_) ++totals_.resumed;
+        named_before_ = true;
     }
-    for (const auto& one : news.refused) model_.refused(producer.number, one.sequence);
-    for (const auto& range : news.safe) model_.confirmed(producer.number, range.first, range.last, now_);
+    for (const auto& one : news.refused) was_refused(producer, one);
+    for (const auto& range : news.safe) {
+        for (Outlet& outlet : outlets_) outlet.model.confirmed(producer.number, range.first, range.last, now_);
+    }
     for (const Event& event : news.events) {
-        if (event.kind == Event::Kind::resumed) model_.totals.resends += producer.session->unsafe_messages();
+        if (event.kind == Event::Kind::resumed) totals_.resends += producer.session->unsafe_messages();
         if (event.kind == Event::Kind::store_lost_confirmed)
-            model_.violation("a producer saw a host that lost what it confirmed");
+            violation("a producer saw a host that lost what it confirmed");
         if (event.code == "fenced") {
-            ++model_.totals.fenced;
-            if (&producer < &producers_[producers_count]) model_.violation("the last one under its name was fenced");
+            ++totals_.fenced;
+            if (&producer < &producers_[producers_count]) violation("the last one under its name was fenced");
         }
     }
 }
 
+void World::was_refused(const Producer& producer, const protocol::Refused& refused) {
+    ++totals_.refused;
+    for (Outlet& outlet : outlets_) outlet.model.refused(producer.number, refused.sequence);
+    if (refused.code != "no_subscription") return;
+    ++totals_.refused_for_want;
+    const auto message = outlets_.front().model.find(producer.number, refused.sequence);
+    for (const Outlet& outlet : outlets_) {
+        if (message && outlet.model.must_take(*message))
+            violation("message " + std::to_string(*message) + " was refused, and " + outlet.address + " takes it");
+    }
+}
+
 void World::listen(Consumer& consumer) {
+    Model& model = outlet_of(consumer).model;
     for (const auto& handle : consumer.session->take_lost()) {
         for (Working& work : consumer.working) work.lost |= work.handle == handle;
     }
@@ -414,41 +535,43 @@ void World::listen(Consumer& consumer) {
         if (event.kind == Event::Kind::connected || event.kind == Event::Kind::resumed) {
             consumer.welcomed_life = host_life_;
             consumer.over = false;
+            was_welcome(outlet_of(consumer));
         }
         if (event.kind != Event::Kind::stale_delivery) continue;
         // Which of those said are meant is not told; none of them counts as confirmed then.
-        ++model_.totals.stale;
+        ++totals_.stale;
         for (Settling& settling : consumer.settling) settling.ack = false;
     }
     for (const auto& synced : consumer.session->take_synced()) {
         for (const Settling& settling : consumer.settling) {
             if (synced.safe && settling.awaited && settling.message + 1 == synced.number)
-                model_.ack_confirmed(settling.message);
+                model.ack_confirmed(settling.message);
         }
     }
     if (consumer.session->unconfirmed() > 0) return;  // which of them are confirmed is told by number, not by name
     for (const Settling& settling : consumer.settling) {
-        if (settling.ack) model_.ack_confirmed(settling.message);
+        if (settling.ack) model.ack_confirmed(settling.message);
     }
     consumer.settling.clear();
 }
 
 void World::work(Consumer& consumer, bool peaceful) {
     const auto index = static_cast<std::size_t>(&consumer - consumers_.data());
+    Model& model = outlet_of(consumer).model;
     while (consumer.working.size() < consumer.concurrency) {
         const auto begun = consumer.session->begin(now_.mono);
         if (!begun) break;
         const auto envelope = envelope::decode(begun->envelope.view());
         if (!envelope) {
-            model_.violation("a delivery cannot be read");
+            violation("a delivery cannot be read");
             return;
         }
         const std::uint64_t message = std::stoull(envelope->message.payload);
         note("consumer " + std::to_string(consumer.number) + " begins message " + std::to_string(message) +
              ", offset " + std::to_string(begun->offset) + ", token " + std::to_string(begun->token));
-        model_.begun(message, begun->offset, begun->attempt, begun->redrives > 0);
+        model.begun(message, begun->offset, begun->attempt, begun->redrives > 0);
         if (strict_) check_strict_order(consumer, message, begun->offset);
-        if (model_.at(message).kind == Kind::kills) {
+        if (model.at(message).kind == Kind::kills) {
             kill_consumer(index);
             return;
         }
@@ -474,25 +597,27 @@ void World::work(Consumer& consumer, bool peaceful) {
 void World::check_strict_order(const Consumer& consumer, std::uint64_t message, std::uint64_t offset) {
     const auto stands = [&](const Consumer& one) { return !one.over && one.welcomed_life == host_life_; };
     if (!stands(consumer)) return;
-    ++model_.totals.in_strict_order;
+    ++totals_.in_strict_order;
     const std::string name = "message " + std::to_string(message) + " at " + std::to_string(offset);
-    const Record& record = model_.at(message);
+    Outlet& outlet = outlet_of(consumer);
+    const Record& record = outlet.model.at(message);
     const bool ended = record.acked > 0 || (record.kind == Kind::rejected && record.begun > 1);
     const bool late = record.message.delay > Duration::zero() || (policy_.retry_aside && record.nacked > 0);
-    if (offset < furthest_ && !ended && !late)
-        model_.violation(name + " was begun after one behind it, at " + std::to_string(furthest_));
-    furthest_ = std::max(furthest_, offset);
+    if (offset < outlet.furthest && !ended && !late)
+        violation(name + " was begun after one behind it, at " + std::to_string(outlet.furthest));
+    outlet.furthest = std::max(outlet.furthest, offset);
     for (const Consumer& other : consumers_) {
+        if (other.link.outlet != consumer.link.outlet) continue;
         for (const Working& work : other.working) {
             if (!stands(other) || work.lost || work.host_life != host_life_) continue;
-            model_.violation(name + " was begun by consumer " + std::to_string(consumer.number) + " while consumer " +
-                             std::to_string(other.number) + " works on message " + std::to_string(work.message));
+            violation(name + " was begun by consumer " + std::to_string(consumer.number) + " while consumer " +
+                      std::to_string(other.number) + " works on message " + std::to_string(work.message));
         }
     }
 }
 
 void World::finish(Consumer& consumer, const Working& work) {
-    Record& record = model_.at(work.message);
+    Record& record = outlet_of(consumer).model.at(work.message);
     protocol::ConsumerSession::Settlement settlement;
     settlement.verdict = protocol::Verdict::ack;
     switch (record.kind) {
@@ -533,7 +658,7 @@ void World::finish(Consumer& consumer, const Working& work) {
 // Life -------------------------------------------------------------------------------------------------------------
 
 void World::step() {
-    ++model_.totals.steps;
+    ++totals_.steps;
     switch (pick(12)) {
         case 0:
         case 1:
@@ -584,6 +709,15 @@ void World::step() {
         disk_->set_capacity(chance(0.3) ? SimDisk::unlimited : disk_->used() + left[pick(std::size(left))]);
     }
     if (host_ && chance(0.002)) admin_looks_after_the_dead();
+    if (fanout_ && fan_chance(0.001)) {
+        Outlet& outlet = outlets_[fan_pick(outlets_.size())];
+        if (outlet.made && !outlet.declared && !outlet.leaving) {
+            note(outlet.address + " is to go");
+            outlet.leaving = true;
+            outlet.model.leave();
+        }
+    }
+    let_go();
     pump();
 }
 
@@ -605,6 +739,7 @@ void World::calm() {
         to_client(consumer.link, *consumer.session, true);
         work(consumer, true);
     }
+    let_go();
     pump();
     run_job();
     pump();
@@ -622,15 +757,15 @@ void World::stay_full() {
     note("the disk stays full");
     for (Producer& producer : producers_) publish(producer);
     disk_->set_capacity(disk_->used() + settling_room);
-    const std::uint64_t refused_before = model_.totals.disk_full;
+    const std::uint64_t refused_before = totals_.disk_full;
     std::size_t left = stored_messages();
     for (int round = 0; round < peace_rounds && left > 0; ++round) {
         calm();
         pass(std::chrono::milliseconds{1 + pick(100)});
         left = stored_messages();
     }
-    if (left > 0) model_.violation("a full node does not drain: " + std::to_string(left) + " messages are stored");
-    if (model_.totals.disk_full > refused_before) ++model_.totals.drained_full;
+    if (left > 0) violation("a full node does not drain: " + std::to_string(left) + " messages are stored");
+    if (totals_.disk_full > refused_before) ++totals_.drained_full;
     if (chance(0.5)) stop_host(chance(0.5));
 }
 
@@ -650,23 +785,28 @@ void World::peace() {
     for (const Consumer& one : consumers_) {
         left += " " + std::to_string(one.session->held()) + "/" + std::to_string(one.session->unconfirmed());
     }
-    model_.violation(std::move(left));
+    violation(std::move(left));
 }
 
 std::size_t World::stored_messages() {
     constexpr std::size_t all = std::numeric_limits<std::size_t>::max();
     store::Job job;
-    job.reads.push_back({.topic = queue_name,
-                         .from = 1,
-                         .to = std::numeric_limits<store::Offset>::max(),
-                         .max_messages = all,
-                         .max_bytes = all,
-                         .bodies = false});
-    return store_->run(job).reads.at(0).messages.size();
+    for (const Outlet& outlet : outlets_) {
+        job.reads.push_back({.topic = outlet.address,
+                             .from = 1,
+                             .to = std::numeric_limits<store::Offset>::max(),
+                             .max_messages = all,
+                             .max_bytes = all,
+                             .bodies = false});
+    }
+    std::size_t stored = 0;
+    for (const auto& read : store_->run(job).reads) stored += read.messages.size();
+    return stored;
 }
 
 bool World::drained() {
     if (job_ || host_->unsettled() > 0 || !host_->idle()) return false;
+    if (std::any_of(outlets_.begin(), outlets_.end(), [](const Outlet& one) { return one.leaving; })) return false;
     const auto done = [](const Producer& one) {
         return one.session->fenced() || (one.placed && one.session->unsafe_messages() == 0);
     };
@@ -677,21 +817,54 @@ bool World::drained() {
 
 // An operator edits a dead letter and sends all of them back, on a link of his own that he opens anew each time.
 void World::admin_looks_after_the_dead() {
-    operator_comes(false);
+    if (operator_waits()) return;
+    const std::size_t outlet = fanout_ ? fan_pick(outlets_.size()) : 0;
+    if (!outlets_[outlet].leaving) operator_comes(Errand::dead_letters, outlet);
 }
 
-void World::operator_comes(bool to_count) {
-    operator_counts_ = to_count;
+// He was to remove a subscription, and has not heard yet that it is gone.
+bool World::operator_waits() const {
+    return std::any_of(outlets_.begin(), outlets_.end(), [&](const Outlet& one) {
+        return one.leaving && one.asked_life == host_life_ && now_.mono - one.asked < operator_patience;
+    });
+}
+
+void World::operator_comes(Errand errand, std::size_t outlet) {
+    operator_errand_ = errand;
+    operator_outlet_ = outlet;
     operator_ = ++last_peer_;
     operator_out_ = protocol::FrameWriter{defaults::frame_limit};
     operator_out_.add(protocol::Hello{.role = protocol::Role::admin, .attempt = 1});
     for (std::string& bytes : operator_out_.flush()) host_->receive(operator_, Slice{std::move(bytes)}, now_);
 }
 
+// Those that are to go, one by one; again where a host died and may not have stored it, or has forgotten who asked.
+void World::let_go() {
+    if (!host_ || operator_waits()) return;
+    for (std::size_t i = 0; i < outlets_.size(); ++i) {
+        if (!outlets_[i].leaving) continue;
+        outlets_[i].asked_life = host_life_;
+        outlets_[i].asked = now_.mono;
+        operator_comes(Errand::unsubscribe, i);
+        return;
+    }
+}
+
+// Its consumers come again, and with them another one of its name.
+void World::has_gone(std::size_t index) {
+    Outlet& outlet = outlets_[index];
+    note(outlet.address + " is gone");
+    totals_.add(outlet.model.gone());
+    ++totals_.subscriptions_gone;
+    outlet.leaving = outlet.made = outlet.storm = false;
+    outlet.furthest = 0;
+    for (std::size_t i = index; i < consumers_.size(); i += outlets_.size()) start_consumer(i);
+}
+
 // The host answers at once.
 void World::count_drops() {
     if (!host_ || policy_.when_full != WhenFull::drop_oldest) return;
-    operator_comes(true);
+    operator_comes(Errand::drops, 0);
     collect_host();
     collect_host();
 }
@@ -704,17 +877,18 @@ void World::operator_asks(const protocol::AdminRequest& request) {
 void World::operator_hears(const std::string& bytes) {
     const auto frame = protocol::decode_frame(Slice{bytes});
     if (!frame) {
-        model_.violation("the host sent an operator what cannot be read");
+        violation("the host sent an operator what cannot be read");
         return;
     }
     for (const protocol::Command& command : frame->commands) {
         if (std::holds_alternative<protocol::Welcome>(command)) {
             operator_out_.start_session(frame->epoch);
-            if (operator_counts_) {
-                operator_asks({.id = counts, .verb = "queues"});
-                continue;
-            }
-            operator_asks({.id = shows, .verb = "dlq_show", .address = queue_name, .max = 1});
+            const std::string& address = outlets_[operator_outlet_].address;
+            if (operator_errand_ == Errand::drops) operator_asks({.id = counts, .verb = "queues"});
+            if (operator_errand_ == Errand::unsubscribe)
+                operator_asks({.id = removes, .verb = "unsubscribe", .address = address});
+            if (operator_errand_ == Errand::dead_letters)
+                operator_asks({.id = shows, .verb = "dlq_show", .address = address, .max = 1});
         } else if (const auto* result = std::get_if<protocol::AdminResult>(&command)) {
             operator_hears(*result);
         }
@@ -722,11 +896,20 @@ void World::operator_hears(const std::string& bytes) {
 }
 
 void World::operator_hears(const protocol::AdminResult& result) {
-    const protocol::AdminRequest redrive{.id = redrives, .verb = "dlq_redrive", .address = queue_name};
+    Outlet& outlet = outlets_[operator_outlet_];
+    const protocol::AdminRequest redrive{.id = redrives, .verb = "dlq_redrive", .address = outlet.address};
     if (result.id == counts) {
-        for (const char* cause : {"dropped_full", "dropped_expired"}) {
-            if (!result.rows.empty()) model_.dropped(field(result.rows.front(), cause).unsigned_integer());
+        for (const std::string& row : result.rows) {
+            Outlet* const dropped = outlet_at(std::string{field(row, "name").string()});
+            for (const char* cause : {"dropped_full", "dropped_expired"}) {
+                if (dropped != nullptr) dropped->model.dropped(field(row, cause).unsigned_integer());
+            }
         }
+        return;
+    }
+    if (result.id == removes) {
+        // There is none: it has gone by itself, or was asked for before and may not be stored yet.
+        if (result.error.empty() || (host_->idle() && !job_)) has_gone(operator_outlet_);
         return;
     }
     if (result.id == shows) {
@@ -734,7 +917,7 @@ void World::operator_hears(const protocol::AdminResult& result) {
         operator_edits_ = std::stoull(std::string{field(result.rows.front(), "payload").binary()});
         operator_asks({.id = edits,
                        .verb = "dlq_edit",
-                       .address = queue_name,
+                       .address = outlet.address,
                        .ids = {std::string{field(result.rows.front(), "id").string()}},
                        .change = {.headers = {{edited_header, "yes"}}}});
         if (chance(0.3)) operator_asks(redrive);  // at the same time
@@ -742,49 +925,64 @@ void World::operator_hears(const protocol::AdminResult& result) {
     }
     const std::uint64_t done = result.rows.empty() ? 0 : field(result.rows.front(), "done").unsigned_integer();
     if (result.id == redrives) {
-        model_.totals.redriven += done;
+        totals_.redriven += done;
         return;
     }
-    if (done > 0 && durable_) model_.edited(operator_edits_);
+    if (done > 0 && durable_) outlet.model.edited(operator_edits_);
     if (chance(0.7)) operator_asks(redrive);
 }
 
-void World::read_dead_letters() {
+void World::read_dead_letters(Outlet& outlet) {
     store::Job job;
-    job.dead_reads.push_back({.topic = queue_name, .from = 0, .max = 100'000});
+    job.dead_reads.push_back({.topic = outlet.address, .from = 0, .max = 100'000});
     while (true) {
         const store::Outcome outcome = store_->run(job);
         const auto& read = outcome.dead_reads.at(0);
         for (const auto& letter : read.letters) {
             const auto envelope = envelope::decode(letter.envelope.view());
             if (!envelope) {
-                model_.violation("a dead letter cannot be read");
+                violation("a dead letter cannot be read");
                 continue;
             }
             const std::uint64_t message = std::stoull(envelope->message.payload);
-            model_.sent_back(message, envelope->message.headers.contains(edited_header));
-            model_.dead_letter(message, std::string{store::to_string(letter.record.reason)}, letter.record.attempts,
-                               policy_.max_attempts, letter.record.last_failure);
+            outlet.model.sent_back(message, envelope->message.headers.contains(edited_header));
+            outlet.model.dead_letter(message, std::string{store::to_string(letter.record.reason)},
+                                     letter.record.attempts, policy_.max_attempts, letter.record.last_failure);
         }
         if (!read.more) return;
         job.dead_reads[0].from = read.letters.back().record.offset + 1;
     }
 }
 
+// What nobody takes is never confirmed, unless one with its dedup key was.
+void World::check_fanout() {
+    for (const auto& [message, record] : outlets_.front().model.records()) {
+        if (!record.confirmed || record.refused) continue;
+        ++totals_.fanned_out;
+        if (!record.message.dedup_key.empty()) continue;
+        const std::uint64_t number = message;
+        if (std::none_of(outlets_.begin(), outlets_.end(),
+                         [&](const Outlet& outlet) { return outlet.model.may_take(number); }))
+            violation("message " + std::to_string(message) + " was confirmed, and no subscription takes it");
+    }
+}
+
 void World::run() {
     try {
-        for (std::uint32_t i = 0; i < setup_.steps && model_.violations().empty(); ++i) step();
-        if (model_.violations().empty()) stay_full();
-        if (model_.violations().empty()) peace();
-        if (!model_.violations().empty()) return;
+        for (std::uint32_t i = 0; i < setup_.steps && violations_.empty(); ++i) step();
+        if (violations_.empty()) stay_full();
+        if (violations_.empty()) peace();
+        if (!violations_.empty()) return;
         count_drops();
-        read_dead_letters();
+        for (Outlet& outlet : outlets_) read_dead_letters(outlet);
     } catch (const Error& error) {
-        model_.violation(error.what());  // the host could not start on what the disk holds
+        violation(error.what());  // the host could not start on what the disk holds
         return;
     }
-    if (damaged_ > 0) model_.violation("the host reports damage that nobody did");
-    model_.at_the_end();
+    if (damaged_ > 0) violation("the host reports damage that nobody did");
+    if (fanout_) check_fanout();
+    const bool forgot = totals_.crashes + totals_.power_cuts > 0;
+    for (Outlet& outlet : outlets_) outlet.model.at_the_end(forgot);
 }
 
 }  // namespace posthorn::sim

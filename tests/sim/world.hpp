@@ -1,5 +1,6 @@
 // A world made from a seed: one host on the real SQLite store (or a memory store), producers and consumers with their
-// real sessions, a network that loses, cuts and repeats, a disk that loses its power, a clock that jumps.
+// real sessions, a queue or a topic with its subscriptions between them, a network that loses, cuts and repeats, a disk
+// that loses its power, a clock that jumps.
 #pragma once
 
 #include <deque>
@@ -36,7 +37,8 @@ public:
     // Faults and work for the given number of steps, a disk that stays full until what is stored has drained, then
     // peace until everything has; checks the model.
     void run();
-    [[nodiscard]] Model& model() { return model_; }
+    [[nodiscard]] const std::vector<std::string>& violations() const { return violations_; }
+    [[nodiscard]] Totals totals() const;
     [[nodiscard]] const std::string& log() const { return log_; }
 
 private:
@@ -50,10 +52,26 @@ private:
     // heartbeats it delivers in order and soon, or breaks.
     struct Link {
         PeerId at_client = 0;
-        PeerId at_host = 0;  // a new one after each cut, as with ROUTER
+        PeerId at_host = 0;      // a new one after each cut, as with ROUTER
+        std::size_t outlet = 0;  // a consumer's
         bool up = true;
         std::deque<Flying> to_host;
         std::deque<Flying> to_client;
+    };
+    // What consumers work on: the queue, or a subscription of the topic.
+    struct Outlet {
+        std::string address;
+        Model model;
+        bool declared = false;  // at the host; else its consumers make it
+        bool temporary = false;
+        std::vector<Binding> bindings{};
+        bool rebound = false;
+        bool made = false;             // a consumer was welcome, or it is declared
+        bool leaving = false;          // an operator wants it to go ...
+        std::uint64_t asked_life = 0;  // ... and told this life of the host, then
+        Mono asked{};
+        bool storm = false;          // the host said so
+        std::uint64_t furthest = 0;  // strict: the highest offset that was begun in this life of the host
     };
     struct Producer {
         int number = 0;
@@ -89,6 +107,18 @@ private:
         Link link;
     };
 
+    void make_outlets();
+    [[nodiscard]] std::vector<Binding> some_bindings();
+    Outlet& outlet_of(const Consumer& consumer) { return outlets_[consumer.link.outlet]; }
+    Outlet* outlet_at(const std::string& address);
+    void was_welcome(Outlet& outlet);
+    void let_go();
+    void has_gone(std::size_t index);
+    void was_refused(const Producer& producer, const protocol::Refused& refused);
+    void check_fanout();
+    void rebind(Outlet& outlet);
+    void refused_before(std::uint64_t sequence);
+    void violation(std::string what) { violations_.push_back(std::move(what)); }
     void step();
     void calm();
     void stay_full();
@@ -115,7 +145,9 @@ private:
     void kill_consumer(std::size_t index);
     void run_job();
     void admin_looks_after_the_dead();
-    void operator_comes(bool to_count);
+    enum class Errand { dead_letters, drops, unsubscribe };
+    void operator_comes(Errand errand, std::size_t outlet);
+    [[nodiscard]] bool operator_waits() const;
     void count_drops();
     void operator_asks(const protocol::AdminRequest& request);
     void operator_hears(const std::string& bytes);
@@ -123,7 +155,7 @@ private:
     Message some_message();
     std::size_t hand_out(PeerId peer, const std::string& bytes);
     void replace_producer(std::size_t index);
-    void read_dead_letters();
+    void read_dead_letters(Outlet& outlet);
     [[nodiscard]] std::size_t stored_messages();
     [[nodiscard]] bool drained();
 
@@ -131,14 +163,23 @@ private:
         return std::uniform_int_distribution<std::uint64_t>{0, below - 1}(random_);
     }
     [[nodiscard]] bool chance(double probability) { return std::bernoulli_distribution{probability}(random_); }
+    // Of what belongs to topics alone, so that the other worlds are what they were before there were any.
+    [[nodiscard]] std::uint64_t fan_pick(std::uint64_t below) {
+        return std::uniform_int_distribution<std::uint64_t>{0, below - 1}(fan_random_);
+    }
+    [[nodiscard]] bool fan_chance(double probability) { return std::bernoulli_distribution{probability}(fan_random_); }
     [[nodiscard]] Identity identity();
     void pass(Duration time);
     void note(const std::string& line);
 
     Setup setup_;
     std::mt19937_64 random_;
+    std::mt19937_64 fan_random_;
     QueuePolicy policy_;
-    Model model_{policy_};
+    bool fanout_ = false;
+    std::deque<Outlet> outlets_;
+    std::vector<std::string> violations_;
+    Totals totals_;  // but for those that the models keep
     std::string log_;
     Now now_;
     bool durable_ = true;
@@ -150,8 +191,6 @@ private:
     bool deduplicated_ = false;
     bool strict_ = false;          // by its policy, or because every producer asks for it
     std::uint64_t host_life_ = 0;  // counts
-    std::uint64_t furthest_ = 0;   // strict: the highest offset that was begun in this life of the host
-    bool storm_ = false;           // the host said so
 
     std::unique_ptr<SimDisk> disk_;
     std::unique_ptr<store::Store> store_;
@@ -164,10 +203,13 @@ private:
     int last_producer_ = 0;
     int last_consumer_ = 0;
     PeerId last_peer_ = 0;
+    std::map<PeerId, std::size_t> outlets_of_peers_;  // of consumers, at the host
+    bool named_before_ = false;                       // a life of the named producer was told its place
     PeerId operator_ = 0;
     protocol::FrameWriter operator_out_{defaults::frame_limit};
     std::uint64_t operator_edits_ = 0;  // this message
-    bool operator_counts_ = false;      // what was dropped, and nothing else
+    Errand operator_errand_ = Errand::dead_letters;
+    std::size_t operator_outlet_ = 0;
     std::uint64_t damaged_ = 0;
 };
 

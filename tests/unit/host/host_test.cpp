@@ -291,6 +291,31 @@ TEST_F(HostFixture, ALaterConsumerUnderTheSameNameFencesTheEarlier) {
     EXPECT_THAT(heard_of<protocol::Refusal>(again), SizeIs(1)) << "it must not fence in its turn";
 }
 
+TEST_F(HostFixture, SubscribersThatComeAtOnceWithDifferentBindingsAreBothWelcome) {
+    make();
+    stores = false;
+    Peer peers[] = {{.id = 1}, {.id = 2}};
+    for (Peer& peer : peers) {
+        const auto n = static_cast<std::uint8_t>(peer.id);
+        say(peer, protocol::Hello{.role = protocol::Role::consumer,
+                                  .address = "t/s",
+                                  .incarnation = identity(n),
+                                  .attempt = 1,
+                                  .bindings = std::vector<Binding>{{.subject = std::to_string(n)}}});
+    }
+    constexpr int enough = 10;  // commits; each would find them bound anew
+    int commits = 0;
+    for (; commits < enough; ++commits) {
+        host->turn(now);
+        const auto job = host->take_job(now);
+        if (!job) break;
+        host->complete(store->run(*job), now);
+    }
+    EXPECT_LT(commits, enough);
+    work();
+    for (Peer& peer : peers) EXPECT_THAT(heard_of<protocol::Welcome>(peer), SizeIs(1)) << peer.id;
+}
+
 TEST_F(HostFixture, ASilentPeerIsGivenUpAndItsLeasesWait) {
     make();
     Peer producer = hello(1, protocol::Role::producer, 1);
