@@ -452,12 +452,12 @@ void Host::Impl::complete(store::Outcome outcome, Now now) {
     for (const store::Damage& damage : outcome.damage) {
         if (Box* box = find_box(damage.topic)) box->queue.lost_damaged(damage);
     }
-    std::set<Box*> read;
+    std::vector<Box*> read;  // the reads of one are neighbours; in their order, so that a seed replays
     for (store::ReadResult& result : outcome.reads) {
         Box* box = find_box(result.topic);
         if (box == nullptr) continue;
         box->queue.loaded(std::move(result), now);
-        read.insert(box);
+        if (read.empty() || read.back() != box) read.push_back(box);
     }
     for (Box* box : read) {
         box->queue.reads_done(now);
