@@ -1,0 +1,56 @@
+"""The examples of what people meet: each does its work, and what it says it shows is so."""
+import pathlib
+
+import msgpack
+
+from posthorn_e2e import BINARY, Case, Node, main, until
+
+PROGRAMS = pathlib.Path(BINARY).parent
+
+
+class Examples(Case):
+    def example(self, name, *arguments):
+        return self.program([PROGRAMS / name, *arguments], name)
+
+    def ends_well(self, process):
+        self.assertEqual(process.wait(), 0, process.err)
+        return process.lines
+
+    def stops_well(self, process):
+        process.signal()
+        return self.ends_well(process)
+
+    def test_point_to_point(self):
+        self.assertEqual(self.ends_well(self.example("point_to_point")), [f"alice {i}" for i in range(1, 11)])
+
+    def test_point_to_point_at_a_node(self):
+        node = Node(self)
+        bookings = b"".join(msgpack.packb({"account": "bob", "cents": 100 + i}) + b"\n" for i in range(20))
+        sent = self.run_posthorn("send", "--node", node.endpoint, "ledger", stdin=self.feed(bookings))
+        self.assertEqual(sent.wait(), 0)
+        receiver = self.example("point_to_point", node.endpoint)
+        until(lambda: len(receiver.lines) == 20, "all are booked")
+        self.assertEqual(self.stops_well(receiver), [f"bob {100 + i}" for i in range(20)])
+
+    def test_logs(self):
+        lines = self.ends_well(self.example("logs"))
+        paid, refused = "info.payment order 7 paid", "error.payment card refused"
+        shelf, up = "error.inventory no shelf 12", "info.shipping up since 8:00"
+        wanted = {"errors": [refused, shelf], "payment": [paid, refused], "all": [paid, refused, shelf, up]}
+        for name, texts in wanted.items():
+            self.assertEqual([line for line in lines if line.startswith(name)], [f"{name}: {text}" for text in texts])
+        self.assertEqual(len(lines), 8)
+
+    def test_logs_at_a_node(self):
+        node = Node(self)
+        payment = self.example("logs", "payment", node.endpoint)
+        node.until_queue("logs/payment", lambda row: row["consumers"] == 1, "it listens")
+        for subject, status in (("info.payment", 0), ("error.inventory", 4), ("error.payment", 0)):
+            done = self.run_posthorn("publish", "logs", "--subject", subject, "hear, hear", "--node", node.endpoint)
+            self.assertEqual(done.wait(), status, "the one that nobody wants is refused")
+        until(lambda: len(payment.lines) == 2, "it has heard what it wants")
+        self.assertEqual(self.stops_well(payment),
+                         ["payment: info.payment hear, hear", "payment: error.payment hear, hear"])
+
+
+main()
