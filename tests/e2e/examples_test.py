@@ -52,5 +52,28 @@ class Examples(Case):
         self.assertEqual(self.stops_well(payment),
                          ["payment: info.payment hear, hear", "payment: error.payment hear, hear"])
 
+    def test_crawl(self):
+        lines = self.ends_well(self.example("crawl"))
+        self.assertEqual(sorted(line.split()[0] for line in lines), sorted(f"page{i}.html" for i in range(50)))
+
+    def test_crawl_goes_on_when_a_crawler_and_the_node_are_killed(self):
+        node = Node(self, "[queue.pages]\nlease = 1s\n")
+        site = self.folder / "site"
+        site.mkdir()
+        names = ["index.html"] + [f"{i}.html" for i in range(1, 400)]
+        for i, name in enumerate(names):
+            links = [names[to % len(names)] for to in (3 * i, 3 * i + 1, 3 * i + 2, i + 7)]
+            (site / name).write_text("".join(f'<p><a href="{link}">there</a>' for link in links))
+        victim = self.example("crawl", site, node.endpoint)
+        until(lambda: len(victim.lines) > 20, "it crawls")
+        victim.kill()
+        node.restart()
+        crawlers = [self.example("crawl", site, node.endpoint) for _ in range(2)]
+        node.until_queue("pages", lambda row: not row["ready"] + row["waiting"] + row["in_flight"],
+                         "the site is done")
+        lines = victim.lines + [line for crawler in crawlers for line in self.stops_well(crawler)]
+        self.assertEqual({line.split()[0] for line in lines}, set(names))
+        self.assertEqual(self.dlq(node, "list", "pages"), [])
+
 
 main()
