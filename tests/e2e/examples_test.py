@@ -75,5 +75,31 @@ class Examples(Case):
         self.assertEqual({line.split()[0] for line in lines}, set(names))
         self.assertEqual(self.dlq(node, "list", "pages"), [])
 
+    def test_images(self):
+        node = Node(self)
+        services = {name: self.example("images", name, node.endpoint) for name in ("thumbnail", "compression", "tags")}
+        for name in services:
+            node.until_queue(f"uploads/{name}", lambda row: row["consumers"] == 1, f"{name} is there")
+        self.ends_well(self.example("images", "upload", self.folder, node.endpoint))
+        for name in services:
+            node.until_queue(f"uploads/{name}", lambda row, dead=name == "tags": row["acked"] + row["dead"] == 3 and
+                             row["dead"] == dead, "it is done with all three")
+        letter, = self.dlq(node, "list", "uploads/tags")
+        self.assertEqual(letter["text"], f"no word for the colour of {self.folder}/grey.ppm")
+        self.assertFalse((self.folder / "grey.ppm.tags").exists())
+        self.stops_well(services["tags"])
+        self.example("images", "tags", node.endpoint, "grey")
+        self.assertEqual(self.dlq(node, "redrive", "uploads/tags")[0]["done"], 1)
+        until((self.folder / "grey.ppm.tags").exists, "it has its tag")
+        for name, rgb in (("red", b"\xe0\x10\x10"), ("blue", b"\x10\x20\xf0"), ("grey", b"\x80\x80\x80")):
+            self.assertEqual((self.folder / f"{name}.ppm.tags").read_text(), name)
+            self.assertEqual((self.folder / f"{name}.ppm.thumb").read_bytes(), b"P6 10 8 255\n" + rgb * 80)
+            packed = (self.folder / f"{name}.ppm.rle").read_bytes()
+            runs = [(packed[at], packed[at + 1:at + 4]) for at in range(0, len(packed), 4)]
+            self.assertEqual(runs, [(255, rgb)] * 4 + [(180, rgb)])
+        for name in ("thumbnail", "compression"):
+            row = node.queue(f"uploads/{name}")
+            self.assertEqual((row["acked"], row["dead"]), (3, 0), "the failure is none of theirs")
+
 
 main()
