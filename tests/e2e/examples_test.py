@@ -1,4 +1,5 @@
 """The examples of what people meet: each does its work, and what it says it shows is so."""
+import os
 import pathlib
 
 import msgpack
@@ -6,6 +7,7 @@ import msgpack
 from posthorn_e2e import BINARY, Case, Node, main, until
 
 PROGRAMS = pathlib.Path(BINARY).parent
+EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 
 
 class Examples(Case):
@@ -100,6 +102,18 @@ class Examples(Case):
         for name in ("thumbnail", "compression"):
             row = node.queue(f"uploads/{name}")
             self.assertEqual((row["acked"], row["dead"]), (3, 0), "the failure is none of theirs")
+
+    def test_payment(self):
+        node = Node(self)
+        environment = {**os.environ, "POSTHORN_NODE": node.endpoint, "PATH": f"{PROGRAMS}:{os.environ['PATH']}"}
+        script = self.program([EXAMPLES / "payment.sh"], "payment", environment=environment)
+        lines = self.ends_well(script)
+        self.assertEqual([line for line in lines if line.startswith("paid")],
+                         ["paid order 1: 1990 cents", "paid order 3: 700 cents", "paid order 2: 1250 cents"])
+        self.assertIn("order 2: 12,50 is no number of cents", script.out.decode())
+        self.assertIn("edited and sent back 1", lines)
+        row = node.queue("payments")
+        self.assertEqual((row["ready"], row["dead"], row["acked"]), (0, 0, 3))
 
 
 main()
