@@ -1,6 +1,7 @@
 """The examples of what people meet: each does its work, and what it says it shows is so."""
 import os
 import pathlib
+import re
 
 import msgpack
 
@@ -114,6 +115,14 @@ class Examples(Case):
         self.assertIn("edited and sent back 1", lines)
         row = node.queue("payments")
         self.assertEqual((row["ready"], row["dead"], row["acked"]), (0, 0, 3))
+
+    def test_sensors(self):
+        line, = self.ends_well(self.example("sensors", "100000"))
+        sent, shown, dropped, last, peak = [int(number) for number in re.findall(r"\d+", line)]
+        self.assertEqual((sent, last), (100000, 100000), "the latest reading is shown")
+        self.assertGreater(min(shown, dropped), 0)
+        if not os.environ["POSTHORN_SANITIZE"]:  # which has memory of its own
+            self.assertLess(peak, 80, "the readings alone, if all were kept, are 100")
 
 
 main()
