@@ -124,5 +124,11 @@ class Examples(Case):
         if not os.environ["POSTHORN_SANITIZE"]:  # which has memory of its own
             self.assertLess(peak, 80, "the readings alone, if all were kept, are 100")
 
+    def test_mail(self):
+        lines = self.ends_well(self.example("mail"))
+        self.assertRegex("\n".join(lines[:3]), r"^(order 1: no mail service: .*\n?){3}$")
+        arrived = [line for line in lines if line.startswith("To:")]
+        self.assertEqual(arrived, [f"To: alice@home.example, order {number}" for number in range(1, 6)])
+
 
 main()
