@@ -1,0 +1,134 @@
+"""The examples of what people meet: each does its work, and what it says it shows is so."""
+import os
+import pathlib
+import re
+
+import msgpack
+
+from posthorn_e2e import BINARY, Case, Node, main, until
+
+PROGRAMS = pathlib.Path(BINARY).parent
+EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
+
+
+class Examples(Case):
+    def example(self, name, *arguments):
+        return self.program([PROGRAMS / name, *arguments], name)
+
+    def ends_well(self, process):
+        self.assertEqual(process.wait(), 0, process.err)
+        return process.lines
+
+    def stops_well(self, process):
+        process.signal()
+        return self.ends_well(process)
+
+    def test_point_to_point(self):
+        self.assertEqual(self.ends_well(self.example("point_to_point")), [f"alice {i}" for i in range(1, 11)])
+
+    def test_point_to_point_at_a_node(self):
+        node = Node(self)
+        bookings = b"".join(msgpack.packb({"account": "bob", "cents": 100 + i}) + b"\n" for i in range(20))
+        sent = self.run_posthorn("send", "--node", node.endpoint, "ledger", stdin=self.feed(bookings))
+        self.assertEqual(sent.wait(), 0)
+        receiver = self.example("point_to_point", node.endpoint)
+        until(lambda: len(receiver.lines) == 20, "all are booked")
+        self.assertEqual(self.stops_well(receiver), [f"bob {100 + i}" for i in range(20)])
+
+    def test_logs(self):
+        lines = self.ends_well(self.example("logs"))
+        paid, refused = "info.payment order 7 paid", "error.payment card refused"
+        shelf, up = "error.inventory no shelf 12", "info.shipping up since 8:00"
+        wanted = {"errors": [refused, shelf], "payment": [paid, refused], "all": [paid, refused, shelf, up]}
+        for name, texts in wanted.items():
+            self.assertEqual([line for line in lines if line.startswith(name)], [f"{name}: {text}" for text in texts])
+        self.assertEqual(len(lines), 8)
+
+    def test_logs_at_a_node(self):
+        node = Node(self)
+        payment = self.example("logs", "payment", node.endpoint)
+        node.until_queue("logs/payment", lambda row: row["consumers"] == 1, "it listens")
+        for subject, status in (("info.payment", 0), ("error.inventory", 4), ("error.payment", 0)):
+            done = self.run_posthorn("publish", "logs", "--subject", subject, "hear, hear", "--node", node.endpoint)
+            self.assertEqual(done.wait(), status, "the one that nobody wants is refused")
+        until(lambda: len(payment.lines) == 2, "it has heard what it wants")
+        self.assertEqual(self.stops_well(payment),
+                         ["payment: info.payment hear, hear", "payment: error.payment hear, hear"])
+
+    def test_crawl(self):
+        lines = self.ends_well(self.example("crawl"))
+        self.assertEqual(sorted(line.split()[0] for line in lines), sorted(f"page{i}.html" for i in range(50)))
+
+    def test_crawl_goes_on_when_a_crawler_and_the_node_are_killed(self):
+        node = Node(self, "[queue.pages]\nlease = 1s\n")
+        site = self.folder / "site"
+        site.mkdir()
+        names = ["index.html"] + [f"{i}.html" for i in range(1, 400)]
+        for i, name in enumerate(names):
+            links = [names[to % len(names)] for to in (3 * i, 3 * i + 1, 3 * i + 2, i + 7)]
+            (site / name).write_text("".join(f'<p><a href="{link}">there</a>' for link in links))
+        victim = self.example("crawl", site, node.endpoint)
+        until(lambda: len(victim.lines) > 20, "it crawls")
+        victim.kill()
+        node.restart()
+        crawlers = [self.example("crawl", site, node.endpoint) for _ in range(2)]
+        node.until_queue("pages", lambda row: not row["ready"] + row["waiting"] + row["in_flight"],
+                         "the site is done")
+        lines = victim.lines + [line for crawler in crawlers for line in self.stops_well(crawler)]
+        self.assertEqual({line.split()[0] for line in lines}, set(names))
+        self.assertEqual(self.dlq(node, "list", "pages"), [])
+
+    def test_images(self):
+        node = Node(self)
+        services = {name: self.example("images", name, node.endpoint) for name in ("thumbnail", "compression", "tags")}
+        for name in services:
+            node.until_queue(f"uploads/{name}", lambda row: row["consumers"] == 1, f"{name} is there")
+        self.ends_well(self.example("images", "upload", self.folder, node.endpoint))
+        for name in services:
+            node.until_queue(f"uploads/{name}", lambda row, dead=name == "tags": row["acked"] + row["dead"] == 3 and
+                             row["dead"] == dead, "it is done with all three")
+        letter, = self.dlq(node, "list", "uploads/tags")
+        self.assertEqual(letter["text"], f"no word for the colour of {self.folder}/grey.ppm")
+        self.assertFalse((self.folder / "grey.ppm.tags").exists())
+        self.stops_well(services["tags"])
+        self.example("images", "tags", node.endpoint, "grey")
+        self.assertEqual(self.dlq(node, "redrive", "uploads/tags")[0]["done"], 1)
+        until((self.folder / "grey.ppm.tags").exists, "it has its tag")
+        for name, rgb in (("red", b"\xe0\x10\x10"), ("blue", b"\x10\x20\xf0"), ("grey", b"\x80\x80\x80")):
+            self.assertEqual((self.folder / f"{name}.ppm.tags").read_text(), name)
+            self.assertEqual((self.folder / f"{name}.ppm.thumb").read_bytes(), b"P6 10 8 255\n" + rgb * 80)
+            packed = (self.folder / f"{name}.ppm.rle").read_bytes()
+            runs = [(packed[at], packed[at + 1:at + 4]) for at in range(0, len(packed), 4)]
+            self.assertEqual(runs, [(255, rgb)] * 4 + [(180, rgb)])
+        for name in ("thumbnail", "compression"):
+            row = node.queue(f"uploads/{name}")
+            self.assertEqual((row["acked"], row["dead"]), (3, 0), "the failure is none of theirs")
+
+    def test_payment(self):
+        node = Node(self)
+        environment = {**os.environ, "POSTHORN_NODE": node.endpoint, "PATH": f"{PROGRAMS}:{os.environ['PATH']}"}
+        script = self.program([EXAMPLES / "payment.sh"], "payment", environment=environment)
+        lines = self.ends_well(script)
+        self.assertEqual([line for line in lines if line.startswith("paid")],
+                         ["paid order 1: 1990 cents", "paid order 3: 700 cents", "paid order 2: 1250 cents"])
+        self.assertIn("order 2: 12,50 is no number of cents", script.out.decode())
+        self.assertIn("edited and sent back 1", lines)
+        row = node.queue("payments")
+        self.assertEqual((row["ready"], row["dead"], row["acked"]), (0, 0, 3))
+
+    def test_sensors(self):
+        line, = self.ends_well(self.example("sensors", "100000"))
+        sent, shown, dropped, last, peak = [int(number) for number in re.findall(r"\d+", line)]
+        self.assertEqual((sent, last), (100000, 100000), "the latest reading is shown")
+        self.assertGreater(min(shown, dropped), 0)
+        if not os.environ["POSTHORN_SANITIZE"]:  # which has memory of its own
+            self.assertLess(peak, 80, "the readings alone, if all were kept, are 100")
+
+    def test_mail(self):
+        lines = self.ends_well(self.example("mail"))
+        self.assertRegex("\n".join(lines[:3]), r"^(order 1: no mail service: .*\n?){3}$")
+        arrived = [line for line in lines if line.startswith("To:")]
+        self.assertEqual(arrived, [f"To: alice@home.example, order {number}" for number in range(1, 6)])
+
+
+main()
