@@ -79,7 +79,7 @@ TEST(CommandLine, EveryVerbRefusesWrongUsage) {
     expect_usage(send_command(), {"q", "x", "--priority", "10"}, "priority is not between 0 and 9");
     expect_usage(send_command(), {"q", "x", "--priority", "high"}, "--priority: 'high'");
     expect_usage(send_command(), {"q", "x", "--delay", "soon"}, "--delay: 'soon'");
-    expect_usage(send_command(), {"q", "x", "--key", std::string(1025, 'k')}, "ordering key is longer than 255 bytes");
+    expect_usage(send_command(), {"q", "x", "--key", std::string(1025, 'k')}, "ordering key is longer than 1 KiB");
     expect_usage(send_command(), {"q", "x", "--timeout", "soon"}, "--timeout: 'soon'");
     expect_usage(work_command(), {}, "give one queue");
     expect_usage(work_command(), {"q", "r"}, "give one queue");
@@ -92,7 +92,7 @@ TEST(CommandLine, EveryVerbRefusesWrongUsage) {
     expect_usage(publish_command(), {}, "give the topic to publish to");
     expect_usage(publish_command(), {"orders/billing", "x"}, "'orders/billing' is not a topic name");
     expect_usage(publish_command(), {"orders", "x", "--subject", std::string(1025, 's')},
-                 "subject is longer than 255 bytes");
+                 "subject is longer than 1 KiB");
     expect_usage(subscribe_command(), {}, "give one topic");
     expect_usage(subscribe_command(), {"orders", "shop"}, "give one topic");
     expect_usage(subscribe_command(), {"a b"}, "'a b' is not a topic name");
