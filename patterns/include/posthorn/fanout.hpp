@@ -3,10 +3,10 @@
 // subscription is refused, so its publisher knows. AMQP's exchanges without a broker, and Kafka's consumer groups with
 // acknowledgement per message.
 //
-//   fanout::Publisher orders{context, "orders", here({.bind = "tcp://*:5555", .subscriptions = {{.name =
-//   "billing"}}})}; orders.send({.subject = "order.placed", .payload = ...}).wait(1s);
-//
-//   fanout::Subscriber billing{context, "orders", "billing", at("tcp://shop:5555")};
+//   fanout::Publisher orders{context, "orders", here({.bind = "tcp://127.0.0.1:5555"})};
+//   orders.send({.payload = order, .subject = "order.placed"}).wait(1s);
+//   ...
+//   fanout::Subscriber billing{context, "orders", "billing", at("tcp://127.0.0.1:5555")};
 //   billing.run([](const Order& order, posthorn::Delivery&) { ... });
 //
 // Delivery is at least once to each subscription. docs/guarantees.md says what survives what, docs/fanout.md which
