@@ -150,6 +150,15 @@ Role role_of(std::string_view name) noexcept {
     return Role::unknown;
 }
 
+// What a hello says of a topic or subscription.
+bool read_topic(Source& in, std::string_view key, Hello& hello) {
+    if (key == "topic") return in.flag(hello.topic);
+    if (key == "bindings") return in.bindings(hello.bindings.emplace());
+    if (key == "temporary") return in.flag(hello.temporary);
+    if (key == "exclusive") return in.flag(hello.exclusive);
+    return false;
+}
+
 void read(Source& in, Hello& hello) {
     std::string protocol;
     std::string role;
@@ -170,11 +179,7 @@ void read(Source& in, Hello& hello) {
         if (key == "window") return in.row(2, [&] { in.number(hello.window_messages), in.number(hello.window_bytes); });
         if (key == "client") return in.word(hello.client);
         if (key == "strict") return in.flag(hello.strict);
-        if (key == "topic") return in.flag(hello.topic);
-        if (key == "bindings") return in.bindings(hello.bindings.emplace());
-        if (key == "temporary") return in.flag(hello.temporary);
-        if (key == "exclusive") return in.flag(hello.exclusive);
-        return false;
+        return read_topic(in, key, hello);
     });
     hello.role = role_of(role);
     if (protocol != magic) hello.version = 0;
