@@ -42,6 +42,7 @@ void Totals::add(const Totals& other) {
     subscriptions_gone += other.subscriptions_gone;
     rebound += other.rebound;
     refused_for_want += other.refused_for_want;
+    copies += other.copies;
 }
 
 namespace {

@@ -33,7 +33,7 @@ struct Totals {
     std::uint64_t refused = 0, stale = 0, expired = 0, edited = 0, keyed = 0, delayed = 0, prioritised = 0, resumed = 0,
                   fenced = 0, deduplicated = 0, in_strict_order = 0, dropped = 0, displaced = 0, storms = 0;
     std::uint64_t fanned_out = 0, to_subscriptions = 0, subscriptions_made = 0, subscriptions_gone = 0, rebound = 0,
-                  refused_for_want = 0;
+                  refused_for_want = 0, copies = 0;
     void add(const Totals& other);
 };
 

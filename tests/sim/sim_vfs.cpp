@@ -339,6 +339,12 @@ void SimDisk::restart(bool power) {
     for (auto& entry : impl_->files) entry.second->lose_power(impl_->random);
 }
 
+std::unique_ptr<SimDisk> SimDisk::copy(std::uint64_t seed) const {
+    auto other = std::make_unique<SimDisk>(seed);
+    for (const auto& [name, file] : impl_->files) other->impl_->files.emplace(name, std::make_shared<File>(*file));
+    return other;
+}
+
 void SimDisk::set_capacity(std::uint64_t bytes) {
     impl_->capacity = bytes;
 }

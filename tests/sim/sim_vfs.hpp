@@ -37,6 +37,9 @@ public:
     // that it wrote; with `power` cut, each write since the last sync is kept, dropped, or torn at sectors.
     void restart(bool power);
 
+    // Another disk with the same files, as they are now; for a process that has none of them open.
+    [[nodiscard]] std::unique_ptr<SimDisk> copy(std::uint64_t seed) const;
+
     void set_capacity(std::uint64_t bytes);  // of all files; a write beyond fails with SQLITE_FULL
     void fail_next_sync();                   // with SQLITE_IOERR_FSYNC
     void lie_about_sync();                   // the planted bug: from here on a sync says ok and does nothing

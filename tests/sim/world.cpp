@@ -47,7 +47,8 @@ World::World(Setup setup)
       durable_(setup.planted != Planted::none || !chance(0.15)),
       loss_(chance(0.3)   ? 0.0
             : chance(0.5) ? 0.02
-                          : 0.1) {
+                          : 0.1),
+      copy_random_(setup.seed ^ 0x636f7079U) {
     policy_.lease = std::chrono::seconds{2 + pick(9)};
     policy_.backoff = chance(0.5) ? Backoff{.kind = Backoff::Kind::fixed, .min = std::chrono::milliseconds{pick(500)}}
                                   : Backoff{.min = 10ms, .max = 1s};
@@ -109,11 +110,8 @@ void World::make_outlets() {
         outlet.model.bind(outlet.bindings);
         std::string patterns;
         for (const Binding& one : outlet.bindings) patterns += " " + one.subject;
-        note(address +
-             (outlet.declared    ? " is declared"
-              : outlet.temporary ? " is temporary"
-                                 : " is to be made") +
-             ", bound to" + patterns);
+        std::string how = outlet.declared ? " is declared" : outlet.temporary ? " is temporary" : " is to be made";
+        note(address + how.append(", bound to").append(patterns));
         if (outlet.declared) was_welcome(outlet);
     }
 }
@@ -223,9 +221,42 @@ void World::stop_host(bool power) {
     host_.reset();
     store_.reset();
     disk_->restart(power);
+    keep_copy();
     ++(power ? totals_.power_cuts : totals_.crashes);
     for (Producer& producer : producers_) cut(producer.link);
     for (Consumer& consumer : consumers_) cut(consumer.link);
+}
+
+void World::keep_copy() {
+    if (fanout_ || copy_ || !std::bernoulli_distribution{0.3}(copy_random_)) return;
+    note("the folder is copied");
+    copy_.emplace(Copy{disk_->copy(setup_.seed), outlets_});
+    for (Outlet& outlet : copy_->outlets) outlet.model.totals = {.dropped = outlet.model.totals.dropped};
+}
+
+void World::go_on_with_copy() {
+    note("another host goes on with the copy");
+    totals_ = totals();
+    ++totals_.copies;
+    job_.reset();
+    host_.reset();
+    store_.reset();
+    disk_ = std::move(copy_->disk);
+    outlets_.swap(copy_->outlets);
+    for (const Outlet& outlet : outlets_) totals_.dropped -= outlet.model.totals.dropped;  // the model knows them still
+    operator_ = operator_edits_ = 0;
+    damaged_ = 0;
+    for (Outlet& outlet : outlets_) {
+        for (int number = 1; number <= last_producer_; ++number) outlet.model.producer_died(number);
+    }
+    producers_.clear();
+    producers_.resize(producers_count);
+    for (std::size_t i = 0; i < producers_count; ++i) start_producer(i);
+    for (std::size_t i = 0; i < consumers_count; ++i) start_consumer(i);
+    start_host();
+    for (Producer& producer : producers_) publish(producer);
+    peace();
+    if (violations_.empty()) check_end();
 }
 
 void World::start_producer(std::size_t index) {
@@ -973,13 +1004,16 @@ void World::run() {
         for (std::uint32_t i = 0; i < setup_.steps && violations_.empty(); ++i) step();
         if (violations_.empty()) stay_full();
         if (violations_.empty()) peace();
-        if (!violations_.empty()) return;
-        count_drops();
-        for (Outlet& outlet : outlets_) read_dead_letters(outlet);
+        if (violations_.empty()) check_end();
+        if (violations_.empty() && copy_) go_on_with_copy();
     } catch (const Error& error) {
         violation(error.what());  // the host could not start on what the disk holds
-        return;
     }
+}
+
+void World::check_end() {
+    count_drops();
+    for (Outlet& outlet : outlets_) read_dead_letters(outlet);
     if (damaged_ > 0) violation("the host reports damage that nobody did");
     if (fanout_) check_fanout();
     const bool forgot = totals_.crashes + totals_.power_cuts > 0;

@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -140,6 +141,9 @@ private:
     void cut(Link& link);
     void start_host();
     void stop_host(bool power);
+    void keep_copy();
+    void go_on_with_copy();
+    void check_end();
     void start_producer(std::size_t index);
     void start_consumer(std::size_t index);
     void kill_consumer(std::size_t index);
@@ -211,6 +215,15 @@ private:
     Errand operator_errand_ = Errand::dead_letters;
     std::size_t operator_outlet_ = 0;
     std::uint64_t damaged_ = 0;
+
+    // The folder as a host that had just died left it, and what was known then. Another host goes on with it in the
+    // end, for clients of its own, as if there had been no other: so what the first one did since is nothing to it.
+    struct Copy {
+        std::unique_ptr<SimDisk> disk;
+        std::deque<Outlet> outlets;
+    };
+    std::mt19937_64 copy_random_;
+    std::optional<Copy> copy_;
 };
 
 }  // namespace posthorn::sim

@@ -141,4 +141,30 @@ inline Here stored_at(Here options, std::filesystem::path folder) {
     return options;
 }
 
+inline std::string fault_of(const std::function<void()>& make) {
+    try {
+        make();
+    } catch (const Error& error) {
+        return error.what();
+    }
+    return "none";
+}
+
+// Runs the end with a handler that tells it to stop and then goes on until its stop token fires. How long that took.
+inline Duration stopped_while_busy(ConsumerEnd& end) {
+    std::stop_source stop;
+    std::chrono::steady_clock::time_point asked;
+    const auto handler = [&](Delivery& delivery) {
+        asked = std::chrono::steady_clock::now();
+        stop.request_stop();
+        std::mutex mutex;
+        std::condition_variable_any stopped;
+        std::unique_lock lock(mutex);
+        stopped.wait(lock, delivery.stop_token(), [] { return false; });
+        delivery.release();
+    };
+    EXPECT_EQ(end.run(handler, until(stop.get_token())), Status::timed_out);
+    return std::chrono::steady_clock::now() - asked;
+}
+
 }  // namespace posthorn::work_queue

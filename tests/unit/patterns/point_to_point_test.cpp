@@ -1,9 +1,5 @@
 // What is wrong with a sender or receiver is said by their own names, and the options of a receiver are its own. What
 // they do is asked in tests/conformance.
-#include <condition_variable>
-#include <functional>
-#include <mutex>
-
 #include <posthorn/point_to_point.hpp>
 
 #include "fixture.hpp"
@@ -12,15 +8,7 @@ namespace posthorn::point_to_point {
 namespace {
 
 using ::testing::HasSubstr;
-
-std::string fault_of(const std::function<void()>& make) {
-    try {
-        make();
-    } catch (const Error& error) {
-        return error.what();
-    }
-    return "none";
-}
+using work_queue::fault_of;
 
 TEST(PointToPoint, FaultsAreNamedAsTheUserKnowsThem) {
     Context context;
@@ -59,19 +47,7 @@ TEST(PointToPoint, StopTokensFireWhenADrainTakesTooLong) {
     Sender sender{context, "q", here({.bind = "inproc://q"}), {.close_timeout = 0ms}};
     Receiver receiver{context, "q", at("inproc://q"), {.drain_timeout = 10ms}};
     EXPECT_EQ(sender.send("text").status(), Status::ok);
-    std::stop_source stop;
-    std::chrono::steady_clock::time_point asked;
-    const auto handler = [&](Delivery& delivery) {
-        asked = std::chrono::steady_clock::now();
-        stop.request_stop();
-        std::mutex mutex;
-        std::condition_variable_any stopped;
-        std::unique_lock lock(mutex);
-        stopped.wait(lock, delivery.stop_token(), [] { return false; });
-        delivery.release();
-    };
-    EXPECT_EQ(receiver.run(handler, until(stop.get_token())), Status::timed_out);
-    EXPECT_LT(std::chrono::steady_clock::now() - asked, ReceiverOptions{}.drain_timeout) << "not the default";
+    EXPECT_LT(work_queue::stopped_while_busy(receiver), ReceiverOptions{}.drain_timeout) << "not the default";
 }
 
 }  // namespace
