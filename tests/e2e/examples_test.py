@@ -5,7 +5,7 @@ import re
 
 import msgpack
 
-from posthorn_e2e import BINARY, Case, Node, main, until
+from posthorn_e2e import BINARY, PATIENCE, Case, Node, main, until
 
 PROGRAMS = pathlib.Path(BINARY).parent
 EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
@@ -117,7 +117,9 @@ class Examples(Case):
         self.assertEqual((row["ready"], row["dead"], row["acked"]), (0, 0, 3))
 
     def test_sensors(self):
-        line, = self.ends_well(self.example("sensors", "100000"))
+        sensors = self.example("sensors", "100000")
+        self.assertEqual(sensors.wait(4 * PATIENCE), 0, sensors.err)  # which is long under sanitizers
+        line, = sensors.lines
         sent, shown, dropped, last, peak = [int(number) for number in re.findall(r"\d+", line)]
         self.assertEqual((sent, last), (100000, 100000), "the latest reading is shown")
         self.assertGreater(min(shown, dropped), 0)
