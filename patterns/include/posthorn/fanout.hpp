@@ -54,7 +54,8 @@ struct SubscriberOptions {
     // `posthorn unsubscribe`, or in a memory home as long as its host.
     bool temporary = false;
     // No other consumer beside this one: while there is one, it or we are refused (an event with the code "exclusive")
-    // and try again every second.
+    // and try again every second. One that died is missed after 5 heartbeats (50 s, or 5 s while it holds something);
+    // with a `name` the next of that name takes over at once.
     bool exclusive = false;
 };
 
