@@ -68,7 +68,11 @@ protected:
             node_->restart();
             return;
         }
-        bound_ = producer_->endpoint();
+        renew_producer();
+    }
+    // Another one in the place of the producer, and with it its home if that is here.
+    void renew_producer() {
+        if (!node_) bound_ = producer_->endpoint();
         producer_.reset();
         make_producer();
     }
@@ -126,6 +130,7 @@ protected:
     testing::ManualClock clock_;
 
     std::vector<Subscription> subscriptions_;  // of a topic, for open()
+    ProducerOptions producer_options_;         // for open() and those after it
 
     // For those who consume.
     [[nodiscard]] Context& workers() { return is_inproc() ? near_ : far_; }
@@ -143,7 +148,8 @@ private:
         return GetParam().transport == "ipc" ? folder_.ipc("socket") : "tcp://127.0.0.1:*";
     }
     void make_producer() {
-        const ProducerOptions options{.close_timeout = stores() ? patience : 0ns};
+        ProducerOptions options = producer_options_;
+        options.close_timeout = stores() ? patience : 0ns;
         if (node_) {
             producer_.emplace(workers(), "q", node_->at(), options);
             return;
