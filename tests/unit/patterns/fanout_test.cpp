@@ -48,8 +48,9 @@ TEST_F(FanoutEnds, WhatTheyCannotBeIsNamed) {
     EXPECT_THAT(subscribes({.concurrency = 0}), HasSubstr("SubscriberOptions.concurrency"));
     EXPECT_THAT(subscribes({.prefetch = 20'000}), HasSubstr("SubscriberOptions.prefetch"));
     EXPECT_THAT(subscribes({.bindings = std::vector<Binding>(1000)}), HasSubstr("bindings"));
-    Subscription never{.name = "a"};
-    never.policy.emplace().max_attempts = 0;
+    QueuePolicy no_attempts;
+    no_attempts.max_attempts = 0;
+    const Subscription never{.name = "a", .policy = no_attempts};
     EXPECT_THAT(publisher({{.name = "a b"}}), HasSubstr("\"a b\""));
     EXPECT_THAT(publisher({{.name = "a"}, {.name = "a"}}), HasSubstr("twice"));
     EXPECT_THAT(publisher({never}), HasSubstr("max_attempts"));
