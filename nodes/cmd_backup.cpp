@@ -27,7 +27,7 @@ beyond the node's min_free has to hold the copy. If this command is ended, so is
 )"};
 }
 
-Exit run(const Verb& verb, const Arguments& given) {
+Exit run_backup(const Verb& verb, const Arguments& given) {
     if (given.words.size() != 1 || given.words.front().empty())
         usage_error(verb, "give one folder: posthorn backup FOLDER");
     const std::filesystem::path folder = std::filesystem::absolute(given.words.front()).lexically_normal();
@@ -55,7 +55,7 @@ Exit run(const Verb& verb, const Arguments& given) {
 Command backup_command() {
     po::options_description options = described_options();
     add_node_option(options);
-    return {backup_verb(), "have a running node copy its store", std::move(options), &run};
+    return {backup_verb(), "have a running node copy its store", std::move(options), &run_backup};
 }
 
 }  // namespace posthorn::nodes

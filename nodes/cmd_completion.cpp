@@ -138,7 +138,7 @@ void print_names(Names which, const std::string& endpoint) {
     for (const std::string& name : names) std::cout << name << '\n';
 }
 
-Exit run(const Verb& verb, const Arguments& given) {
+Exit run_completion(const Verb& verb, const Arguments& given) {
     const std::map<std::string, Names> lists{
         {"queues", Names::queues}, {"topics", Names::topics}, {"subscriptions", Names::subscriptions}};
     const std::string what = given.words.size() == 1 ? given.words.front() : std::string{};
@@ -157,7 +157,8 @@ Exit run(const Verb& verb, const Arguments& given) {
 Command completion_command() {
     po::options_description options = described_options();
     add_node_option(options);
-    return {completion_verb(), "print the script that completes this command in bash", std::move(options), &run};
+    return {completion_verb(), "print the script that completes this command in bash", std::move(options),
+            &run_completion};
 }
 
 }  // namespace posthorn::nodes

@@ -356,7 +356,7 @@ protocol::AdminRequest request_of(const Verb& verb, const Arguments& given) {
     return request;
 }
 
-Exit run(const Verb& verb, const Arguments& given) {
+Exit run_dlq(const Verb& verb, const Arguments& given) {
     const protocol::AdminRequest request = request_of(verb, given);
     const bool json = given.options["json"].as<bool>();
 
@@ -407,7 +407,7 @@ Command dlq_command() {
     options.add_options()("dry-run", po::bool_switch(), "redrive, purge: only say how many it would be");
     options.add_options()("json", po::bool_switch(), "one JSON object per line");
     add_node_option(options);
-    return {dlq_verb(), "look at dead letters, send them back or delete them", std::move(options), &run};
+    return {dlq_verb(), "look at dead letters, send them back or delete them", std::move(options), &run_dlq};
 }
 
 }  // namespace posthorn::nodes

@@ -271,7 +271,7 @@ bool list_dead(const Verb& verb, store::StoreView& view, const std::string& queu
     return more;
 }
 
-Exit run(const Verb& verb, const Arguments& given) {
+Exit run_inspect(const Verb& verb, const Arguments& given) {
     if (given.words.size() != 1) usage_error(verb, "give one folder: posthorn inspect FOLDER");
     const bool json = given.options["json"].as<bool>();
     const bool dead = given.options["dead"].as<bool>();
@@ -305,7 +305,7 @@ Command inspect_command() {
     options.add_options()("max", po::value<std::string>()->value_name("N")->default_value("1000"),
                           "with --queue: list so many");
     options.add_options()("json", po::bool_switch(), "one JSON object per line");
-    return {inspect_verb(), "look into the data folder of a node that is stopped", std::move(options), &run};
+    return {inspect_verb(), "look into the data folder of a node that is stopped", std::move(options), &run_inspect};
 }
 
 }  // namespace posthorn::nodes

@@ -80,7 +80,7 @@ std::vector<Setting> settings_of(const Arguments& given) {
     return settings;
 }
 
-Exit run(const Verb& verb, const Arguments& given) {
+Exit run_node(const Verb& verb, const Arguments& given) {
     if (!given.words.empty()) usage_error(verb, "'" + given.words.front() + "' is not expected here");
 
     if (given.options.count("print-config") > 0) {
@@ -107,7 +107,8 @@ Command node_command() {
         options.add_options()(option_name(name).c_str(), po::value<std::vector<std::string>>()->value_name(form),
                               help.c_str());
     }
-    return {node_verb(), "run a node: queues on disk that outlive producers and workers", std::move(options), &run};
+    return {node_verb(), "run a node: queues on disk that outlive producers and workers", std::move(options),
+            &run_node};
 }
 
 }  // namespace posthorn::nodes

@@ -82,7 +82,7 @@ void print_table(const std::vector<Row>& rows) {
               << table({{"QUEUE"}, {"SINCE THE NODE STARTED"}}, counts);
 }
 
-Exit run(const Verb& verb, const Arguments& given) {
+Exit run_queues(const Verb& verb, const Arguments& given) {
     if (!given.words.empty()) usage_error(verb, "'" + given.words.front() + "' is not expected here");
 
     Context context;
@@ -105,7 +105,7 @@ Command queues_command() {
     po::options_description options = described_options();
     options.add_options()("json", po::bool_switch(), "one JSON object per line");
     add_node_option(options);
-    return {queues_verb(), "list queues, how full they are and what happened in them", std::move(options), &run};
+    return {queues_verb(), "list queues, how full they are and what happened in them", std::move(options), &run_queues};
 }
 
 }  // namespace posthorn::nodes

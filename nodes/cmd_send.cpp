@@ -292,7 +292,7 @@ Exit run(const Verb& verb, const Arguments& given) {
 }
 
 // Of both verbs.
-void add_options(po::options_description& options) {
+void add_sending_options(po::options_description& options) {
     options.add_options()("type", po::value<std::string>()->value_name("NAME"), "what the payload is, for the workers");
     options.add_options()("header", po::value<std::vector<std::string>>()->value_name("K=V"),
                           "a header; may be given more than once");
@@ -321,7 +321,7 @@ void add_options(po::options_description& options) {
 
 Command send_command() {
     po::options_description options = described_options();
-    add_options(options);
+    add_sending_options(options);
     return {send_verb(), "send messages, from arguments or lines of standard input", std::move(options),
             &run<Kind::queue>};
 }
@@ -330,7 +330,7 @@ Command publish_command() {
     po::options_description options = described_options();
     options.add_options()("subject", po::value<std::string>()->value_name("WORDS"),
                           "what it is about, words with dots between them (order.placed.eu); bindings look at it");
-    add_options(options);
+    add_sending_options(options);
     return {publish_verb(), "publish messages to all subscriptions of a topic that want them", std::move(options),
             &run<Kind::topic>};
 }

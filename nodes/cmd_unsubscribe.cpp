@@ -25,7 +25,7 @@ Example:
 )"};
 }
 
-Exit run(const Verb& verb, const Arguments& given) {
+Exit run_unsubscribe(const Verb& verb, const Arguments& given) {
     if (given.words.size() != 1) usage_error(verb, "give one subscription: posthorn unsubscribe TOPIC/NAME");
     protocol::AdminRequest request;
     request.verb = "unsubscribe";
@@ -54,7 +54,8 @@ Command unsubscribe_command() {
     po::options_description options = described_options();
     options.add_options()("json", po::bool_switch(), "the two counts as a JSON object");
     add_node_option(options);
-    return {unsubscribe_verb(), "remove a subscription of a topic, with what it has", std::move(options), &run};
+    return {unsubscribe_verb(), "remove a subscription of a topic, with what it has", std::move(options),
+            &run_unsubscribe};
 }
 
 }  // namespace posthorn::nodes

@@ -144,7 +144,7 @@ Exit run_subscribe(const Verb& verb, const Arguments& given) {
 }
 
 // Of both verbs.
-void add_options(po::options_description& options) {
+void add_handling_options(po::options_description& options) {
     options.add_options()("exec", po::value<std::string>()->value_name("CMD"), "run CMD for each message");
     options.add_options()("concurrency", po::value<std::string>()->value_name("N")->default_value("1"),
                           "messages worked on at a time, 1 to 1000");
@@ -164,7 +164,7 @@ void add_options(po::options_description& options) {
 
 Command work_command() {
     po::options_description options = described_options();
-    add_options(options);
+    add_handling_options(options);
     return {work_verb(), "take messages: write them out, or run a command for each", std::move(options), &run_work};
 }
 
@@ -182,7 +182,7 @@ Command subscribe_command() {
                           "under its name has gone");
     options.add_options()("exclusive", po::bool_switch(),
                           "no other beside this one: whoever comes second waits until the first has gone");
-    add_options(options);
+    add_handling_options(options);
     return {subscribe_verb(), "take messages from a subscription of a topic", std::move(options), &run_subscribe};
 }
 

@@ -356,11 +356,11 @@ bool is_section(const Setting& setting) {
     return setting.name.starts_with('[');
 }
 
-enum class Kind { every_queue, queue, topic, subscription };
+enum class SectionKind { every_queue, queue, topic, subscription };
 
 // What a section is about.
 struct Section {
-    Kind kind;
+    SectionKind kind;
     std::string address;
 };
 
@@ -379,15 +379,15 @@ Section section_of(const Setting& setting, const std::string& source) {
         const auto address = parse_address(name);
         if (!address || address->subscription.empty())
             refuse(source, "'" + name + "' is not a subscription: TOPIC/NAME, each of the two " + name_rule);
-        return {Kind::subscription, name};
+        return {SectionKind::subscription, name};
     }
-    if (kind == "queue" && name == every_queue_name) return {Kind::every_queue, name};
+    if (kind == "queue" && name == every_queue_name) return {SectionKind::every_queue, name};
     if (!valid_queue_name(name)) {
         std::string text = "'" + name + "' is not a " + kind + " name: " + name_rule;
         if (kind == "queue") text += "; [queue.*] is for every queue";
         refuse(source, text);
     }
-    return {kind == "queue" ? Kind::queue : Kind::topic, name};
+    return {kind == "queue" ? SectionKind::queue : SectionKind::topic, name};
 }
 
 // The heads come first, so that a section without settings counts as well and every name has been checked.
@@ -430,20 +430,20 @@ public:
     Sections(NodeConfig& config, std::string source) : config_(config), source_(std::move(source)) {}
 
     void apply(const std::vector<Setting>& settings) {
-        each(settings, Kind::every_queue, [&](const std::string&, const Setting& one) { set_every_queue(one); });
-        each(settings, Kind::queue, [&](const std::string& name, const Setting& one) { set_queue(name, one); });
-        each(settings, Kind::topic, [&](const std::string& name, const Setting& one) { set_topic(name, one); });
+        each(settings, SectionKind::every_queue, [&](const std::string&, const Setting& one) { set_every_queue(one); });
+        each(settings, SectionKind::queue, [&](const std::string& name, const Setting& one) { set_queue(name, one); });
+        each(settings, SectionKind::topic, [&](const std::string& name, const Setting& one) { set_topic(name, one); });
         for (const auto& [topic, draft] : topics_) {
             for (const std::string& name : draft.subscriptions) open_topic(topic)[name];
         }
-        each(settings, Kind::subscription,
+        each(settings, SectionKind::subscription,
              [&](const std::string& address, const Setting& one) { set_subscription(address, one); });
         for (const auto& [address, draft] : bindings_) bind(address, draft);
     }
 
 private:
     template <typename Set>
-    void each(const std::vector<Setting>& settings, Kind kind, Set set) {
+    void each(const std::vector<Setting>& settings, SectionKind kind, Set set) {
         for (const Setting& setting : settings) {
             const Section section = section_of(setting, source_);
             if (section.kind == kind) set(section.address, setting);

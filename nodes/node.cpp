@@ -43,7 +43,7 @@ std::shared_ptr<spdlog::logger> make_logger(LogLevel level) {
     return logger;
 }
 
-std::string joined(const std::vector<std::string>& texts) {
+std::string listed(const std::vector<std::string>& texts) {
     std::string all;
     for (const auto& text : texts) all += (all.empty() ? "" : ", ") + text;
     return all;
@@ -85,7 +85,7 @@ Exit serve(const NodeConfig& config) {
     for (const auto& endpoint : config.bind) bound.push_back(host->bind(endpoint));
     // Scripts wait for this line, whatever the log level.
     logger->set_level(std::min(logger->level(), spdlog::level::info));
-    logger->info("posthorn node: ready on {}, data in {}, {}", joined(bound), config.data.string(),
+    logger->info("posthorn node: ready on {}, data in {}, {}", listed(bound), config.data.string(),
                  config.auto_create ? "queues and topics appear on first use" : "only what the configuration has");
     logger->set_level(level_of(config.log_level));
 

@@ -20,7 +20,7 @@ using test::from_hex;
 using test::to_hex;
 using testing::IsEmpty;
 using testing::SizeIs;
-using Verdict = FrameReader::Verdict;
+using Read = FrameReader::Verdict;
 
 constexpr std::uint64_t epoch = 0x00b7c4e2915f3a01;
 constexpr std::size_t frame_limit = 256 * 1024;
@@ -43,9 +43,9 @@ std::vector<Command> received(const std::vector<std::string>& frames, FrameReade
     std::vector<Command> commands;
     for (const std::string& bytes : frames) {
         Frame frame = decoded(bytes);
-        const Verdict verdict = reader.accept(frame);
-        EXPECT_TRUE(verdict == Verdict::commands || verdict == Verdict::nothing);
-        if (verdict == Verdict::commands)
+        const Read verdict = reader.accept(frame);
+        EXPECT_TRUE(verdict == Read::commands || verdict == Read::nothing);
+        if (verdict == Read::commands)
             for (Command& command : frame.commands) commands.push_back(std::move(command));
     }
     return commands;
@@ -215,9 +215,9 @@ TEST(FrameReader, AFragmentLostOutsideASessionSpoilsOnlyThatHello) {
     const auto frames = writer.flush();
     ASSERT_GT(frames.size(), 3U);
     Frame first = decoded(frames[0]);
-    EXPECT_EQ(reader.accept(first), Verdict::nothing);
+    EXPECT_EQ(reader.accept(first), Read::nothing);
     Frame third = decoded(frames[2]);
-    EXPECT_EQ(reader.accept(third), Verdict::gap);
+    EXPECT_EQ(reader.accept(third), Read::gap);
     const auto commands = received(frames, reader);
     ASSERT_THAT(commands, SizeIs(1));
     EXPECT_EQ(std::get<Hello>(commands.front()).client, hello.client);
@@ -233,7 +233,7 @@ std::vector<std::string> numbered_frames(std::size_t count) {
     return frames;
 }
 
-Verdict verdict_on(FrameReader& reader, const std::string& bytes) {
+Read verdict_on(FrameReader& reader, const std::string& bytes) {
     Frame frame = decoded(bytes);
     return reader.accept(frame);
 }
@@ -241,32 +241,32 @@ Verdict verdict_on(FrameReader& reader, const std::string& bytes) {
 TEST(FrameReader, TakesFramesInOrderAndDropsRepeats) {
     const auto frames = numbered_frames(3);
     FrameReader reader = reader_in_session();
-    EXPECT_EQ(verdict_on(reader, frames[0]), Verdict::commands);
-    EXPECT_EQ(verdict_on(reader, frames[0]), Verdict::nothing);
-    EXPECT_EQ(verdict_on(reader, frames[1]), Verdict::commands);
-    EXPECT_EQ(verdict_on(reader, frames[0]), Verdict::nothing);
-    EXPECT_EQ(verdict_on(reader, frames[2]), Verdict::commands);
+    EXPECT_EQ(verdict_on(reader, frames[0]), Read::commands);
+    EXPECT_EQ(verdict_on(reader, frames[0]), Read::nothing);
+    EXPECT_EQ(verdict_on(reader, frames[1]), Read::commands);
+    EXPECT_EQ(verdict_on(reader, frames[0]), Read::nothing);
+    EXPECT_EQ(verdict_on(reader, frames[2]), Read::commands);
 }
 
 TEST(FrameReader, SeesAGapAndAnotherEpoch) {
     const auto frames = numbered_frames(3);
     FrameReader reader = reader_in_session();
-    EXPECT_EQ(verdict_on(reader, frames[0]), Verdict::commands);
-    EXPECT_EQ(verdict_on(reader, frames[2]), Verdict::gap);
+    EXPECT_EQ(verdict_on(reader, frames[0]), Read::commands);
+    EXPECT_EQ(verdict_on(reader, frames[2]), Read::gap);
     reader.start_session(epoch + 1, 1);
-    EXPECT_EQ(verdict_on(reader, frames[0]), Verdict::other_epoch);
+    EXPECT_EQ(verdict_on(reader, frames[0]), Read::other_epoch);
     EXPECT_EQ(reader.epoch(), epoch + 1);
     reader.start_session(epoch, 2);  // the welcome was number 1
-    EXPECT_EQ(verdict_on(reader, frames[1]), Verdict::commands);
+    EXPECT_EQ(verdict_on(reader, frames[1]), Read::commands);
 }
 
 TEST(FrameReader, AHeartbeatIsNothingAndCounts) {
     FrameWriter writer = writer_in_session();
     FrameReader reader = reader_in_session();
     writer.heartbeat();
-    EXPECT_EQ(verdict_on(reader, writer.flush().front()), Verdict::nothing);
+    EXPECT_EQ(verdict_on(reader, writer.flush().front()), Read::nothing);
     writer.add(State{true});
-    EXPECT_EQ(verdict_on(reader, writer.flush().front()), Verdict::commands);
+    EXPECT_EQ(verdict_on(reader, writer.flush().front()), Read::commands);
 }
 
 TEST(FrameReader, AnUnknownCommandIsSomethingToAnswer) {
@@ -275,7 +275,7 @@ TEST(FrameReader, AnUnknownCommandIsSomethingToAnswer) {
         if (vector["name"] != "unknown command") continue;
         FrameReader reader = reader_in_session();
         Frame frame = decoded(from_hex(vector["hex"].get<std::string>()));
-        EXPECT_EQ(reader.accept(frame), Verdict::commands);
+        EXPECT_EQ(reader.accept(frame), Read::commands);
         ASSERT_THAT(frame.unknown, SizeIs(1));
         EXPECT_EQ(frame.unknown.front().name, "moved");
         return;
@@ -311,40 +311,40 @@ TEST(FrameReader, JoinsNoMoreThanItsLimit) {
     const std::string part(1000, 'x');
     FrameReader reader = reader_in_session(2500);
     RawFrames frames;
-    EXPECT_EQ(verdict_on(reader, frames.fragment(part, true)), Verdict::nothing);
-    EXPECT_EQ(verdict_on(reader, frames.fragment(part, true)), Verdict::nothing);
-    EXPECT_EQ(verdict_on(reader, frames.fragment(part, true)), Verdict::malformed);
+    EXPECT_EQ(verdict_on(reader, frames.fragment(part, true)), Read::nothing);
+    EXPECT_EQ(verdict_on(reader, frames.fragment(part, true)), Read::nothing);
+    EXPECT_EQ(verdict_on(reader, frames.fragment(part, true)), Read::malformed);
 }
 
 TEST(FrameReader, FragmentsThatJoinToNonsenseAreMalformed) {
     FrameReader reader = reader_in_session();
     RawFrames frames;
-    EXPECT_EQ(verdict_on(reader, frames.fragment("\xc1\xc1", true)), Verdict::nothing);
-    EXPECT_EQ(verdict_on(reader, frames.fragment("\xc1", false)), Verdict::malformed);
+    EXPECT_EQ(verdict_on(reader, frames.fragment("\xc1\xc1", true)), Read::nothing);
+    EXPECT_EQ(verdict_on(reader, frames.fragment("\xc1", false)), Read::malformed);
 }
 
 TEST(FrameReader, NoCommandComesBetweenFragmentsButAHeartbeatMay) {
     const std::string pairs = pairs_of({Bye{1, "because"}});
     FrameReader reader = reader_in_session();
     RawFrames frames;
-    EXPECT_EQ(verdict_on(reader, frames.fragment(pairs.substr(0, 5), true)), Verdict::nothing);
-    EXPECT_EQ(verdict_on(reader, frames.heartbeat()), Verdict::nothing);
+    EXPECT_EQ(verdict_on(reader, frames.fragment(pairs.substr(0, 5), true)), Read::nothing);
+    EXPECT_EQ(verdict_on(reader, frames.heartbeat()), Read::nothing);
     Frame last = decoded(frames.fragment(pairs.substr(5), false));
-    EXPECT_EQ(reader.accept(last), Verdict::commands);
+    EXPECT_EQ(reader.accept(last), Read::commands);
     EXPECT_EQ(pairs_of(last.commands), pairs);
 
-    EXPECT_EQ(verdict_on(reader, frames.fragment(pairs.substr(0, 5), true)), Verdict::nothing);
-    EXPECT_EQ(verdict_on(reader, frames.command()), Verdict::malformed);
+    EXPECT_EQ(verdict_on(reader, frames.fragment(pairs.substr(0, 5), true)), Read::nothing);
+    EXPECT_EQ(verdict_on(reader, frames.command()), Read::malformed);
 }
 
 TEST(FrameReader, ANewSessionForgetsFragmentsOfTheOld) {
     const std::string pairs = pairs_of({State{true}});
     FrameReader reader = reader_in_session();
     RawFrames old_frames;
-    EXPECT_EQ(verdict_on(reader, old_frames.fragment("half", true)), Verdict::nothing);
+    EXPECT_EQ(verdict_on(reader, old_frames.fragment("half", true)), Read::nothing);
     reader.start_session(epoch, 1);
     RawFrames frames;
-    EXPECT_EQ(verdict_on(reader, frames.fragment(pairs, false)), Verdict::commands);
+    EXPECT_EQ(verdict_on(reader, frames.fragment(pairs, false)), Read::commands);
 }
 
 std::vector<std::string> all_valid_frames() {
@@ -422,13 +422,13 @@ TEST(FrameDamage, AReaderNeverTakesAFrameTwiceOrOutOfOrder) {
             const std::size_t fate = mutate.below(20);
             if (fate == 0) continue;
             Frame frame = decoded(valid[fate == 1 ? mutate.below(at + 1) : at]);
-            const Verdict verdict = reader.accept(frame);
-            if (verdict == Verdict::gap) {
+            const Read verdict = reader.accept(frame);
+            if (verdict == Read::gap) {
                 ++ended;
                 break;
             }
-            if (verdict == Verdict::nothing) continue;
-            ASSERT_EQ(verdict, Verdict::commands);
+            if (verdict == Read::nothing) continue;
+            ASSERT_EQ(verdict, Read::commands);
             ASSERT_EQ(frame.number, taken + 1);
             taken = frame.number;
         }

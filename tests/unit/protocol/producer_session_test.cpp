@@ -453,9 +453,9 @@ TEST_F(NamedSessionTest, IsOverWhenItsHelloIsAnsweredSo) {
 }
 
 // A link that loses, repeats and delays frames, and a host that dies: nothing is lost, nothing comes twice.
-class Chaos {
+class ProducerChaos {
 public:
-    explicit Chaos(std::uint64_t seed, bool durable) : random_(seed), durable_(durable) {
+    explicit ProducerChaos(std::uint64_t seed, bool durable) : random_(seed), durable_(durable) {
         session_.add_link(host_.peer(), "host");
     }
 
@@ -575,7 +575,7 @@ private:
 TEST(ProducerSessionChaos, NothingIsLostAndNothingComesTwice) {
     for (std::uint64_t seed = 1; seed <= 40; ++seed) {
         SCOPED_TRACE("seed " + std::to_string(seed));
-        Chaos{seed, seed % 2 == 0}.run();
+        ProducerChaos{seed, seed % 2 == 0}.run();
         if (testing::Test::HasFailure()) return;
     }
 }

@@ -15,7 +15,7 @@ using namespace testing;
 
 namespace {
 
-std::unique_ptr<Store> open(const sim::SimDisk& disk, std::uint64_t min_free = 0) {
+std::unique_ptr<Store> open_on(const sim::SimDisk& disk, std::uint64_t min_free = 0) {
     return open_sqlite_store({.folder = "sim", .min_free = min_free, .vfs = disk.vfs()});
 }
 
@@ -28,7 +28,7 @@ void work_and_crash(std::uint64_t seed, bool power, int crashes) {
     Model model;
     for (int crash = 0; crash < crashes && !::testing::Test::HasFailure(); ++crash) {
         SCOPED_TRACE("crash " + std::to_string(crash));
-        auto store = open(disk);
+        auto store = open_on(disk);
         Model confirmed = recovered(*store);
         ASSERT_EQ(confirmed, model);
         disk.stop_after(work.pick(400));
@@ -47,7 +47,7 @@ void work_and_crash(std::uint64_t seed, bool power, int crashes) {
         }
         store.reset();
         disk.restart(power);
-        store = open(disk);
+        store = open_on(disk);
         confirmed = recovered(*store);
         if (confirmed == next) model = next;
         ASSERT_EQ(confirmed, model);
@@ -68,14 +68,14 @@ TEST(Crash, a_disk_that_lies_about_syncs_is_caught_by_this_test) {
     bool lost = false;
     for (std::uint64_t seed = 1; seed <= 10 && !lost; ++seed) {
         sim::SimDisk disk(seed);
-        auto store = open(disk);
+        auto store = open_on(disk);
         static_cast<void>(store->recover());
         disk.lie_about_sync();
         ASSERT_EQ(store->run(job_of(batch_of(1, 100))).failure, Failure::none);
         store.reset();
         disk.restart(true);
         try {
-            store = open(disk);
+            store = open_on(disk);
             const Recovery recovery = store->recover();
             lost = recovery.topics.empty() || recovery.topics[0].messages != 100;
         } catch (const Error&) {
@@ -87,7 +87,7 @@ TEST(Crash, a_disk_that_lies_about_syncs_is_caught_by_this_test) {
 
 TEST(Crash, a_full_disk_stores_nothing_of_the_batch_and_recovers) {
     sim::SimDisk disk(7);
-    auto store = open(disk);
+    auto store = open_on(disk);
     static_cast<void>(store->recover());
     Work work(7);
     Model model;
@@ -117,14 +117,14 @@ TEST(Crash, a_full_disk_stores_nothing_of_the_batch_and_recovers) {
     EXPECT_GT(full, 10);
     store.reset();
     disk.restart(false);
-    store = open(disk);
+    store = open_on(disk);
     EXPECT_EQ(recovered(*store), model);
 }
 
 TEST(Crash, below_the_floor_nothing_is_appended_and_settlements_go_on) {
     constexpr std::uint64_t min_free = 8 * 1024 * 1024;
     sim::SimDisk disk;
-    auto store = open(disk, min_free);
+    auto store = open_on(disk, min_free);
     static_cast<void>(store->recover());
     disk.set_capacity(disk.used() + 3 * min_free);
     Outcome outcome = store->run(job_of(batch_of(1, 1000)));
@@ -153,7 +153,7 @@ TEST(Crash, below_the_floor_nothing_is_appended_and_settlements_go_on) {
 
 TEST(Crash, after_a_failed_sync_nothing_more_is_stored) {
     sim::SimDisk disk;
-    auto store = open(disk);
+    auto store = open_on(disk);
     static_cast<void>(store->recover());
     ASSERT_EQ(store->run(job_of(batch_of(1, 10))).failure, Failure::none);
     disk.fail_next_sync();
@@ -164,14 +164,14 @@ TEST(Crash, after_a_failed_sync_nothing_more_is_stored) {
     EXPECT_EQ(store->run({}).failure, Failure::failed);
     store.reset();
     disk.restart(true);
-    store = open(disk);
+    store = open_on(disk);
     const Recovery recovery = store->recover();
     EXPECT_GE(recovery.topics.at(0).messages, 10U);
 }
 
 TEST(Crash, the_log_stays_bounded) {
     sim::SimDisk disk;
-    auto store = open(disk);
+    auto store = open_on(disk);
     static_cast<void>(store->recover());
     Offset next = 1;
     for (int i = 0; i < 400; ++i, next += 500) {

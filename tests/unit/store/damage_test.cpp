@@ -16,7 +16,7 @@ using namespace testing;
 
 namespace {
 
-const std::string file = "sim/posthorn.db";
+const std::string store_file = "sim/posthorn.db";
 
 class DamageTest : public ::testing::Test {
 protected:
@@ -45,10 +45,10 @@ protected:
     // Flips a byte wherever the file has `text`. The store is closed first: then all of it is in the file.
     void damage(const std::string& text) {
         store.reset();
-        const std::string bytes = disk->read(file);
+        const std::string bytes = disk->read(store_file);
         std::size_t at = bytes.find(text);
         ASSERT_NE(at, std::string::npos);
-        for (; at != std::string::npos; at = bytes.find(text, at + 1)) disk->flip_byte(file, at);
+        for (; at != std::string::npos; at = bytes.find(text, at + 1)) disk->flip_byte(store_file, at);
     }
 
     Outcome read(Job job = {}) {
@@ -167,7 +167,7 @@ TEST_F(DamageTest, a_damaged_original_sets_its_dead_letter_aside_with_both) {
     EXPECT_EQ(outcome.damage[0].range, (OffsetRange{301, 301}));
     EXPECT_TRUE(outcome.dead_reads.at(0).letters.empty());
     store.reset();
-    EXPECT_NE(disk->read(file).find("an edit"), std::string::npos);
+    EXPECT_NE(disk->read(store_file).find("an edit"), std::string::npos);
     EXPECT_EQ(open().topics.at(0).dead_bytes, 0U);
 }
 
@@ -254,19 +254,19 @@ TEST_F(SharedDamageTest, one_that_is_set_aside_keeps_the_body_and_the_others_hav
     settle.gone = true;
     ASSERT_EQ(store->run(job_of(settle)).failure, Failure::none);
     store.reset();
-    EXPECT_NE(disk->read(file).find("body-...."), std::string::npos);
+    EXPECT_NE(disk->read(store_file).find("body-...."), std::string::npos);
     TopicBatch gone{.topic = "t/y"};
     gone.gone = true;
     open();
     ASSERT_EQ(store->run(job_of(gone)).failure, Failure::none);
     store.reset();
-    EXPECT_NE(disk->read(file).find("body-...."), std::string::npos) << "it stays, as all that was set aside";
+    EXPECT_NE(disk->read(store_file).find("body-...."), std::string::npos) << "it stays, as all that was set aside";
     open();
     settle = batch_of(1, 1);
     settle.topic = "t/new";
     ASSERT_EQ(store->run(job_of(settle)).failure, Failure::none);
     store.reset();
-    const auto db = open_store_file(file, disk->vfs());
+    const auto db = open_store_file(store_file, disk->vfs());
     EXPECT_EQ(db->integer("SELECT count(*) FROM damaged JOIN topic ON damaged.topic=topic.id"), 0)
         << "nobody gets the number of a topic with something set aside";
 }
@@ -284,7 +284,7 @@ TEST_F(SharedDamageTest, a_damaged_layout_is_damage_to_each_that_needs_it) {
     EXPECT_EQ(open().damage.size(), 3U);
     for (const std::string& topic : topics) EXPECT_EQ(messages_of(topic, 0), 0U);
     store.reset();
-    EXPECT_NE(disk->read(file).find("body-...."), std::string::npos);
+    EXPECT_NE(disk->read(store_file).find("body-...."), std::string::npos);
 }
 
 TEST_F(DamageTest, a_damaged_dead_letter_is_passed_over_while_there_is_no_room_to_set_it_aside) {
@@ -311,12 +311,12 @@ TEST_F(DamageTest, a_damaged_dead_letter_is_passed_over_while_there_is_no_room_t
 
 TEST_F(DamageTest, a_file_that_is_no_store_names_the_way_out) {
     store.reset();
-    for (std::uint64_t at = 0; at < 100; ++at) disk->flip_byte(file, at);
+    for (std::uint64_t at = 0; at < 100; ++at) disk->flip_byte(store_file, at);
     try {
         open();
         FAIL() << "opened";
     } catch (const Error& error) {
-        EXPECT_NE(std::string(error.what()).find(file), std::string::npos) << error.what();
+        EXPECT_NE(std::string(error.what()).find(store_file), std::string::npos) << error.what();
         EXPECT_NE(std::string(error.what()).find(".dump"), std::string::npos) << error.what();
     }
 }
@@ -325,18 +325,18 @@ TEST_F(DamageTest, a_file_that_is_no_store_names_the_way_out) {
 // that was not sent.
 TEST_F(DamageTest, any_byte_may_flip) {
     store.reset();
-    const std::uint64_t size = disk->size(file);
+    const std::uint64_t size = disk->size(store_file);
     std::size_t refused = 0;
     for (std::uint64_t at = 0; at < size && !HasFailure(); at += 509) {
         SCOPED_TRACE(at);
         fill();
         store.reset();
-        disk->flip_byte(file, at);
+        disk->flip_byte(store_file, at);
         try {
             open();
             const Outcome outcome = read();
             if (outcome.failure != Failure::none) {
-                EXPECT_NE(outcome.text.find(file), std::string::npos);
+                EXPECT_NE(outcome.text.find(store_file), std::string::npos);
                 continue;
             }
             for (const StoredMessage& message : outcome.reads.at(0).messages) {
@@ -344,7 +344,7 @@ TEST_F(DamageTest, any_byte_may_flip) {
                 ASSERT_EQ(message.envelope.view(), "chunk-" + std::to_string(first) + ".");
             }
         } catch (const Error& error) {
-            EXPECT_NE(std::string(error.what()).find(file), std::string::npos);
+            EXPECT_NE(std::string(error.what()).find(store_file), std::string::npos);
             ++refused;
         }
     }

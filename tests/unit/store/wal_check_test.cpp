@@ -14,7 +14,7 @@ using namespace testing;
 
 namespace {
 
-const std::string file = "sim/posthorn.db";
+const std::string database = "sim/posthorn.db";
 const std::string log_file = "sim/posthorn.db-wal";
 constexpr std::uint64_t frame = 24 + 16'384;
 
@@ -48,14 +48,14 @@ protected:
 };
 
 TEST_F(LogTest, there_is_nothing_to_say_of_a_sound_log) {
-    EXPECT_FALSE(check_log(file, disk.vfs()));
+    EXPECT_FALSE(check_log(database, disk.vfs()));
     fill(5);
-    const auto findings = check_log(file, disk.vfs());
+    const auto findings = check_log(database, disk.vfs());
     ASSERT_TRUE(findings);
     EXPECT_EQ(findings->frames, (disk.size(log_file) - 32) / frame);
     EXPECT_EQ(findings->behind, 0U);
     EXPECT_FALSE(findings->loss());
-    EXPECT_EQ(describe(*findings, file), "");
+    EXPECT_EQ(describe(*findings, database), "");
     EXPECT_EQ(messages(), 50U);
 }
 
@@ -63,7 +63,7 @@ TEST_F(LogTest, lost_commits_are_reported) {
     fill(5);
     const std::uint64_t frames = (disk.size(log_file) - 32) / frame;
     disk.flip_byte(log_file, 32 + (frames - 8) * frame + 100);  // a commit here takes fewer than eight frames
-    const auto findings = check_log(file, disk.vfs());
+    const auto findings = check_log(database, disk.vfs());
     ASSERT_TRUE(findings);
     EXPECT_TRUE(findings->loss());
     std::vector<std::string> notes;
@@ -76,11 +76,11 @@ TEST_F(LogTest, an_unfinished_commit_is_no_loss) {
     fill(5);
     const std::uint64_t frames = (disk.size(log_file) - 32) / frame;
     disk.flip_byte(log_file, 32 + (frames - 1) * frame + 100);
-    const auto findings = check_log(file, disk.vfs());
+    const auto findings = check_log(database, disk.vfs());
     ASSERT_TRUE(findings);
     EXPECT_FALSE(findings->loss());
     EXPECT_GT(findings->behind, 0U);
-    EXPECT_NE(describe(*findings, file).find("unfinished"), std::string::npos);
+    EXPECT_NE(describe(*findings, database).find("unfinished"), std::string::npos);
     EXPECT_EQ(messages(), 40U);
 }
 
@@ -95,7 +95,7 @@ TEST_F(LogTest, a_power_cut_never_looks_like_loss) {
         while (opened->run(job_of(batch_of(next, 20, 500))).failure == Failure::none) next += 20;
         opened.reset();
         own.restart(true);
-        const auto findings = check_log(file, own.vfs());
+        const auto findings = check_log(database, own.vfs());
         if (findings) {
             EXPECT_FALSE(findings->loss()) << seed;
         }
@@ -105,10 +105,10 @@ TEST_F(LogTest, a_power_cut_never_looks_like_loss) {
 TEST_F(LogTest, a_damaged_header_is_told) {
     fill(2);
     disk.flip_byte(log_file, 17);
-    const auto findings = check_log(file, disk.vfs());
+    const auto findings = check_log(database, disk.vfs());
     ASSERT_TRUE(findings);
     EXPECT_TRUE(findings->header_damaged);
-    EXPECT_NE(describe(*findings, file), "");
+    EXPECT_NE(describe(*findings, database), "");
 }
 
 }  // namespace
