@@ -22,7 +22,7 @@ using testing::IsEmpty;
 using testing::SizeIs;
 using Read = FrameReader::Verdict;
 
-constexpr std::uint64_t epoch = 0x00b7c4e2915f3a01;
+constexpr std::uint64_t some_epoch = 0x00b7c4e2915f3a01;
 constexpr std::size_t frame_limit = 256 * 1024;
 constexpr std::size_t joined_limit = 32 * 1024 * 1024;
 
@@ -53,13 +53,13 @@ std::vector<Command> received(const std::vector<std::string>& frames, FrameReade
 
 FrameWriter writer_in_session(std::size_t limit = frame_limit) {
     FrameWriter writer(limit);
-    writer.start_session(epoch);
+    writer.start_session(some_epoch);
     return writer;
 }
 
 FrameReader reader_in_session(std::size_t limit = joined_limit) {
     FrameReader reader(limit);
-    reader.start_session(epoch, 1);
+    reader.start_session(some_epoch, 1);
     return reader;
 }
 
@@ -74,7 +74,7 @@ TEST(FrameWriter, GathersCommandsIntoOneFrame) {
     EXPECT_TRUE(writer.empty());
     ASSERT_THAT(frames, SizeIs(1));
     const Frame frame = decoded(frames.front());
-    EXPECT_EQ(frame.epoch, epoch);
+    EXPECT_EQ(frame.epoch, some_epoch);
     EXPECT_EQ(frame.number, 1U);
     EXPECT_EQ(pairs_of(frame.commands), pairs_of({State{true}, Recall{3}}));
 }
@@ -86,12 +86,12 @@ TEST(FrameWriter, CountsItsFramesFromOneInEverySession) {
         EXPECT_EQ(decoded(writer.flush().front()).number, number);
     }
     writer.add(Recall{1});
-    writer.start_session(epoch + 1);
+    writer.start_session(some_epoch + 1);
     EXPECT_TRUE(writer.empty());
-    EXPECT_EQ(writer.epoch(), epoch + 1);
+    EXPECT_EQ(writer.epoch(), some_epoch + 1);
     writer.add(State{false});
     const Frame frame = decoded(writer.flush().front());
-    EXPECT_EQ(frame.epoch, epoch + 1);
+    EXPECT_EQ(frame.epoch, some_epoch + 1);
     EXPECT_EQ(frame.number, 1U);
     EXPECT_EQ(pairs_of(frame.commands), pairs_of({State{false}}));
 }
@@ -253,10 +253,10 @@ TEST(FrameReader, SeesAGapAndAnotherEpoch) {
     FrameReader reader = reader_in_session();
     EXPECT_EQ(verdict_on(reader, frames[0]), Read::commands);
     EXPECT_EQ(verdict_on(reader, frames[2]), Read::gap);
-    reader.start_session(epoch + 1, 1);
+    reader.start_session(some_epoch + 1, 1);
     EXPECT_EQ(verdict_on(reader, frames[0]), Read::other_epoch);
-    EXPECT_EQ(reader.epoch(), epoch + 1);
-    reader.start_session(epoch, 2);  // the welcome was number 1
+    EXPECT_EQ(reader.epoch(), some_epoch + 1);
+    reader.start_session(some_epoch, 2);  // the welcome was number 1
     EXPECT_EQ(verdict_on(reader, frames[1]), Read::commands);
 }
 
@@ -288,18 +288,23 @@ class RawFrames {
 public:
     std::string fragment(std::string_view part, bool more) {
         std::string bytes;
-        wire::Writer(bytes).array(4).unsigned_integer(epoch).unsigned_integer(++number_).boolean(more).binary(part);
+        wire::Writer(bytes)
+            .array(4)
+            .unsigned_integer(some_epoch)
+            .unsigned_integer(++number_)
+            .boolean(more)
+            .binary(part);
         return bytes;
     }
     std::string command() {
         std::string bytes;
-        wire::Writer(bytes).array(5).unsigned_integer(epoch).unsigned_integer(++number_).boolean(false);
+        wire::Writer(bytes).array(5).unsigned_integer(some_epoch).unsigned_integer(++number_).boolean(false);
         codec::encode(State{true}, bytes);
         return bytes;
     }
     std::string heartbeat() {
         std::string bytes;
-        wire::Writer(bytes).array(3).unsigned_integer(epoch).unsigned_integer(++number_).boolean(false);
+        wire::Writer(bytes).array(3).unsigned_integer(some_epoch).unsigned_integer(++number_).boolean(false);
         return bytes;
     }
 
@@ -342,7 +347,7 @@ TEST(FrameReader, ANewSessionForgetsFragmentsOfTheOld) {
     FrameReader reader = reader_in_session();
     RawFrames old_frames;
     EXPECT_EQ(verdict_on(reader, old_frames.fragment("half", true)), Read::nothing);
-    reader.start_session(epoch, 1);
+    reader.start_session(some_epoch, 1);
     RawFrames frames;
     EXPECT_EQ(verdict_on(reader, frames.fragment(pairs, false)), Read::commands);
 }
