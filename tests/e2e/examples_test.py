@@ -132,5 +132,45 @@ class Examples(Case):
         arrived = [line for line in lines if line.startswith("To:")]
         self.assertEqual(arrived, [f"To: alice@home.example, order {number}" for number in range(1, 6)])
 
+    def tutorial(self, node, *words):
+        environment = {**os.environ, "POSTHORN_NODE": node.endpoint}
+        return self.program([PROGRAMS / "tutorials", *words], words[0], environment=environment)
+
+    def test_tutorials_1_and_2(self):
+        node = Node(self)
+        for receiver, sender, words in (("receive", "send", []), ("worker", "new_task", ["A", "task."])):
+            sent = f" [x] Sent {' '.join(words) or chr(39) + 'Hello World!' + chr(39)}"
+            self.assertEqual(self.ends_well(self.tutorial(node, sender, *words)), [sent])
+            receiving = self.tutorial(node, receiver)
+            received = [f" [x] Received {' '.join(words) or 'Hello World!'}"] + [" [x] Done"] * len(words[:1])
+            until(lambda: len(receiving.lines) == len(received), "it has it")
+            self.assertEqual(self.stops_well(receiving), received)
+
+    def test_tutorials_3_to_5(self):
+        node = Node(self)
+        for kind, bound, sent in (("", [], {"hello": True}),
+                                  ("_direct", ["warning", "error"], {"error": True, "info": False}),
+                                  ("_topic", ["*.critical", "kern.#"], {"kern": True, "cron.info": False})):
+            listeners = [self.tutorial(node, "receive_logs" + kind, *bound) for _ in range(2)]
+            topic = (kind[1:] + "_logs").lstrip("_")
+            until(lambda: [row["consumers"] for name, row in node.queues().items() if name.startswith(topic + "/")] ==
+                  [1, 1], "both listen")
+            for subject, wanted in sent.items():
+                emitted = self.tutorial(node, "emit_log" + kind, subject, *["disk"] * bool(kind))
+                self.assertEqual(emitted.wait(), 0 if wanted else 1, "the one that nobody wants is refused")
+            text, = [f" [x] Received {subject}{':disk' * bool(kind)}" for subject, wanted in sent.items() if wanted]
+            for listener in listeners:
+                until(lambda one=listener: one.lines, "it has what it wants")
+                self.assertEqual(self.stops_well(listener), [text])
+
+    def test_the_tour_counts_the_lines_of_the_tutorials_as_they_are(self):
+        tour = (EXAMPLES / "README.md").read_text()
+        rows = re.findall(r"^\| (\d) .*?\((tutorials/\w+\.cpp)\).*?\((tutorials/\w+\.cpp)\) \| \d+ \| (\d+) \|", tour, re.M)
+        self.assertEqual([row[0] for row in rows], list("12345"))
+        for number, *files, said in rows:
+            lines = [line for file in files for line in (EXAMPLES / file).read_text().splitlines()]
+            code = [line for line in lines if line.strip() and not line.strip().startswith("//")]
+            self.assertEqual(len(code), int(said), f"tutorial {number}")
+
 
 main()
