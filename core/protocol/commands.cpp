@@ -133,6 +133,10 @@ void write(const Hello& hello, std::string& out) {
     if (hello.strict) body.field("strict").boolean(true);
     if (hello.topic) body.field("topic").boolean(true);
     if (hello.watch) body.field("watch").boolean(true);
+    body.text("replies", hello.replies);
+    if (hello.keeps_replies) body.field("keeps_replies").boolean(true);
+    if (hello.needs_replier) body.field("needs_replier").boolean(true);
+    if (hello.replier) body.field("replier").boolean(true);
     if (hello.bindings) envelope::write_bindings(body.field("bindings"), *hello.bindings);
     if (hello.temporary) body.field("temporary").boolean(true);
     if (hello.exclusive) body.field("exclusive").boolean(true);
@@ -156,7 +160,7 @@ void write(const Settle& settle, std::string& out) {
         writer.array(3).unsigned_integer(run.offset).unsigned_integer(run.token).unsigned_integer(run.count);
     });
     body.list("others", settle.others, [&](const SettleOne& one) {
-        writer.array(5).unsigned_integer(one.offset).unsigned_integer(one.token);
+        writer.array(one.reply.empty() ? 5 : 6).unsigned_integer(one.offset).unsigned_integer(one.token);
         writer.unsigned_integer(static_cast<std::uint64_t>(one.verdict));
         if (one.delay_ms) {
             writer.unsigned_integer(*one.delay_ms);
@@ -164,6 +168,7 @@ void write(const Settle& settle, std::string& out) {
             writer.nil();
         }
         writer.string(one.text);
+        if (!one.reply.empty()) writer.binary(one.reply.view());
     });
     if (settle.sync) body.field("sync").boolean(true);
 }

@@ -79,6 +79,11 @@ struct Hello {                                  // "hello"
     bool strict = false;  // "strict": the queue keeps strict order from now on, and so does this consumer
     bool topic = false;   // producer "topic": the address is a topic's, not a queue's
     bool watch = false;   // producer "watch": is to be told of the consumers there are
+    // producer "replies": where the answers to its requests go, the part NAME of the address QUEUE.replies/NAME
+    std::string replies{};
+    bool keeps_replies = false;  // producer "keeps_replies": what waits there stays when nobody is there
+    bool needs_replier = false;  // producer "needs_replier": without a consumer its requests are to be refused
+    bool replier = false;        // consumer "replier": answers requests
     // consumer "bindings" [[subject, any, {header: value}], ...]: what the subscription is to get from now on; nothing:
     // as it is, and everything if it is new
     std::optional<std::vector<Binding>> bindings{};
@@ -107,9 +112,11 @@ struct SettleOne {
     Verdict verdict = Verdict::nack;
     std::optional<std::uint64_t> delay_ms;  // nack: instead of the queue's backoff
     std::string text;                       // nack, reject, undecodable: why
+    Slice reply{};                          // ack: the answer, an envelope; empty: none
 };
 
-// "settle" {"acks": [[offset, token, count], ...], "others": [[offset, token, verdict, delay|nil, text], ...], "sync"}
+// "settle" {"acks": [[offset, token, count], ...],
+//           "others": [[offset, token, verdict, delay|nil, text, reply|nil], ...], "sync"}
 struct Settle {
     std::vector<AckRun> acks;
     std::vector<SettleOne> others;  // counted after the acks of the same command

@@ -294,6 +294,9 @@ void ProducerSession::say_hello(Link& link, Now now) {
     hello.strict = options_.strict;
     hello.topic = options_.topic;
     hello.watch = options_.watch;
+    hello.replies = options_.replies;
+    hello.keeps_replies = options_.keeps_replies;
+    hello.needs_replier = options_.needs_replier;
     link.host.say_hello(std::move(hello), ++attempts_, now.mono);
     ++link.hellos;
 }

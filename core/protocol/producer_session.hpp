@@ -44,6 +44,10 @@ public:
         bool strict = false;   // the queue is to keep strict order
         bool topic = false;    // it is a topic
         bool watch = false;    // wants to know how many consumers there are
+        // Of one that sends requests: see Hello.
+        std::string replies{};
+        bool keeps_replies = false;
+        bool needs_replier = false;
         Timing timing{};
         std::size_t frame_limit = defaults::frame_limit;
         std::size_t message_limit = defaults::message_limit;
