@@ -51,6 +51,10 @@ inline constexpr Duration settle_delay = 50ms;  // settlements alone wait this l
 // Ends
 inline constexpr Duration send_timeout = 10s;  // send() waits at most so long for room
 inline constexpr Duration close_timeout = 5s;
+inline constexpr Duration request_deadline = 10s;            // of a request, for its answer
+inline constexpr std::size_t requests_outstanding = 10'000;  // of one requester
+inline constexpr std::size_t answers_remembered = 10'000;    // by one replier, for requests that come again
+inline constexpr std::size_t answers_remembered_bytes = 16 * 1024 * 1024;
 inline constexpr std::size_t producer_buffer_messages = 100'000;  // kept until confirmed
 inline constexpr std::size_t producer_buffer_bytes = 64 * 1024 * 1024;
 inline constexpr std::uint32_t prefetch_max = 10'000;            // unsettled deliveries at one consumer
