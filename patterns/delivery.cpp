@@ -3,6 +3,7 @@
 #include <exception>
 #include <utility>
 
+#include <posthorn/policy.hpp>
 #include <posthorn/status.hpp>
 
 #include "delivery_state.hpp"
@@ -148,6 +149,34 @@ void Delivery::ack_when(std::span<const Ticket> tickets) {
                                     .handle = state.begun.handle,
                                     .ticket = tickets.front(),
                                     .rest = {tickets.rbegin(), tickets.rend() - 1}});
+}
+
+bool Delivery::is_request() const {
+    if (state_ == nullptr) throw Error("this delivery was moved away");
+    return !envelope::read_request(state_->begun.envelope.view()).reply_to.empty();
+}
+
+Status Delivery::reply(Message message) {
+    return answer({}, std::move(message));
+}
+
+Status Delivery::fail(std::string why) {
+    return answer(envelope::status::failed, {.payload = detail::cut(std::move(why))});
+}
+
+Status Delivery::answer(std::string_view status, Message message) {
+    if (state_ == nullptr) throw Error("this delivery was moved away; whoever has it now answers it");
+    if (const auto fault = envelope::invalid(message)) throw Error("reply: " + *fault);
+    const envelope::Request request = envelope::read_request(state_->begun.envelope.view());
+    if (request.reply_to.empty())
+        throw Error("delivery " + id() + " is no request: nobody waits for an answer; ack it");
+    std::string bytes = envelope::answer(request, status, std::move(message));
+    if (bytes.size() > defaults::message_limit) {
+        bytes = envelope::answer(
+            request, envelope::status::failed,
+            {.payload = "the answer is larger than a message may be: " + std::to_string(bytes.size()) + " bytes"});
+    }
+    return detail::DeliveryAccess::settle(*this, {.reply = Slice{std::move(bytes)}});
 }
 
 Status Delivery::nack(std::string why) {

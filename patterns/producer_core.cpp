@@ -80,7 +80,8 @@ std::shared_ptr<ProducerCore> ProducerCore::make(Context& context, std::string q
                                                  ProducerOptions options, ProducerTraits traits) {
     check(queue, options);
     if (home.is_here()) check(home.options(), traits);
-    std::shared_ptr<ProducerCore> core{new ProducerCore(context, std::move(queue), std::move(options), traits)};
+    std::shared_ptr<ProducerCore> core{
+        new ProducerCore(context, std::move(queue), std::move(options), std::move(traits))};
     core->start(home);
     return core;
 }
@@ -89,7 +90,7 @@ ProducerCore::ProducerCore(Context& context, std::string queue, ProducerOptions 
     : context_(context),
       loop_(context.loop()),
       queue_(std::move(queue)),
-      is_topic_(traits.topic),
+      traits_(std::move(traits)),
       options_(std::move(options)),
       producer_(options_.resume ? identity_of(queue_, options_.name) : random_identity()),
       session_({.producer = producer_,
@@ -97,8 +98,12 @@ ProducerCore::ProducerCore(Context& context, std::string queue, ProducerOptions 
                 .queue = queue_,
                 .name = options_.name,
                 .client = "posthorn",
-                .strict = traits.strict,
-                .topic = traits.topic}),
+                .strict = traits_.strict,
+                .topic = traits_.topic,
+                .watch = !traits_.replies.empty(),
+                .replies = traits_.replies,
+                .keeps_replies = traits_.keeps_replies,
+                .needs_replier = traits_.needs_replier}),
       place_(session_.place()) {}
 
 ProducerCore::~ProducerCore() {
@@ -112,7 +117,7 @@ void ProducerCore::start(const Home& home) {
         options.seed = random_number();
         options.defaults = home.options().queue;
         options.only_queue = queue_;
-        if (is_topic_) options.topics[queue_] = home.options().subscriptions;
+        if (traits_.topic) options.topics[queue_] = home.options().subscriptions;
         for (const Subscription& one : home.options().subscriptions) {
             if (one.policy) options.queues[queue_ + "/" + one.name] = *one.policy;
         }
@@ -120,6 +125,7 @@ void ProducerCore::start(const Home& home) {
         host_->set_local([this] { loop_.wake(*this); });
         session_.add_link(local_peer, "the queue here");
         if (!home.options().bind.empty()) endpoint_ = host_->bind(home.options().bind);
+        if (!traits_.local_endpoint.empty()) (void)host_->bind(traits_.local_endpoint);
         loop_.add(*this);
         for (const std::string& endpoint : home.options().connect) host_->connect(endpoint);
     } else {
@@ -193,13 +199,14 @@ Status ProducerCore::buffer(envelope::Envelope& envelope) {
     return Status::ok;
 }
 
-Ticket ProducerCore::send(std::span<Message> messages) {
+Ticket ProducerCore::send(std::span<Message> messages, const std::function<void(std::uint64_t)>& taken) {
     for (const Message& message : messages) {
         if (const auto fault = envelope::invalid(message)) throw Error("send: " + *fault);
     }
     envelope::Envelope envelope;
     envelope.producer = producer_;
     envelope.timestamp_ms = timestamp_ms();
+    envelope.reply_to = traits_.replies;
 
     Ticket ticket;
     std::unique_lock lock(mutex_);
@@ -212,6 +219,7 @@ Ticket ProducerCore::send(std::span<Message> messages) {
         envelope.message = std::move(message);
         ticket.status_ = buffer(envelope);
         if (ticket.status_ != Status::ok) break;
+        if (taken) taken(open_.last());
         if (!std::exchange(sending.begun, true)) ticket.first_ = open_.last();
         ticket.last_ = open_.last();
     }
@@ -299,6 +307,7 @@ Mono ProducerCore::tell_senders(Mono now) {
 Mono ProducerCore::publish_news(Now now) {
     const protocol::ProducerSession::News news = session_.take_news();
     Mono again = never;
+    bool changes = false;
     {
         const std::lock_guard lock(mutex_);
         for (const protocol::SequenceRange& range : news.safe) open_.close(range.first, range.last);
@@ -310,7 +319,11 @@ Mono ProducerCore::publish_news(Now now) {
         session_bytes_ = session_.unsafe_bytes();
         held_ = session_.held();
         durable_ = session_.durable();
+        changes = connected_ != session_.connected() || consumers_ != session_.consumers() ||
+                  fenced_ != session_.fenced() || place_ != session_.place();
         connected_ = session_.connected();
+        consumers_ = session_.consumers();
+        fenced_ = session_.fenced();
         waits_for_ = session_.waits_for();
         if (!news.events.empty()) capabilities_ = session_.capabilities();
         if (!place_ && session_.place()) {
@@ -328,6 +341,10 @@ Mono ProducerCore::publish_news(Now now) {
     for (const Event& event : news.events) context_.emit(event);
     for (Forward& forward : decided_) ack_when(std::move(forward));
     decided_.clear();
+    if (traits_.observer != nullptr) {
+        for (const protocol::Refused& refused : news.refused) traits_.observer->on_refused(refused);
+        if (changes) traits_.observer->on_change();
+    }
     return again;
 }
 
@@ -415,6 +432,16 @@ std::uint64_t ProducerCore::refused() {
 bool ProducerCore::connected() {
     const std::lock_guard lock(mutex_);
     return connected_ && !closed_;
+}
+
+bool ProducerCore::fenced() {
+    const std::lock_guard lock(mutex_);
+    return fenced_;
+}
+
+std::optional<std::uint32_t> ProducerCore::consumers() {
+    const std::lock_guard lock(mutex_);
+    return consumers_;
 }
 
 std::string ProducerCore::waits_for() {

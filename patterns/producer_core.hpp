@@ -7,6 +7,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <memory_resource>
@@ -35,10 +36,25 @@ struct Forward {
     std::vector<Ticket> rest{};  // after it, the next one last
 };
 
+// Whoever has more to do with a producer than to send. Called on the loop's thread.
+class ProducerObserver {
+public:
+    virtual ~ProducerObserver() = default;
+    virtual void on_refused(const protocol::Refused& refused) = 0;
+    // Its place, its session, or how many consumers there are.
+    virtual void on_change() = 0;
+};
+
 // What a pattern asks for.
 struct ProducerTraits {
     bool strict = false;  // the queue is to keep strict order
     bool topic = false;   // it sends to a topic
+    // It sends requests, and the answers go here: see protocol::Hello.
+    std::string replies{};
+    bool keeps_replies = false;
+    bool needs_replier = false;
+    std::string local_endpoint{};          // that a home here is bound to as well
+    ProducerObserver* observer = nullptr;  // outlives it
 };
 
 class ProducerCore final : public std::enable_shared_from_this<ProducerCore>, private transport::Participant {
@@ -49,7 +65,9 @@ public:
     ProducerCore(const ProducerCore&) = delete;
     ProducerCore& operator=(const ProducerCore&) = delete;
 
-    Ticket send(std::span<Message> messages);
+    // `taken` is told the sequence of each message that was, before anything can come of it; under a lock, so it must
+    // not call back.
+    Ticket send(std::span<Message> messages, const std::function<void(std::uint64_t)>& taken = {});
     // Of the sequences first..last.
     [[nodiscard]] Status wait(std::uint64_t first, std::uint64_t last, Duration timeout);
     [[nodiscard]] Level level(std::uint64_t first, std::uint64_t last);
@@ -65,6 +83,9 @@ public:
     [[nodiscard]] std::uint64_t unconfirmed();
     [[nodiscard]] std::uint64_t refused();
     [[nodiscard]] bool connected();
+    [[nodiscard]] bool fenced();
+    [[nodiscard]] std::optional<std::uint32_t> consumers();  // if it watches them
+    [[nodiscard]] const Identity& id() const noexcept { return producer_; }
     [[nodiscard]] std::string waits_for();
     [[nodiscard]] std::vector<std::string> capabilities();
     [[nodiscard]] const std::string& endpoint() const noexcept { return endpoint_; }
@@ -108,7 +129,7 @@ private:
     Context& context_;
     transport::Loop& loop_;
     const std::string queue_;
-    const bool is_topic_;
+    const ProducerTraits traits_;
     const ProducerOptions options_;
     const Identity producer_;
     std::string endpoint_;
@@ -143,6 +164,8 @@ private:
     std::uint64_t held_ = 0;
     bool durable_ = false;
     bool connected_ = false;
+    bool fenced_ = false;
+    std::optional<std::uint32_t> consumers_;
     bool closing_ = false;  // takes no more
     bool closed_ = false;   // waits for nothing more
     std::string waits_for_;

@@ -5,6 +5,7 @@
 #include <thread>
 #include <utility>
 
+#include "envelope/envelope.hpp"
 #include "random.hpp"
 #include "transport/endpoint.hpp"
 
@@ -87,7 +88,8 @@ WorkerCore::WorkerCore(Context& context, std::string queue, ConsumerOptions opti
                 .strict = options_.strict,
                 .bindings = options_.bindings,
                 .temporary = options_.temporary,
-                .exclusive = options_.exclusive}),
+                .exclusive = options_.exclusive,
+                .replier = options_.replier}),
       last_activity_(loop_.mono()) {}
 
 WorkerCore::~WorkerCore() {
@@ -224,6 +226,7 @@ std::optional<WorkerCore::Begun> WorkerCore::next(Lock& lock, Mono now, RealTime
     while (!draining_) {
         if (!full()) {
             if (auto begun = session_.begin(now)) {
+                if (answer_again(*begun, now)) continue;
                 ++begun_;
                 return begun;
             }
@@ -259,10 +262,38 @@ std::optional<Settlement> WorkerCore::handle(const Handler& handler, Begun begun
 Status WorkerCore::settle_locked(Handle handle, Settlement settlement, Mono now) {
     if (ended_) return Status::closed;
     if (!stops_.empty()) stops_.erase(key(handle));
+    if (!settlement.reply.empty()) remember(settlement.reply);
     const bool in_time = session_.settle(handle, std::move(settlement), now);
     last_activity_ = now;
     if (++gathered_ >= gather_) wake_loop();
     return in_time ? Status::ok : Status::stale;
+}
+
+// True: it was a request that was answered before.
+bool WorkerCore::answer_again(const Begun& begun, Mono now) {
+    if (answers_.empty()) return false;
+    const auto request = envelope::read_routing(begun.envelope.view());
+    if (!request) return false;
+    const auto answer = answers_.find({request->producer, request->sequence});
+    if (answer == answers_.end()) return false;
+    (void)session_.settle(begun.handle, {.reply = answer->second}, now);
+    wake_loop();
+    return true;
+}
+
+void WorkerCore::remember(const Slice& answer) {
+    const auto request = envelope::read_routing(answer.view());
+    if (!request) return;
+    const RequestId id{request->producer, request->sequence};
+    if (!answers_.emplace(id, answer).second) return;
+    answered_.push_back(id);
+    answers_bytes_ += answer.size();
+    while (answered_.size() > defaults::answers_remembered || answers_bytes_ > defaults::answers_remembered_bytes) {
+        const auto oldest = answers_.find(answered_.front());
+        answers_bytes_ -= oldest->second.size();
+        answers_.erase(oldest);
+        answered_.pop_front();
+    }
 }
 
 // One less in the hands of those that began it. In strict order it has held up the next one.

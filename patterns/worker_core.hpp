@@ -7,6 +7,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -38,6 +39,7 @@ struct ConsumerOptions {
     std::optional<std::vector<Binding>> bindings{};
     bool temporary = false;
     bool exclusive = false;
+    bool replier = false;  // answers requests
 };
 
 class WorkerCore final : public std::enable_shared_from_this<WorkerCore>,
@@ -93,6 +95,8 @@ private:
     void show_ready(Mono now);
     void tell_synced();
     void wake_loop();
+    bool answer_again(const Begun& begun, Mono now);
+    void remember(const Slice& answer);
     void begin_drain(Duration timeout);
     void proceed_with_drain(Now now, std::vector<std::stop_source>& stops);
     [[nodiscard]] std::vector<std::stop_source> take_stops();
@@ -112,6 +116,11 @@ private:
     Use use_ = Use::undecided;
     std::map<std::uint64_t, Status> syncs_;  // settlements that are waited for; timed_out: not decided
     std::uint64_t last_sync_ = 0;
+    // What a replier has answered is not run again.
+    using RequestId = std::pair<Identity, std::uint64_t>;
+    std::map<RequestId, Slice> answers_;
+    std::deque<RequestId> answered_;  // in their order
+    std::size_t answers_bytes_ = 0;
     unsigned idle_ = 0;                     // threads that wait for a delivery
     unsigned handlers_ = 0;                 // threads that may run one
     unsigned begun_ = 0;                    // and not settled

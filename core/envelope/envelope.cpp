@@ -85,6 +85,7 @@ void each_field(const Envelope& envelope, Visit&& visit) {
     text(Key::traceparent, message.traceparent);
     text(Key::dedup_key, message.dedup_key);
     if (!message.headers.empty()) visit(Key::headers, message.headers);
+    text(Key::status, envelope.status);
     if (!message.payload.empty()) visit(Key::payload, Binary{message.payload});
 }
 
@@ -203,6 +204,8 @@ void read_field(wire::Reader& reader, std::uint64_t key, Envelope& into) {
             return read(reader, message.dedup_key);
         case Key::headers:
             return read(reader, message.headers);
+        case Key::status:
+            return read(reader, into.status);
         case Key::payload:
             message.payload = reader.binary();
             return;
@@ -229,6 +232,7 @@ std::optional<std::string> invalid(const Message& message) {
 std::optional<std::string> invalid(const Envelope& envelope) {
     if (auto fault = invalid(envelope.message)) return fault;
     if (envelope.reply_to.size() > text_limit) return "reply-to is longer than 1 KiB";
+    if (envelope.status.size() > text_limit) return "status is longer than 1 KiB";
     if (envelope.sequence == 0) return "sequence is 0; it counts from 1";
     if (envelope.previous >= envelope.sequence) return "previous is not below sequence";
     return std::nullopt;
@@ -302,6 +306,48 @@ Labels read_labels(std::string_view bytes) {
         }
     }
     return labels;
+}
+
+Request read_request(std::string_view bytes) {
+    Request request;
+    wire::Reader reader(bytes);
+    const auto text = [&](std::string& into) {
+        if (reader.peek() != wire::Type::string) return reader.skip();
+        const std::string_view value = reader.string();
+        if (value.size() <= text_limit) into = value;
+    };
+    for (std::uint32_t left = reader.map(); left > 0 && reader.ok(); --left) {
+        const std::uint64_t key = reader.unsigned_integer();
+        if (key == static_cast<std::uint64_t>(Key::producer)) {
+            read(reader, request.producer);
+        } else if (key == static_cast<std::uint64_t>(Key::sequence)) {
+            request.sequence = reader.unsigned_integer();
+        } else if (key == static_cast<std::uint64_t>(Key::correlation_id)) {
+            text(request.correlation_id);
+        } else if (key == static_cast<std::uint64_t>(Key::reply_to)) {
+            text(request.reply_to);
+        } else {
+            reader.skip();
+        }
+    }
+    return request;
+}
+
+std::string answer(const Request& request, std::string_view status, Message message) {
+    Envelope reply{.producer = request.producer,
+                   .sequence = request.sequence,
+                   .previous = request.sequence - 1,
+                   .reply_to = request.reply_to,
+                   .status = std::string{status},
+                   .message = std::move(message)};
+    reply.message.correlation_id = request.correlation_id;
+    reply.message.delay = reply.message.ttl = Duration::zero();
+    reply.message.ordering_key.clear();
+    reply.message.dedup_key.clear();
+    reply.message.priority = 0;
+    std::string bytes;
+    encode(reply, bytes);
+    return bytes;
 }
 
 std::size_t size_of(const Change& change) noexcept {

@@ -35,6 +35,7 @@ enum class Key : std::uint8_t {
     traceparent = 14,     // str
     dedup_key = 15,       // str
     headers = 16,         // map of str to str
+    status = 17,          // str; of an answer, absent: ok
     payload = 31,         // bin
 };
 
@@ -44,7 +45,8 @@ struct Envelope {
     std::uint64_t previous = 0;
     std::uint64_t timestamp_ms = 0;  // 0: absent
     std::string reply_to;
-    Message message;  // all the others
+    std::string status{};  // of an answer: what became of the request; empty: it was done
+    Message message;       // all the others
 };
 
 // The few fields a host looks at.
@@ -65,6 +67,22 @@ struct Labels {
     std::vector<std::pair<std::string_view, std::string_view>> headers;
 };
 
+// What an answer to a request repeats of it.
+struct Request {
+    Identity producer;
+    std::uint64_t sequence = 0;
+    std::string reply_to;  // who waits for the answer; empty: nobody, it is no request
+    std::string correlation_id;
+};
+
+// Of an answer. Whoever reads another one takes it for `failed`.
+namespace status {
+inline constexpr std::string_view failed = "failed";              // the payload says why
+inline constexpr std::string_view undecodable = "undecodable";    // it was not what the service takes; as well
+inline constexpr std::string_view replier_lost = "replier_lost";  // whoever worked on it is gone
+inline constexpr std::string_view expired = "expired";            // nobody did within its time to live
+}  // namespace status
+
 inline constexpr std::uint8_t version = 1;
 inline constexpr std::size_t text_limit = 1024;          // bytes of each str field and of each header key
 inline constexpr std::size_t headers_limit = 64 * 1024;  // bytes of all header keys and values together
@@ -83,6 +101,11 @@ void encode(const Envelope& envelope, std::string& out);
 [[nodiscard]] std::optional<Routing> read_routing(std::string_view bytes) noexcept;
 // Of what read_routing() has read. Nothing where the headers are beyond what decode() takes.
 [[nodiscard]] Labels read_labels(std::string_view bytes);
+
+// Of what read_routing() has read. A field that breaks its limit is empty.
+[[nodiscard]] Request read_request(std::string_view bytes);
+// The answer to it. Of `message` counts what a message back can have.
+[[nodiscard]] std::string answer(const Request& request, std::string_view status, Message message);
 
 // What may be changed of a message that was sent: who sent it, and where it stands among theirs, stays.
 struct Change {

@@ -14,6 +14,8 @@ namespace {
 // Far above any use, far below where adding it to a clock would overflow.
 constexpr Duration longest = std::chrono::hours{24 * 365};
 
+constexpr std::string_view replies_suffix = ".replies";
+
 void check_endpoint(std::string_view endpoint) {
     constexpr std::array<std::string_view, 3> transports{"tcp://", "ipc://", "inproc://"};
     const bool known = std::any_of(transports.begin(), transports.end(), [&](std::string_view transport) {
@@ -106,7 +108,16 @@ bool valid_queue_name(std::string_view name) noexcept {
     });
 }
 
+std::string replies_of(std::string_view queue) {
+    return std::string{queue}.append(replies_suffix);
+}
+
+std::string_view service_of(std::string_view topic) noexcept {
+    return topic.ends_with(replies_suffix) ? topic.substr(0, topic.size() - replies_suffix.size()) : std::string_view{};
+}
+
 void validate(const QueuePolicy& policy) {
+    if (policy.request_attempts < 1) throw Error("queue policy: request_attempts must be 1 or more");
     if (policy.max_attempts < 1) throw Error("queue policy: max_attempts must be 1 or more");
     check_range("lease_cap", policy.lease_cap, 1s, longest, "between 1 s and 365 days");
     check_range("lease", policy.lease, 1s, policy.lease_cap, "between 1 s and lease_cap");

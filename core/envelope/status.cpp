@@ -21,6 +21,14 @@ std::string_view to_string(Status status) noexcept {
             return "rejected";
         case Status::stale:
             return "stale";
+        case Status::failed:
+            return "failed";
+        case Status::replier_lost:
+            return "replier_lost";
+        case Status::no_replier:
+            return "no_replier";
+        case Status::cancelled:
+            return "cancelled";
     }
     return "unknown";
 }

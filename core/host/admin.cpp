@@ -235,7 +235,7 @@ bool Host::Impl::change(Box& box, const store::StoredDeadLetter& letter, Questio
 }
 
 void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& request, Now now) {
-    constexpr std::uint32_t fields = 35;
+    constexpr std::uint32_t fields = 39;
     protocol::AdminResult result{.id = request.id, .rows = {}, .next = 0, .error = {}};
     std::uint64_t index = 0;
     std::uint64_t bytes = 0;
@@ -288,6 +288,10 @@ void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& req
                                   .add("dead_dropped", counters.dead_dropped)
                                   .add("dropped_full", counters.dropped_full)
                                   .add("dropped_expired", counters.dropped_expired)
+                                  .add("requests_failed", counters.requests_failed)
+                                  .add("requests_expired", counters.requests_expired)
+                                  .add("repliers_lost", counters.repliers_lost)
+                                  .add("answers_lost", counters.answers_lost)
                                   .add("state", state)
                                   .add("store", store.durable() ? "disk" : "memory")
                                   .flag("strict", box->queue.is_strict())

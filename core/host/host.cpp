@@ -44,8 +44,13 @@ Host::Impl::Impl(Options given, store::Store& on, Now now)
     }
     check_queues(recovery);
     store::Job opening;
+    std::set<std::string, std::less<>> services;
+    for (const store::RecoveredTopic& topic : recovery.topics) {
+        services.emplace(service_of(std::string_view{topic.topic}.substr(0, topic.topic.find('/'))));
+    }
     for (const store::RecoveredTopic& topic : recovery.topics) {
         Box& box = make_box(topic.topic);
+        if (services.contains(topic.topic)) box.queue.become_service();
         box.queue.recover(topic, now);
         while (const auto read = box.queue.wanted_recovery()) {
             store::Job reading;
@@ -60,7 +65,7 @@ Host::Impl::Impl(Options given, store::Store& on, Now now)
     }
     restore_topics(recovery, now);
     for (const auto& [name, policy] : options.queues) {  // operators see them before their first use
-        if (name.find('/') == std::string::npos) open_box(name);
+        if (name.find('/') == std::string::npos && service_of(name).empty()) open_box(name);
     }
     if (opening.empty()) return;
     // Where this life's offsets begin has to be safe before the first of them is given away: else the next life, if
@@ -76,7 +81,8 @@ void Host::Impl::check_queues(const store::Recovery& recovery) const {
     std::string others;
     for (const store::RecoveredTopic& topic : recovery.topics) {
         const std::string_view name = std::string_view{topic.topic}.substr(0, topic.topic.find('/'));
-        if (name == options.only_queue || topic.messages + topic.dead == 0) continue;
+        if (name == options.only_queue || service_of(name) == options.only_queue || topic.messages + topic.dead == 0)
+            continue;
         others += (others.empty() ? "" : ", ") + topic.topic;
     }
     if (others.empty()) return;
@@ -99,6 +105,11 @@ QueuePolicy Host::Impl::policy_of(const std::string& name) const {
     const auto slash = name.find('/');
     auto found = options.queues.find(name);
     if (found == options.queues.end()) found = options.queues.find(name.substr(0, slash));
+    if (found == options.queues.end() && !service_of(name.substr(0, slash)).empty()) {
+        return {.when_full = WhenFull::drop_oldest,
+                .max_age = defaults::reply_memory,
+                .dlq_when_full = DlqWhenFull::drop_oldest};
+    }
     QueuePolicy policy = found == options.queues.end() ? options.defaults : found->second;
     if (policy.when_full != WhenFull::automatic) return policy;
     const bool subscription = slash != std::string::npos;
@@ -160,13 +171,15 @@ void Host::Impl::turn(Now now) {
         out_of_credit = false;
         touch_all();
     }
-    for (Box* box : std::exchange(touched, {})) {
-        box->touched = false;
-        turn_box(*box, now);
-        boxes_at = std::min({boxes_at, box->queue.next_deadline(), box->alone_until});
-        if (!box->unsaved) {  // take_job() finds out whether there is something to write or to read
-            box->unsaved = true;
-            unsaved.push_back(box);
+    while (!touched.empty()) {  // what answers a request is in the same job as what settles it
+        for (Box* box : std::exchange(touched, {})) {
+            box->touched = false;
+            turn_box(*box, now);
+            boxes_at = std::min({boxes_at, box->queue.next_deadline(), box->alone_until});
+            if (!box->unsaved) {  // take_job() finds out whether there is something to write or to read
+                box->unsaved = true;
+                unsaved.push_back(box);
+            }
         }
     }
 }
@@ -175,16 +188,15 @@ void Host::Impl::turn_box(Box& box, Now now) {
     std::vector<queue::Delivered> deliveries;
     std::vector<queue::Recall> recalls;
     if (box.alone_until <= now.mono) remove_subscription(box, now);
-    box.queue.pause(draining || failed || !opened);
+    const bool no_room = disk_full && box.queue.is_service();  // for the answers
+    box.queue.pause(draining || failed || !opened || no_room);
     box.queue.turn(now, deliveries, recalls);
-    for (queue::Delivered& one : deliveries) {
-        const auto to = box.consumers.find(one.consumer);
-        if (to == box.consumers.end()) continue;  // a queue delivers to connected consumers only
-        Session& session = *to->second;
-        session.delivery_bytes += one.envelope.size();
-        session.deliveries.items.push_back(
-            {one.offset, one.token, one.attempt, one.redrives, one.maybe_duplicate, std::move(one.envelope)});
-        if (session.delivery_bytes >= deliver_bytes) flush_deliveries(session);
+    give_answers(box, now);
+    if (box.queue.delivers_once()) {
+        if (!deliveries.empty()) box.sync = true;
+        std::move(deliveries.begin(), deliveries.end(), std::back_inserter(box.undelivered));
+    } else {
+        for (queue::Delivered& one : deliveries) hand_out(box, std::move(one));
     }
     for (const queue::Recall& recall : recalls) {
         const auto to = box.consumers.find(recall.consumer);
@@ -210,6 +222,28 @@ void Host::Impl::turn_box(Box& box, Now now) {
         tell_producer(*session);
         grant(*session, box);
     }
+    tell_peers(box);
+}
+
+void Host::Impl::tell_peers(Box& box) {
+    std::size_t consumers = box.consumers.size();
+    for (const Box* subscription : box.subscriptions) consumers += subscription->consumers.size();
+    const auto told = static_cast<std::uint32_t>(consumers);
+    for (auto& [id, session] : box.producers) {
+        if (!session->watches || session->told_consumers == told) continue;
+        session->told_consumers = told;
+        send(*session, protocol::Peers{told});
+    }
+}
+
+void Host::Impl::hand_out(Box& box, queue::Delivered delivered) {
+    const auto to = box.consumers.find(delivered.consumer);
+    if (to == box.consumers.end()) return;  // a queue delivers to connected consumers only
+    Session& session = *to->second;
+    session.delivery_bytes += delivered.envelope.size();
+    session.deliveries.items.push_back({delivered.offset, delivered.token, delivered.attempt, delivered.redrives,
+                                        delivered.maybe_duplicate, std::move(delivered.envelope)});
+    if (session.delivery_bytes >= deliver_bytes) flush_deliveries(session);
 }
 
 void Host::Impl::flush_deliveries(Session& session) {
@@ -222,7 +256,8 @@ void Host::Impl::flush_deliveries(Session& session) {
 void Host::Impl::tell_consumer(Session& session, Box& box) {
     flush_deliveries(session);
     // Repeats of what is safe already change nothing that a commit could make safe.
-    const bool stored = !box.in_job && !has_changes(box) && session.settled_below <= box.queue.pending_first();
+    const bool stored = !box.in_job && !has_changes(box) && !box.queue.keeps_settles_waiting() &&
+                        session.settled_below <= box.queue.pending_first();
     if (!store.durable() || stored) session.safe_settles = session.settles;
     const std::uint64_t safe = session.safe_settles;
     const bool passed = session.barrier > std::max(safe, session.told_applied);
@@ -400,9 +435,11 @@ std::shared_ptr<const store::Job> Host::Impl::take_job(Now now) {
             box->gone_from_store = next.batch.back().gone;
             job_boxes.push_back(box);
             box->in_job = true;
+            take_along(*box);
             for (auto& [id, session] : box->consumers) {
                 // They are told of their settles in order: one that rests on a message left behind holds up the others.
-                const bool all = session->settled_below <= box->queue.pending_first();
+                const bool all =
+                    session->settled_below <= box->queue.pending_first() && !box->queue.keeps_settles_waiting();
                 session->gathered_settles = all ? session->settles : session->safe_settles;
             }
         }
@@ -442,6 +479,9 @@ void Host::Impl::complete(store::Outcome outcome, Now now) {
         for (auto& [id, session] : box->consumers) {
             session->safe_settles = std::max(session->safe_settles, session->gathered_settles);
         }
+        for (queue::Delivered& one : std::exchange(box->delivering, {})) {
+            if (box->queue.holds(one.consumer, {one.offset, one.token})) hand_out(*box, std::move(one));
+        }
         touch(*box);
     }
     for (const store::DeadDropped& one : outcome.dropped) {
@@ -474,6 +514,8 @@ void Host::Impl::take_back(Now now) {
     for (const store::TopicBatch& batch : failed_job->batch) find_box(batch.topic)->queue.take_back(batch, now);
     for (Box* box : std::exchange(job_boxes, {})) {
         box->in_job = box->record_in_job = box->gone_from_store = false;
+        box->undelivered.insert(box->undelivered.begin(), box->delivering.begin(), box->delivering.end());
+        box->delivering.clear();
         touch(*box);
     }
     for (const store::Read& read : failed_job->reads) {

@@ -40,6 +40,10 @@ struct Session {
     std::uint64_t received_bytes = 0;
     std::vector<protocol::Refused> refused;
     bool resume_due = false;  // a named one is to be told its place
+    bool watches = false;     // is told how many consumers there are
+    std::optional<std::uint32_t> told_consumers;
+    std::string replies;         // the part NAME of where the answers to its requests go
+    bool needs_replier = false;  // its requests are refused while there is none
 
     // of a consumer
     queue::ConsumerId consumer = 0;
@@ -74,6 +78,9 @@ struct Box {
     bool touched = false;
     bool sync = false;     // somebody waits for what is not stored yet
     bool unsaved = false;  // listed in Impl::unsaved
+    // Of a queue that delivers once: what is leased, and not to be told before that is stored; and being stored.
+    std::vector<queue::Delivered> undelivered;
+    std::vector<queue::Delivered> delivering;
 
     std::vector<Box*> subscriptions;  // of a topic
     // of a subscription
@@ -81,6 +88,7 @@ struct Box {
     std::vector<Binding> bindings;
     bool temporary = false;    // goes with its last consumer
     Mono alone_until = never;  // which is gone, and may come back until then
+    Mono answers_until{};      // of a reply queue: the latest deadline of the requests that are answered here
     bool removing = false;
     // of both
     bool recorded = false;         // what it is has been stored
@@ -112,6 +120,7 @@ struct Host::Impl {
     void turn_box(Box& box, Now now);
     void grant(Session& session, Box& box);
     void tell_producer(Session& session);
+    void tell_peers(Box& box);
     void tell_consumer(Session& session, Box& box);
     void flush_deliveries(Session& session);
     void check_sessions(Now now);
@@ -148,6 +157,20 @@ struct Host::Impl {
     void remove_subscription(Box& box, Now now);
     void forget_removed();
 
+    // requests.cpp
+    [[nodiscard]] static bool has_answers(const Box& box);  // is a reply queue
+    [[nodiscard]] Box* reply_queue(const Box& service, const std::string& name);
+    [[nodiscard]] std::optional<protocol::Refusal> refusal_of_requests(const protocol::Hello& hello,
+                                                                       const Address& address) const;
+    void open_service(const std::string& name, Now now);
+    Box& open_reply_queue(const protocol::Hello& hello, Now now);
+    [[nodiscard]] Mono kept_until(const Box& box, Now now) const;
+    void expect_answer(Box& replies, Duration ttl, Now now) const;
+    [[nodiscard]] bool is_answer(const Session& session, const protocol::SettleOne& one, queue::Settle& settle) const;
+    void give_answers(Box& service, Now now);
+    void hand_out(Box& box, queue::Delivered delivered);
+    static void take_along(Box& box);
+
     // sessions.cpp
     void receive(PeerId peer, const Slice& frame, Now now);
     void outside_session(PeerId peer, protocol::Frame& frame, Now now);
@@ -160,7 +183,7 @@ struct Host::Impl {
     void fence_consumers(Box& box, const std::string& name, const Identity& incarnation, Now now);
     bool on_command(Session& session, const protocol::Command& command, Now now);
     bool on_publish(Session& session, const protocol::Publish& publish, Now now);
-    void on_settle(Session& session, const protocol::Settle& settle, Now now);
+    bool on_settle(Session& session, const protocol::Settle& settle, Now now);
     void settle_one(Session& session, const queue::Settle& settle, Now now);
     void send(Session& session, const protocol::Command& command);
     void send_outside(PeerId peer, const protocol::Command& command);
@@ -239,6 +262,7 @@ struct Host::Impl {
     std::uint64_t last_ticket = 0;
 
     std::map<std::string, std::uint64_t> dropped;  // by cause
+    std::uint64_t answers_lost = 0;
 };
 
 }  // namespace posthorn::host

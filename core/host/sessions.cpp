@@ -229,12 +229,16 @@ std::optional<protocol::Refusal> Host::Impl::refusal_of(const protocol::Hello& h
         return protocol::Refusal{"fenced",
                                  "a later one came under the name " + hello.name + "; give each its own name"};
     }
-    if (boxes.contains(hello.address)) return std::nullopt;
-    if (!options.auto_create) {
+    const bool is_known = boxes.contains(hello.address);
+    const std::string_view topic = std::string_view{hello.address}.substr(0, hello.address.find('/'));
+    const bool for_answers = boxes.contains(std::string{service_of(topic)});  // that come with the queue
+    if (!is_known && !for_answers && !options.auto_create) {
         return protocol::Refusal{
             "unknown_queue",
             "there is no " + hello.address + " here and auto_create is off; add it to the node's configuration"};
     }
+    if (is_known && hello.replies.empty()) return std::nullopt;
+    if (is_known && boxes.contains(replies_of(hello.address) + "/" + hello.replies)) return std::nullopt;
     if (boxes.size() >= queue_limit) {
         return protocol::Refusal{
             "too_many_queues", "this host holds " + std::to_string(queue_limit) + " queues and subscriptions already"};
@@ -281,6 +285,7 @@ void Host::Impl::on_hello(PeerId peer, const protocol::Hello& hello, Now now, bo
         std::chrono::duration_cast<std::chrono::milliseconds>(defaults::heartbeat_busy).count());
     welcome.capabilities = {!store.durable() ? "host:memory" : options.only_queue.empty() ? "host:node" : "host:spool"};
     if (hello.role != protocol::Role::admin) session.box = &open_box(hello.address);
+    if (hello.replier && hello.role == protocol::Role::consumer) open_service(hello.address, now);
     if (hello.role == protocol::Role::producer) {
         welcome_producer(session, hello, welcome, now);
     } else if (hello.role == protocol::Role::consumer) {
@@ -306,6 +311,9 @@ void Host::Impl::welcome_producer(Session& session, const protocol::Hello& hello
     const auto other = box.producers.find(producer.id);  // one that uses the id and not the name
     if (other != box.producers.end()) fence(other->second->incarnation, later, now);
     session.resume_due = named && !hello.resumed;
+    session.watches = hello.watch;
+    session.replies = hello.replies;
+    session.needs_replier = hello.needs_replier;
     session.producer = &producer;
     box.producers[producer.id] = &session;
     ++producers;
@@ -409,8 +417,7 @@ bool Host::Impl::on_command(Session& session, const protocol::Command& command, 
     }
     if (consumer) {
         if (const auto* settle = std::get_if<Settle>(&command)) {
-            on_settle(session, *settle, now);
-            return true;
+            return on_settle(session, *settle, now);
         }
         if (const auto* window = std::get_if<Window>(&command)) {
             session.box->queue.set_window(session.consumer, window->messages, window->bytes);
@@ -438,6 +445,7 @@ bool Host::Impl::on_publish(Session& session, const protocol::Publish& publish, 
     if (failed || draining) return true;  // it has no credit and is told why; what it sent before it knew, it resends
     Box& box = *session.box;
     for (Box* subscription : box.subscriptions) touch(*subscription);  // however this ends
+    Box* const replies = reply_queue(box, session.replies);
     for (const Slice& bytes : publish.envelopes) {
         const auto routing = envelope::read_routing(bytes.view());
         if (!routing || routing->producer != session.producer->id || routing->sequence == 0) {
@@ -467,8 +475,12 @@ bool Host::Impl::on_publish(Session& session, const protocol::Publish& publish, 
                              "the message has " + std::to_string(bytes.size()) + " bytes, this host takes at most " +
                                  std::to_string(options.message_limit),
                              now);
+        } else if (session.needs_replier && box.consumers.empty() && routing->sequence > session.producer->decided) {
+            box.queue.refuse(*session.producer, routing->sequence, "no_replier",
+                             "nobody is there to answer requests to " + box.queue.name(), now);
         } else {
             accepted = box.queue.publish(*session.producer, *routing, bytes, now);
+            if (replies != nullptr) expect_answer(*replies, routing->ttl, now);
         }
         if (accepted == queue::Accepted::gap) {
             refuse(peer, "gap",
@@ -496,7 +508,8 @@ void Host::Impl::settle_one(Session& session, const queue::Settle& settle, Now n
     session.stale.push_back({settle.offset, settle.token, false});
 }
 
-void Host::Impl::on_settle(Session& session, const protocol::Settle& settle, Now now) {
+// False: the session is over.
+bool Host::Impl::on_settle(Session& session, const protocol::Settle& settle, Now now) {
     for (const protocol::AckRun& run : settle.acks) {
         // A run cannot be longer than what was ever delivered to it; a longer one is not worth walking.
         const std::uint32_t count = std::min(run.count, 2 * defaults::prefetch_max);
@@ -508,9 +521,14 @@ void Host::Impl::on_settle(Session& session, const protocol::Settle& settle, Now
         queue::Settle single{
             .offset = one.offset, .token = one.token, .verdict = verdict_of(one.verdict), .text = one.text};
         if (one.delay_ms) single.delay = bounded_ms(*one.delay_ms);
+        if (!one.reply.empty() && !is_answer(session, one, single)) {
+            refuse(session.peer, "malformed", "an answer could not be read, or is of another request", now);
+            return false;
+        }
         settle_one(session, single, now);
     }
     if (settle.sync) session.box->sync = true;
+    return true;
 }
 
 }  // namespace posthorn::host

@@ -73,7 +73,7 @@ Box& Host::Impl::open_subscription(const std::string& address, bool temporary, s
 void Host::Impl::join(Box& topic, Box& box) {
     box.topic = &topic;
     topic.subscriptions.push_back(&box);
-    topic.queue.add_subscription(box.queue, box.bindings);
+    if (!has_answers(box)) topic.queue.add_subscription(box.queue, box.bindings);
 }
 
 void Host::Impl::rebind(Box& box, std::vector<Binding> bindings, Now now) {
@@ -103,7 +103,8 @@ void Host::Impl::restore_topics(const store::Recovery& recovery, Now now) {
         }
         join(open_topic(topic_part(topic.topic), now), box);
         if (!record) describe(box, now);  // it was damaged: every message is more than it asked for, and none too few
-        if (box.temporary) box.alone_until = now.mono + box.queue.policy().lease;
+        box.answers_until = now.mono + defaults::reply_memory;  // nobody knows any more
+        if (box.temporary) box.alone_until = kept_until(box, now);
     }
     for (const auto& [name, subscriptions] : options.topics) {
         const Box* known = find_box(name);
@@ -132,9 +133,10 @@ std::optional<protocol::Refusal> Host::Impl::refusal_of_address(const protocol::
                                      "them as TOPIC/SUBSCRIPTION"};
     }
     const std::string name{address->topic};
-    if (!options.only_queue.empty() && name != options.only_queue) {
+    if (!options.only_queue.empty() && name != options.only_queue && service_of(name) != options.only_queue) {
         return protocol::Refusal{"unknown_queue", "this host has " + options.only_queue + " and no " + name};
     }
+    if (auto no = refusal_of_requests(hello, *address)) return no;
     const auto found = boxes.find(name);
     const bool is_queue = found != boxes.end() && !found->second->queue.is_topic();
     const bool is_topic = found != boxes.end() && found->second->queue.is_topic();
@@ -167,12 +169,13 @@ std::optional<protocol::Refusal> Host::Impl::refusal_of_address(const protocol::
     return std::nullopt;
 }
 
-// A subscriber is welcome once its subscription is stored: what is published from then on reaches it, whatever happens
-// to the host. False: it is not yet, and the hello is looked at again when it is.
+// A subscriber is welcome once its subscription is stored, and a requester once the one for its answers is: what is
+// published from then on reaches it, whatever happens to the host. False: it is not yet, and the hello is looked at
+// again when it is.
 bool Host::Impl::is_prepared(PeerId peer, const protocol::Hello& hello, bool bound, Now now) {
     if (hello.role == protocol::Role::admin) return true;
     const bool subscribes = hello.address.find('/') != std::string::npos;
-    if (!subscribes && !hello.topic) return true;
+    if (!subscribes && !hello.topic && hello.replies.empty()) return true;
     Box* box = nullptr;
     if (subscribes) {
         box = &open_subscription(hello.address, hello.temporary, hello.bindings.value_or(std::vector<Binding>{}), now);
@@ -180,7 +183,7 @@ bool Host::Impl::is_prepared(PeerId peer, const protocol::Hello& hello, bool bou
         if (hello.bindings && !box->removing && !bound) rebind(*box, *hello.bindings, now);
         bound = !box->removing;
     } else {
-        box = &open_topic(hello.address, now);
+        box = hello.topic ? &open_topic(hello.address, now) : &open_reply_queue(hello, now);
     }
     if (box->recorded && !box->removing) return true;
     if (postponed.size() < postponed_limit) postponed.insert_or_assign(peer, Postponed{hello, bound});
@@ -197,7 +200,7 @@ void Host::Impl::left_alone(Box& box, bool in_order, Now now) {
     if (in_order && !box.queue.has_consumers()) {
         remove_subscription(box, now);
     } else {
-        box.alone_until = now.mono + box.queue.policy().lease;
+        box.alone_until = kept_until(box, now);
         boxes_at = std::min(boxes_at, box.alone_until);
     }
 }

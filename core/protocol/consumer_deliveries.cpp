@@ -8,7 +8,9 @@ namespace posthorn::protocol {
 
 namespace {
 
-constexpr std::size_t unsafe_settles_max = 50'000;         // per host: then nothing is begun until some are safe
+constexpr std::size_t unsafe_settles_max = 50'000;          // per host: then nothing is begun until some are safe
+constexpr std::size_t unsafe_bytes_max = 64 * 1024 * 1024;  // and of their replies
+constexpr std::size_t reply_bytes = 64 * 1024;              // in one command: a frame well below its limit
 constexpr std::uint32_t run_max = defaults::prefetch_max;  // deliveries in one run of acks; hosts read up to twice that
 
 bool before(const Held& a, const Held& b) {
@@ -18,6 +20,10 @@ bool before(const Held& a, const Held& b) {
 bool contains(const std::vector<Held>& sorted, std::uint64_t offset, std::uint32_t token) {
     const Held one{offset, token, false};
     return std::binary_search(sorted.begin(), sorted.end(), one, before);
+}
+
+bool is_plain_ack(const ConsumerSession::Settlement& settlement) {
+    return settlement.verdict == Verdict::ack && settlement.reply.empty();
 }
 
 bool gives_back(const ConsumerSession::Settlement& settlement) {
@@ -107,7 +113,7 @@ void ConsumerSession::free_slot(std::uint32_t index) {
 
 bool ConsumerSession::may_begin(const Host& host, Mono now) const {
     return !host.gone && !host.unbegun.empty() && now < host.link.heard() + host.lease / 2 &&
-           host.unsafe_settles < unsafe_settles_max && !is_held_up(host);
+           host.unsafe_settles < unsafe_settles_max && host.unsafe_bytes < unsafe_bytes_max && !is_held_up(host);
 }
 
 bool ConsumerSession::can_begin(Mono now) const {
@@ -268,9 +274,10 @@ void ConsumerSession::check_lease(Host& host, Mono now) {
 
 void ConsumerSession::queue_settle(Host& host, std::uint64_t offset, std::uint32_t token, Settlement settlement) {
     ++host.unsafe_settles;
-    if (settlement.verdict == Verdict::ack && !host.settling.empty()) {
+    host.unsafe_bytes += settlement.reply.size();
+    if (is_plain_ack(settlement) && !host.settling.empty()) {
         Settling& last = host.settling.back();
-        if (last.settlement.verdict == Verdict::ack && last.token == token && last.offset + last.count == offset &&
+        if (is_plain_ack(last.settlement) && last.token == token && last.offset + last.count == offset &&
             last.count < run_max) {
             ++last.count;
             return;
@@ -300,6 +307,7 @@ void ConsumerSession::repeat_settles(Host& host, std::vector<Held> lost) {
     host.unconfirmed.clear();
     host.settling.clear();
     host.unsafe_settles = 0;
+    host.unsafe_bytes = 0;
     host.sent_settles = 0;
     host.safe_settles = 0;
     std::uint64_t stale = 0;
@@ -328,18 +336,24 @@ void ConsumerSession::send_settles(Host& host) {
     if (!host.extends.empty()) host.link.add(Extend{std::exchange(host.extends, {})});
     if (!host.settling.empty()) {
         // Acks come first in the command and so in the count; sorted they make longer runs.
-        const auto others = std::stable_partition(host.settling.begin(), host.settling.end(), [](const Settling& one) {
-            return one.settlement.verdict == Verdict::ack;
-        });
+        const auto others = std::stable_partition(host.settling.begin(), host.settling.end(),
+                                                  [](const Settling& one) { return is_plain_ack(one.settlement); });
         std::sort(host.settling.begin(), others,
                   [](const Settling& a, const Settling& b) { return a.offset < b.offset; });
         Settle settle;
         settle.sync = std::exchange(host.sync, false);
+        std::size_t bytes = 0;
         for (auto it = host.settling.begin(); it != host.settling.end(); ++it) {
             host.sent_settles += it->count;
             if (it >= others) {
-                settle.others.push_back(
-                    {it->offset, it->token, it->settlement.verdict, it->settlement.delay_ms, it->settlement.text});
+                const Settlement& settlement = it->settlement;
+                if (bytes > 0 && bytes + settlement.reply.size() > reply_bytes) {
+                    host.link.add(std::exchange(settle, {}));
+                    bytes = 0;
+                }
+                bytes += settlement.reply.size();
+                settle.others.push_back({it->offset, it->token, settlement.verdict, settlement.delay_ms,
+                                         settlement.text, settlement.reply});
             } else if (!settle.acks.empty() && settle.acks.back().token == it->token &&
                        settle.acks.back().offset + settle.acks.back().count == it->offset &&
                        settle.acks.back().count + it->count <= run_max) {
@@ -367,6 +381,7 @@ void ConsumerSession::on_settled(Host& host, const Settled& settled) {
         tell_synced(host, first.offset, first.token, part, true);
         host.safe_settles += part;
         host.unsafe_settles -= part;
+        host.unsafe_bytes -= first.settlement.reply.size();
         first.offset += part;
         first.count -= part;
         if (first.count == 0) host.unconfirmed.pop_front();
@@ -390,6 +405,7 @@ void ConsumerSession::say_hello(Host& host, Now now) {
     hello.bindings = options_.bindings;
     hello.temporary = options_.temporary;
     hello.exclusive = options_.exclusive;
+    hello.replier = options_.replier;
     for (const Slot& slot : slots_) {
         if (slot.host != host.index || (slot.state != State::unbegun && slot.state != State::begun)) continue;
         hello.held.push_back({slot.offset, slot.token, slot.state == State::begun});

@@ -16,7 +16,7 @@ constexpr Duration lease_min = 100ms;     // whatever a host says
 }  // namespace
 
 ConsumerSession::ConsumerSession(Options options)
-    : options_(std::move(options)), budget_(options_.prefetch != 0 ? options_.prefetch : options_.concurrency + 1) {}
+    : options_(std::move(options)), budget_(options_.prefetch != 0 ? options_.prefetch : least_budget()) {}
 
 // Hosts ----------------------------------------------------------------------------------------------------------
 
@@ -228,7 +228,7 @@ void ConsumerSession::measure(Mono now) {
     if (worked < measured_time) return;
     const auto rate =
         finished_ * static_cast<std::uint64_t>(measured_time.count()) / static_cast<std::uint64_t>(worked.count());
-    const std::uint64_t least = std::uint64_t{options_.concurrency} + 1;
+    const std::uint64_t least = least_budget();
     const auto target = static_cast<std::uint32_t>(
         std::min<std::uint64_t>(least + rate, std::max<std::uint64_t>(defaults::prefetch_max, least)));
     // A little less is not worth a word to the hosts.
@@ -236,6 +236,16 @@ void ConsumerSession::measure(Mono now) {
     finished_ = 0;
     worked_ = Duration::zero();
     working_since_ = now;
+    if (options_.replier) release_excess(now);
+}
+
+// Handlers got slower: what they will not begin soon is nobody's before it is begun.
+void ConsumerSession::release_excess(Mono now) {
+    const std::size_t may_hold = std::size_t{budget()};
+    for (Host& host : hosts_) {
+        if (held_ <= may_hold) return;
+        if (!host.gone) release_unbegun(host, held_ - may_hold, now);
+    }
 }
 
 void ConsumerSession::share_budget(Mono now) {
@@ -302,6 +312,7 @@ bool ConsumerSession::quiet() const {
 }
 
 void ConsumerSession::bye(Now now) {
+    if (options_.replier) give_up_begun(now.mono);
     ended_ = true;
     for (Host& host : hosts_) {
         if (host.gone) continue;
@@ -311,6 +322,16 @@ void ConsumerSession::bye(Now now) {
             host.link.flush(out_, now.mono);
         }
         host.link.end(never);
+    }
+}
+
+// What a bye gives back counts as not begun, and goes to others.
+void ConsumerSession::give_up_begun(Mono now) {
+    for (std::uint32_t index = 0; index < slots_.size(); ++index) {
+        const Slot& slot = slots_[index];
+        if (slot.state != State::begun) continue;
+        (void)settle({index, slot.life}, {.verdict = Verdict::nack, .text = "the replier ended before it had answered"},
+                     now);
     }
 }
 
@@ -336,7 +357,7 @@ Mono ConsumerSession::next_deadline() const {
             next = std::min(next, host.silent ? host.extended_to : host.link.heard() + host.lease + host.grace);
     }
     // A budget that has grown shrinks again when handlers get slower.
-    if (options_.prefetch == 0 && working() && budget_ > options_.concurrency + 1) {
+    if (options_.prefetch == 0 && working() && budget_ > least_budget()) {
         next = std::min(next, working_since_ + std::max(measured_time - worked_, Duration::zero()));
     }
     next = std::min(next, next_turn_);

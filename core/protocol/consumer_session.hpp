@@ -42,6 +42,9 @@ public:
         std::optional<std::vector<Binding>> bindings{};
         bool temporary = false;
         bool exclusive = false;
+        // Answers requests: what it holds counts as begun by those who wait for the answers, so it holds no more than
+        // its handlers are at, or will have begun within some 10 ms.
+        bool replier = false;
         Timing timing{};
         std::size_t frame_limit = defaults::frame_limit;
         std::size_t message_limit = defaults::message_limit;
@@ -69,6 +72,7 @@ public:
         Verdict verdict = Verdict::ack;
         std::optional<std::uint64_t> delay_ms = std::nullopt;  // nack
         std::string text = {};                                 // nack, reject, undecodable
+        Slice reply = {};                                      // ack: the answer to a request
         std::uint64_t sync = 0;  // not 0: to be made safe at once, and then told by take_synced() under this number
     };
 
@@ -179,6 +183,7 @@ private:
         std::vector<Settling> settling{};    // not sent in this session
         std::deque<Settling> unconfirmed{};  // sent, in order
         std::size_t unsafe_settles = 0;      // in both
+        std::size_t unsafe_bytes = 0;        // of their replies
         std::uint64_t sent_settles = 0;      // of this session
         std::uint64_t safe_settles = 0;
         std::vector<Awaited> awaited{};
@@ -216,6 +221,8 @@ private:
     void free_slot(std::uint32_t index);
     void lose_begun(std::uint32_t index, Mono now);
     void release_unbegun(Host& host, std::size_t count, Mono now);
+    void release_excess(Mono now);
+    void give_up_begun(Mono now);
     void drop_unbegun(Host& host, Mono now);
     void check_lease(Host& host, Mono now);
 
@@ -225,6 +232,9 @@ private:
     void send_settles(Host& host);
     void say_hello(Host& host, Now now);
 
+    [[nodiscard]] std::uint32_t least_budget() const noexcept {
+        return options_.concurrency + (options_.replier ? 0 : 1);
+    }
     [[nodiscard]] std::uint32_t budget() const;
     [[nodiscard]] bool working() const noexcept { return held_ > handed_over_; }
     void measure(Mono now);

@@ -83,6 +83,10 @@ public:
         into = owner_->part(reader_->binary());
         return true;
     }
+    bool maybe_envelope(Slice& into) {
+        if (reader_->nil()) return true;
+        return envelope(into);
+    }
     bool map_value(std::string& into) {
         if (reader_->peek() != wire::Type::map) reader_->fail();
         into = reader_->raw();
@@ -104,17 +108,30 @@ public:
     // An array that holds at least `columns` elements, which read() reads; those of a later version are skipped.
     template <class Read>
     bool row(std::uint32_t columns, Read&& read) {
+        return row(columns, read, [this] { reader_->skip(); });
+    }
+    // One more column may follow, which more() reads.
+    template <class Read, class More>
+    bool row(std::uint32_t columns, Read&& read, More&& more) {
         const std::uint32_t count = reader_->array();
         if (count < columns) reader_->fail();
         if (!reader_->ok()) return true;
         read();
-        for (std::uint32_t extra = count - columns; extra > 0 && reader_->ok(); --extra) reader_->skip();
+        if (count > columns && reader_->ok()) more();
+        for (std::uint32_t extra = columns + 1; extra < count && reader_->ok(); ++extra) reader_->skip();
         return true;
     }
     // A list of rows; each column takes at least one byte.
     template <class Item, class Read>
     bool rows(std::vector<Item>& into, std::uint32_t columns, Read&& read) {
         return list(into, 1 + columns, [&](Item& item) { row(columns, [&] { read(item); }); });
+    }
+    template <class Item, class Read, class More>
+    bool rows(std::vector<Item>& into, std::uint32_t columns, Read&& read, More&& more) {
+        return list(into, 1 + columns, [&](Item& item) {
+            row(
+                columns, [&] { read(item); }, [&] { more(item); });
+        });
     }
 
     bool held(std::vector<Held>& into) {
@@ -159,6 +176,15 @@ bool read_topic(Source& in, std::string_view key, Hello& hello) {
     return false;
 }
 
+// What the hello of a producer says of what it wants to hear.
+bool read_requester(Source& in, std::string_view key, Hello& hello) {
+    if (key == "watch") return in.flag(hello.watch);
+    if (key == "replies") return in.word(hello.replies);
+    if (key == "keeps_replies") return in.flag(hello.keeps_replies);
+    if (key == "needs_replier") return in.flag(hello.needs_replier);
+    return false;
+}
+
 void read(Source& in, Hello& hello) {
     std::string protocol;
     std::string role;
@@ -179,7 +205,8 @@ void read(Source& in, Hello& hello) {
         if (key == "window") return in.row(2, [&] { in.number(hello.window_messages), in.number(hello.window_bytes); });
         if (key == "client") return in.word(hello.client);
         if (key == "strict") return in.flag(hello.strict);
-        return read_topic(in, key, hello);
+        if (key == "replier") return in.flag(hello.replier);
+        return read_topic(in, key, hello) || read_requester(in, key, hello);
     });
     hello.role = role_of(role);
     if (protocol != magic) hello.version = 0;
@@ -206,10 +233,13 @@ void read(Source& in, Settle& settle) {
             return in.rows(settle.acks, 3,
                            [&](AckRun& run) { in.number(run.offset), in.number(run.token), in.number(run.count); });
         if (key == "others")
-            return in.rows(settle.others, 5, [&](SettleOne& one) {
-                in.number(one.offset), in.number(one.token), in.verdict(one.verdict);
-                in.delay(one.delay_ms), in.text(one.text);
-            });
+            return in.rows(
+                settle.others, 5,
+                [&](SettleOne& one) {
+                    in.number(one.offset), in.number(one.token), in.verdict(one.verdict);
+                    in.delay(one.delay_ms), in.text(one.text);
+                },
+                [&](SettleOne& one) { in.maybe_envelope(one.reply); });
         if (key == "sync") return in.flag(settle.sync);
         return false;
     });
@@ -321,6 +351,10 @@ void read(Source& in, Credit& credit) {
     });
 }
 
+void read(Source& in, Peers& peers) {
+    in.body([&](std::string_view key) { return key == "consumers" && in.number(peers.consumers); });
+}
+
 void read(Source& in, Deliver& deliver) {
     in.body([&](std::string_view key) {
         return key == "m" && in.rows(deliver.items, 6, [&](DeliverOne& one) {
@@ -373,13 +407,13 @@ struct Entry {
 
 // The frequent ones first.
 constexpr std::array known_commands{
-    Entry{"publish", read_as<Publish>},   Entry{"deliver", read_as<Deliver>},   Entry{"settle", read_as<Settle>},
-    Entry{"confirm", read_as<Confirm>},   Entry{"settled", read_as<Settled>},   Entry{"credit", read_as<Credit>},
-    Entry{"window", read_as<Window>},     Entry{"extend", read_as<Extend>},     Entry{"state", read_as<State>},
-    Entry{"recall", read_as<Recall>},     Entry{"recalled", read_as<Recalled>}, Entry{"lost", read_as<Lost>},
-    Entry{"hello", read_as<Hello>},       Entry{"welcome", read_as<Welcome>},   Entry{"identify", read_as<Identify>},
-    Entry{"refused", read_as<Refusal>},   Entry{"bye", read_as<Bye>},           Entry{"admin", read_as<AdminRequest>},
-    Entry{"result", read_as<AdminResult>}};
+    Entry{"publish", read_as<Publish>},    Entry{"deliver", read_as<Deliver>},   Entry{"settle", read_as<Settle>},
+    Entry{"confirm", read_as<Confirm>},    Entry{"settled", read_as<Settled>},   Entry{"credit", read_as<Credit>},
+    Entry{"window", read_as<Window>},      Entry{"extend", read_as<Extend>},     Entry{"state", read_as<State>},
+    Entry{"recall", read_as<Recall>},      Entry{"recalled", read_as<Recalled>}, Entry{"lost", read_as<Lost>},
+    Entry{"hello", read_as<Hello>},        Entry{"welcome", read_as<Welcome>},   Entry{"identify", read_as<Identify>},
+    Entry{"refused", read_as<Refusal>},    Entry{"bye", read_as<Bye>},           Entry{"admin", read_as<AdminRequest>},
+    Entry{"result", read_as<AdminResult>}, Entry{"peers", read_as<Peers>}};
 
 }  // namespace
 

@@ -51,6 +51,7 @@ void Queue::deliver(ConsumerId id, Consumer& consumer, Offset offset, Entry& ent
                    .redrives = entry.redrives,
                    .maybe_duplicate = entry.maybe_duplicate,
                    .envelope = entry.body});
+    if (is_service_) requests_.insert_or_assign(offset, envelope::read_request(entry.body.view()));
     leave_line(offset, entry);
     if (consumer.in_flight == 0) {
         consumer.lease_end = now.mono + policy_.lease;

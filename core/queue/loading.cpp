@@ -232,6 +232,7 @@ void Queue::wake(Offset offset, Entry& entry) {
     }
     unwatch_expiry(offset, entry);
     if (entry.producer != nullptr) --entry.producer->unsettled;
+    forget_request(offset);
     backlog_.add({.offset = offset, .priority = entry.priority, .key = entry.key, .expires = entry.expires});
     entries_.erase(offset);
 }
@@ -253,6 +254,7 @@ void Queue::evict_waiting() {
                       .due = due,
                       .expires = entry.expires});
         unwatch_expiry(offset, entry);
+        forget_request(offset);
         entries_.erase(found);
         it = waiting_.erase(it);
     }
@@ -263,7 +265,7 @@ void Queue::evict_waiting() {
 // What is to be read next, and the number of the first block of it; nothing: there is nothing, or no room.
 std::optional<Offset> Queue::next_reading(Now now, Reading& next) {
     next = {};
-    const auto due = dlq_blocks() ? std::nullopt : backlog_.first_due(now.mono);
+    const auto due = expires_nothing() ? std::nullopt : backlog_.first_due(now.mono);
     if (due) {
         next.why = Why::due;
         return due;
@@ -374,17 +376,17 @@ bool Queue::adopt_pending(Offset from, Offset to, Now now) {
 }
 
 void Queue::fetch_bodies(std::vector<store::Read>& reads) {
-    if (!starved_) return;
+    if (!starved_ && unanswered_.empty()) return;
     // What is next in turn is fetched however full the window is: nothing leaves it before that has been delivered.
     const std::size_t limit = window_used_ < limits_.bytes ? fetch_limit : 1;
     std::vector<Offset> wanted;
     const auto want = [&](Offset offset) {
         const auto it = entries_.find(offset);
-        if (it != entries_.end() && it->second.shown && it->second.body.empty() && offset < pending_first()) {
-            wanted.push_back(offset);
-        }
+        if (it != entries_.end() && lacks_body(it->second) && offset < pending_first()) wanted.push_back(offset);
     };
     std::size_t seen = 0;
+    for (auto it = unanswered_.begin(); it != unanswered_.end() && seen < limit; ++it, ++seen) want(it->first);
+    seen = 0;
     for (auto it = suspects_.begin(); it != suspects_.end() && seen < limit; ++it, ++seen) want(*it);
     seen = 0;
     for (auto it = returned_.begin(); it != returned_.end() && seen < limit; ++it, ++seen) want(it->second);
@@ -410,12 +412,15 @@ void Queue::wanted_reads(std::vector<store::Read>& reads, Now now) {
 void Queue::loaded(store::ReadResult result, Now now) {
     // Settled after this read's batch was gathered: the store did not know it yet.
     std::unordered_set<Offset> settled{settled_.begin(), settled_.end()};
+    settled.insert(answered_.begin(), answered_.end());
     for (const store::DeadLetter& letter : dead_) settled.insert(letter.offset);
     for (store::StoredMessage& message : result.messages) {
         const auto it = entries_.find(message.offset);
         if (it == entries_.end()) {
             if (!settled.contains(message.offset)) place(message, now);
-        } else if (it->second.shown && it->second.body.empty() && !message.envelope.empty()) {
+        } else if (it->second.where == Where::unanswered && !message.envelope.empty()) {
+            answer_late(it, message.envelope, now);
+        } else if (lacks_body(it->second) && !message.envelope.empty()) {
             keep_body(it->second, std::move(message.envelope));
         }
     }
@@ -426,7 +431,7 @@ void Queue::loaded(store::ReadResult result, Now now) {
     fetching_.erase(fetched);  // a block that was read from the same offset comes behind it, and without all bodies
     for (Offset offset = result.from; offset <= last && offset < result.next; ++offset) {
         const auto it = entries_.find(offset);
-        if (it != entries_.end() && it->second.shown && it->second.body.empty()) missing_.push_back(offset);
+        if (it != entries_.end() && lacks_body(it->second)) missing_.push_back(offset);
     }
 }
 

@@ -151,7 +151,7 @@ Accepted Queue::publish(Producer& producer, const envelope::Routing& routing, Sl
     }
     if (producer.known && routing.previous > producer.decided) return Accepted::gap;
     dedup_.forget(now);
-    if (dedup_.knows(routing.dedup_key)) {  // it takes no room, so a full queue does not mind
+    if (!is_service_ && dedup_.knows(routing.dedup_key)) {  // it takes no room, so a full queue does not mind
         ++counters_.deduplicated;
         producer.known = true;
         producer.decided = routing.sequence;
@@ -179,7 +179,7 @@ Accepted Queue::publish(Producer& producer, const envelope::Routing& routing, Sl
     } else {
         take(routing, std::move(envelope), maybe_duplicate, durable_ ? nullptr : &producer, now);
     }
-    if (!routing.dedup_key.empty()) tell_dedup(dedup_.add(next_offset_ - 1, routing.dedup_key, now));
+    if (!is_service_ && !routing.dedup_key.empty()) tell_dedup(dedup_.add(next_offset_ - 1, routing.dedup_key, now));
     return Accepted::yes;
 }
 
@@ -345,6 +345,7 @@ ConsumerId Queue::attach(const Identity& incarnation, const std::string& name, s
 bool Queue::adopt_held(ConsumerId id, Consumer& consumer, const Held& held, bool unknown, Now now) {
     if (was_applied(consumer, held)) return true;
     const auto it = entries_.find(held.offset);
+    if (it != entries_.end() && it->second.where == Where::unanswered) return false;
     if (it == entries_.end()) {
         if (!unknown || held.offset < former_begin_ || held.offset >= former_end_) return false;
         if (backlog_.may_hold(held.offset)) return false;
@@ -509,7 +510,7 @@ bool Queue::settle(ConsumerId id, const Settle& settle, Now now) {
             ++counters_.acked;
             out_.count(now.mono);
             count_success();
-            finish(it, now);
+            acked(it, settle, now);
             break;
         case Verdict::nack:
             ++counters_.nacked;
@@ -532,6 +533,16 @@ bool Queue::settle(ConsumerId id, const Settle& settle, Now now) {
             break;
     }
     return true;
+}
+
+void Queue::acked(Entries::iterator it, const Settle& settle, Now now) {
+    if (!settle.reply.empty()) {
+        end_lease(it->second);
+        answer(it, settle.reply_to, settle.reply, now);
+        return;
+    }
+    if (is_service_ && answer(it, Fate::done, {}, true, now)) return;
+    finish(it, now);
 }
 
 bool Queue::extend(ConsumerId id, Held held, Duration lease, Now now) {
@@ -581,6 +592,7 @@ void Queue::erase(Entries::iterator it) {
     if (topic_ != nullptr) topic_->settled_by(*this, it->first);
     const std::uint64_t key = entry.key;
     uncount_keyed(key, entry.priority);
+    forget_request(it->first);
     entries_.erase(it);
     if (key != 0) refresh_line(key);
 }
@@ -639,6 +651,8 @@ void Queue::take_back_behind(ConsumerId id, Offset offset, Now now) {
 }
 
 void Queue::dead_letter(Entries::iterator it, store::Reason reason, std::string text, Now now) {
+    const Fate fate = reason == store::Reason::undecodable ? Fate::undecodable : Fate::failed;
+    if (is_service_ && answer(it, fate, cut(text), true, now)) return;
     Entry& entry = it->second;
     const auto holder = consumers_.find(entry.holder);
     store::DeadLetter letter{.offset = it->first,
@@ -716,8 +730,9 @@ void Queue::tidy_fresh() {
 void Queue::expire_due(Now now) {
     std::uint64_t buried = 0;
     const std::uint64_t dropped_before = counters_.dropped_expired;
-    while (!expiring_.empty() && expiring_.begin()->first <= now.mono && !dlq_blocks()) {
+    while (!expiring_.empty() && expiring_.begin()->first <= now.mono && !expires_nothing()) {
         const auto it = entries_.find(expiring_.begin()->second);
+        if (is_service_ && answer(it, Fate::expired, "nobody worked on it within its time", false, now)) continue;
         if (it->second.ages && policy_.when_full == WhenFull::drop_oldest) {
             drop(it, counters_.dropped_expired, now);
             continue;
@@ -786,6 +801,12 @@ void Queue::died(ConsumerId id, bool at_once, Now now) {
         const auto it = entries_.find(offset);
         tell_lost(id, {offset, it->second.token});
         Entry& entry = it->second;
+        const bool spent =
+            policy_.request_attempts == 1 || (alone && entry.attempts + entry.deaths + 1U >= policy_.max_attempts);
+        if (is_service_ && spent &&
+            answer(it, Fate::replier_lost, "the replier that worked on it was lost", false, now)) {
+            continue;
+        }
         ++entry.deaths;
         if (alone) {
             count_failure(now);
@@ -844,7 +865,7 @@ void Queue::turn(Now now, std::vector<Delivered>& deliveries, std::vector<Recall
     if (forget_at_ <= now.mono) forget_producers(now);
     recall_at_ = storm_at_ = never;
     if (reading_.why == Why::nothing && fetching_.empty()) (void)begin_reading(false, now);
-    asked_to_read_ = asked_to_read_ || (backlog_.next_time() <= now.mono && !dlq_blocks());
+    asked_to_read_ = asked_to_read_ || (backlog_.next_time() <= now.mono && !expires_nothing());
     expire_due(now);
     make_room(oldest_behind(), now);
     tell_overflow();
@@ -861,8 +882,9 @@ void Queue::turn(Now now, std::vector<Delivered>& deliveries, std::vector<Recall
 Mono Queue::next_deadline() const {
     Mono next = std::min({sweep_at_, forget_at_, recall_at_, storm_at_, dedup_.next_deadline()});
     if (!waiting_.empty()) next = std::min(next, waiting_.begin()->first);
-    if (!asked_to_read_ && reading_.why == Why::nothing && !dlq_blocks()) next = std::min(next, backlog_.next_time());
-    if (!expiring_.empty() && !dlq_blocks()) next = std::min(next, expiring_.begin()->first);
+    if (!asked_to_read_ && reading_.why == Why::nothing && !expires_nothing())
+        next = std::min(next, backlog_.next_time());
+    if (!expiring_.empty() && !expires_nothing()) next = std::min(next, expiring_.begin()->first);
     for (const auto& [id, consumer] : consumers_) {
         if (consumer.in_flight > 0 || !consumer.connected) next = std::min(next, consumer.lease_end);
     }

@@ -54,6 +54,15 @@ struct Settle {
     Verdict verdict = Verdict::ack;
     std::optional<Duration> delay;  // of a nack: instead of the policy's backoff
     std::string text;
+    // Of the ack of a request: the answer, which take_answers() then has; empty: none.
+    Slice reply{};
+    std::string reply_to{};
+};
+
+// To a request that is settled by it.
+struct Answer {
+    std::string reply_to;
+    Slice envelope;
 };
 
 struct Held {
@@ -107,6 +116,7 @@ struct Counters {
     std::uint64_t refused_full = 0, refused_other = 0, duplicates = 0, deduplicated = 0, stale = 0;
     std::uint64_t dead_rejected = 0, dead_max_attempts = 0, dead_undecodable = 0, dead_expired = 0, dead_dropped = 0;
     std::uint64_t dead_queue_full = 0, dropped_full = 0, dropped_expired = 0;
+    std::uint64_t requests_failed = 0, requests_expired = 0, repliers_lost = 0, answers_lost = 0;
 };
 
 struct Depth {
@@ -153,6 +163,29 @@ public:
     // Everything of it goes from the store with the next batch. It must not be used afterwards.
     void vanish(Now now);
     [[nodiscard]] bool is_vanishing() const noexcept { return vanishing_; }
+
+    // Requests ------------------------------------------------------------------------------------------------
+    // From here on this queue has requests (but for what nobody waits for: that is treated as in any queue). What
+    // becomes of one is told to who sent it, exactly once: the consumer's answer, or one of ours. Bounds make producers
+    // wait then; nothing makes room without an answer.
+    void become_service();
+    [[nodiscard]] bool is_service() const noexcept { return is_service_; }
+    // Who holds a request is to be known to the store before he is given it: so nobody else ever is.
+    [[nodiscard]] bool delivers_once() const noexcept {
+        return is_service_ && durable_ && policy_.request_attempts == 1;
+    }
+    [[nodiscard]] bool holds(ConsumerId id, Held held) const;
+    // False: what was delivered there is another request.
+    [[nodiscard]] bool may_be_answer(Offset offset, const envelope::Request& answer) const;
+    // To requests that this settles: to be entered elsewhere before anything is gathered, for the commit that has the
+    // one has the other.
+    [[nodiscard]] std::vector<Answer> take_answers() { return std::exchange(answers_, {}); }
+    void enter_answer(Slice envelope, Now now);
+    // There was nobody to enter it for.
+    void count_lost_answer() { ++counters_.answers_lost; }
+    // Settlements that were made are not in the next batch: they rest on answers for which there is no room yet, or
+    // whose request is still to be read.
+    [[nodiscard]] bool keeps_settles_waiting() const noexcept { return !answered_.empty() || settles_unanswered_ > 0; }
 
     // Producers -----------------------------------------------------------------------------------------------
     Producer& attach_producer(const Identity& id, Now now);
@@ -219,7 +252,7 @@ public:
     // `room`: there is some for new messages. Without it they stay behind, edits as well, and what rests on them:
     // watermarks, redrives, and the marks and dead letters of messages that are not stored yet.
     [[nodiscard]] bool has_appends() const { return !pending_.empty() || passed_from_ != 0; }
-    [[nodiscard]] std::size_t settlements() const { return settled_.size() + dead_.size(); }
+    [[nodiscard]] std::size_t settlements() const { return settled_.size() + answered_.size() + dead_.size(); }
     [[nodiscard]] bool has_changes(bool room = true) const;  // anything at all to write
     [[nodiscard]] std::optional<Mono> changed_since() const { return changed_since_; }
     store::TopicBatch gather(Now now, bool room = true);
@@ -254,7 +287,7 @@ public:
     [[nodiscard]] std::uint64_t messages() const noexcept { return messages_; }
 
 private:
-    enum class Where : std::uint8_t { ready, leased, waiting };
+    enum class Where : std::uint8_t { ready, leased, waiting, unanswered };
 
     struct Entry {
         Slice body;                    // only while shown, and then only within the window
@@ -371,6 +404,7 @@ private:
     void expire_due(Now now);
     void tell_dlq();
     void give_back(Offset offset, Entry& entry, Now now);
+    void acked(Entries::iterator it, const Settle& settle, Now now);
     void take_back_behind(ConsumerId id, Offset offset, Now now);
     void forget(std::map<ConsumerId, Consumer>::iterator it);
     void lease(ConsumerId id, Consumer& consumer, Offset offset, Entry& entry, Now now);
@@ -384,6 +418,22 @@ private:
     void remember_applied(Consumer& consumer, Held held);
     [[nodiscard]] std::string label(const Consumer& consumer) const;
     void emit(Event::Kind kind, std::string text, std::uint64_t count = 1) const;
+
+    // requests.cpp
+    enum class Fate : std::uint8_t { done, failed, undecodable, replier_lost, expired };
+    struct Unanswered {  // it is settled as soon as it is known whom to answer
+        Fate fate = Fate::done;
+        std::string text;
+        bool settled = false;  // by a consumer, who is not told that this is safe before
+    };
+    [[nodiscard]] std::optional<envelope::Request> request_at(Offset offset, const Entry& entry) const;
+    bool answer(Entries::iterator it, Fate fate, std::string text, bool settled, Now now);
+    void answer(Entries::iterator it, const envelope::Request& request, Fate fate, std::string text, Now now);
+    void answer(Entries::iterator it, std::string reply_to, Slice reply, Now now);
+    void answer_late(Entries::iterator it, const Slice& envelope, Now now);
+    void write_answered(Offset offset);
+    [[nodiscard]] bool expires_nothing() const noexcept;
+    void forget_request(Offset offset);
 
     // storm.cpp
     void count_failure(Now now);
@@ -462,6 +512,9 @@ private:
     void take_block(Offset number);
     bool begin_reading(bool stored, Now now);
     bool adopt_pending(Offset from, Offset to, Now now);
+    [[nodiscard]] static bool lacks_body(const Entry& entry) {
+        return (entry.shown && entry.body.empty()) || entry.where == Where::unanswered;
+    }
     void fetch_bodies(std::vector<store::Read>& reads);
     void read_blocks(std::vector<store::Read>& reads, Now now);
 
@@ -481,6 +534,11 @@ private:
     void want_recalls(Now now, std::vector<Recall>& recalls);
 
     std::string name_;
+    bool is_service_ = false;
+    std::unordered_map<Offset, envelope::Request> requests_;  // that were delivered in this life
+    std::map<Offset, Unanswered> unanswered_;
+    std::size_t settles_unanswered_ = 0;
+    std::vector<Answer> answers_;
     bool is_topic_ = false;
     std::vector<Subscriber> subscribers_;  // of a topic
     std::vector<Queue*> takers_;           // of the message at hand
@@ -560,6 +618,8 @@ private:
     };
     std::vector<Committing> committing_producers_;
     std::vector<Offset> settled_;
+    std::vector<Offset> answered_;  // settled as well, and in need of room for the answers
+    std::vector<Offset> answered_committing_;
     std::vector<Offset> dirty_;
     std::vector<store::DeadLetter> dead_;
     std::vector<Offset> purged_;

@@ -59,7 +59,7 @@ void Queue::write_watermark(Producer& producer) {
 bool Queue::has_changes(bool room) const {
     if (!settled_.empty() || !dirty_.empty() || !dead_.empty() || !purged_.empty() || !forgotten_.empty()) return true;
     if (dedup_.is_over() || !strict_stored_ || record_ || vanishing_) return true;
-    if (room && !edits_.empty()) return true;
+    if (room && (!edits_.empty() || !answered_.empty())) return true;
     return has_appends() ? room : !dirty_producers_.empty();
 }
 
@@ -110,6 +110,8 @@ store::TopicBatch Queue::gather(Now now, bool room) {
     if (room || !has_appends()) gather_pending(batch, now);
     batch.next_offset = unstored_first();  // what is below and not stored counts as settled, in the next life as well
 
+    if (room) answered_committing_ = std::exchange(answered_, {});
+    settled_.insert(settled_.end(), answered_committing_.begin(), answered_committing_.end());
     batch.settled = ranges(settled_);
     settled_.clear();
     std::sort(dirty_.begin(), dirty_.end());
@@ -152,6 +154,7 @@ store::TopicBatch Queue::gather(Now now, bool room) {
 
 void Queue::committed() {
     committing_ = false;
+    answered_committing_.clear();
     committing_bytes_ = 0;
     for (const Committing& one : committing_producers_) {
         const auto it = producers_.find(one.id);
@@ -171,11 +174,20 @@ void Queue::take_back(const store::TopicBatch& batch, Now now) {
     take_back_pending(batch);
     // What has happened to these messages since is to be written with them again.
     for (const Offset offset : std::exchange(settled_, {})) write_settled(offset);
+    for (const Offset offset : std::exchange(answered_, {})) write_answered(offset);
     for (const Offset offset : std::exchange(dirty_, {})) write_mark(offset);
     for (store::DeadLetter& letter : std::exchange(dead_, {})) write_dead(std::move(letter));
 
+    const std::set<Offset> answered{answered_committing_.begin(), answered_committing_.end()};
+    answered_committing_.clear();
     for (const store::OffsetRange& range : batch.settled) {
-        for (Offset offset = range.first; offset <= range.last; ++offset) write_settled(offset);
+        for (Offset offset = range.first; offset <= range.last; ++offset) {
+            if (answered.contains(offset)) {
+                write_answered(offset);
+            } else {
+                write_settled(offset);
+            }
+        }
     }
     for (const store::Mark& mark : batch.marks) {
         const auto it = entries_.find(mark.offset);

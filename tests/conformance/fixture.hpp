@@ -39,7 +39,7 @@ inline std::vector<Place> with_a_store() {
 }
 
 // `Sends` is the end that sends, which is where the queue is if it has a home here.
-template <typename Sends>
+template <typename Sends, typename Options = ProducerOptions>
 class ConformanceOf : public ::testing::TestWithParam<Place> {
 protected:
     // Failed messages come again at once, and what a worker holds stays with it however the clock leaps.
@@ -130,7 +130,7 @@ protected:
     testing::ManualClock clock_;
 
     std::vector<Subscription> subscriptions_;  // of a topic, for open()
-    ProducerOptions producer_options_;         // for open() and those after it
+    Options producer_options_;                 // for open() and those after it
 
     // For those who consume.
     [[nodiscard]] Context& workers() { return is_inproc() ? near_ : far_; }
@@ -148,7 +148,7 @@ private:
         return GetParam().transport == "ipc" ? folder_.ipc("socket") : "tcp://127.0.0.1:*";
     }
     void make_producer() {
-        ProducerOptions options = producer_options_;
+        Options options = producer_options_;
         options.close_timeout = stores() ? patience : 0ns;
         if (node_) {
             producer_.emplace(workers(), "q", node_->at(), options);

@@ -15,7 +15,7 @@ DOCUMENT = HERE.parent.parent / "docs" / "protocol.md"
 KEYS = {
     "version": 0, "producer": 1, "sequence": 2, "previous": 3, "subject": 4, "type": 5, "timestamp": 6,
     "ordering_key": 7, "priority": 8, "delay": 9, "ttl": 10, "correlation_id": 11, "reply_to": 12,
-    "content_type": 13, "traceparent": 14, "dedup_key": 15, "headers": 16, "payload": 31,
+    "content_type": 13, "traceparent": 14, "dedup_key": 15, "headers": 16, "status": 17, "payload": 31,
 }
 BINARY = ("producer", "payload")
 

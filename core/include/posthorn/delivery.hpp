@@ -70,6 +70,12 @@ public:
     void ack_when(const Ticket& ticket);
     // Once all of them are safe. They are looked at in their order; the first that is not decides. None: at once.
     void ack_when(std::span<const Ticket> tickets);
+    // Of a request (request_reply.hpp): the answer, and done; an answer that says what went wrong. Throws Error if
+    // nobody waits for one, or for a message beyond the limits in message.hpp. One that is above the message limit is
+    // answered as failed. Priority, ordering key, delay, time to live and dedup key mean nothing.
+    [[nodiscard]] bool is_request() const;
+    Status reply(Message message);
+    Status fail(std::string why);
     Status nack(std::string why = {});                  // failed: counts, retried by the queue's policy
     Status nack(Duration delay, std::string why = {});  // failed: counts, retried after this delay
     Status release();                                   // give back, does not count
@@ -81,6 +87,7 @@ public:
 private:
     [[nodiscard]] const Message* decode() const;  // null: it cannot be, and is rejected
     void reject_undecodable(const char* what) const;
+    Status answer(std::string_view status, Message message);
 
     friend struct detail::DeliveryAccess;
     std::unique_ptr<detail::DeliveryState> state_;

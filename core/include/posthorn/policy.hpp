@@ -26,6 +26,10 @@ inline constexpr int heartbeats_missed = 5;                     // a peer silent
 inline constexpr Duration lease = 30s;  // SQS's visibility timeout; renewed while the session lives
 inline constexpr Duration lease_cap = std::chrono::hours{12};  // a handler that hangs for ever gives its message back
 inline constexpr std::uint32_t max_attempts = 5;
+inline constexpr std::uint32_t request_attempts = 1;  // nobody knows whether a service may run a request twice
+inline constexpr Duration replier_lease = 5s;  // at most: a lost replier is known well before the default deadline
+inline constexpr Duration reply_memory = std::chrono::hours{24};  // answers wait so long for a named requester
+inline constexpr Duration reply_grace = 1min;       // and for another one beyond the deadline of its last request
 inline constexpr std::uint32_t storm_after = 1000;  // far more than bad luck; a healthy queue acks something before
 inline constexpr Duration storm_pause_min = 100ms;  // doubled with each failure
 inline constexpr Duration storm_pause_max = 10s;    // so soon at the latest it is seen that things work again
@@ -47,6 +51,10 @@ inline constexpr Duration settle_delay = 50ms;  // settlements alone wait this l
 // Ends
 inline constexpr Duration send_timeout = 10s;  // send() waits at most so long for room
 inline constexpr Duration close_timeout = 5s;
+inline constexpr Duration request_deadline = 10s;            // of a request, for its answer
+inline constexpr std::size_t requests_outstanding = 10'000;  // of one requester
+inline constexpr std::size_t answers_remembered = 10'000;    // by one replier, for requests that come again
+inline constexpr std::size_t answers_remembered_bytes = 16 * 1024 * 1024;
 inline constexpr std::size_t producer_buffer_messages = 100'000;  // kept until confirmed
 inline constexpr std::size_t producer_buffer_bytes = 64 * 1024 * 1024;
 inline constexpr std::uint32_t prefetch_max = 10'000;            // unsettled deliveries at one consumer
@@ -85,6 +93,10 @@ enum class DlqWhenFull {
 // Belongs to the host of the queue, so it is given where the home is given and nowhere else.
 struct QueuePolicy {
     std::uint32_t max_attempts = defaults::max_attempts;  // 1 or more
+    // Of a queue that has repliers (request_reply.hpp), instead of max_attempts: how often a request may be begun. 1:
+    // one that may have been begun is never begun again, its requester is told replier_lost. More is for services
+    // that may run a request twice. 1 or more.
+    std::uint32_t request_attempts = defaults::request_attempts;
     Backoff backoff{};
     // After so many failures with no ack between them the queue is slow until the next ack: one delivery at a time,
     // after a pause. A nack with a delay of its own and a release are no failures. 0: it never is.
@@ -164,6 +176,10 @@ inline Home at(std::vector<std::string> endpoints) {
 
 // Queue names: [A-Za-z0-9._-]{1,200}, not ending in the reserved ".dlq".
 [[nodiscard]] bool valid_queue_name(std::string_view name) noexcept;
+// Where the answers to the requests of a queue go: a topic of this name, with a subscription for each requester.
+[[nodiscard]] std::string replies_of(std::string_view queue);
+// The queue of such a topic; empty: it is no name of one.
+[[nodiscard]] std::string_view service_of(std::string_view topic) noexcept;
 // Throws Error naming the field that is out of its range.
 void validate(const QueuePolicy& policy);
 

@@ -17,6 +17,11 @@ enum class Status {
     closed,       // this end was closed
     rejected,     // the host refused the message for good; the ticket tells why
     stale,        // too late: the lease was over, the message may run again
+    // Of requests:
+    failed,        // the replier says so: an exception, or an answer that is an error
+    replier_lost,  // whoever worked on it is gone; it may be done in part or whole, and is not tried again
+    no_replier,    // nobody was there to answer it
+    cancelled,     // by who asked
 };
 
 [[nodiscard]] std::string_view to_string(Status status) noexcept;

@@ -33,6 +33,7 @@ Envelope from_json(const json& fields) {
     envelope.message.delay = std::chrono::milliseconds{number("delay")};
     envelope.message.ttl = std::chrono::milliseconds{number("ttl")};
     envelope.reply_to = text("reply_to");
+    envelope.status = text("status");
     envelope.message.dedup_key = text("dedup_key");
     Message& message = envelope.message;
     message.subject = text("subject");
@@ -55,6 +56,7 @@ void expect_same(const Envelope& got, const Envelope& want) {
     EXPECT_EQ(got.message.delay, want.message.delay);
     EXPECT_EQ(got.message.ttl, want.message.ttl);
     EXPECT_EQ(got.reply_to, want.reply_to);
+    EXPECT_EQ(got.status, want.status);
     EXPECT_EQ(got.message.dedup_key, want.message.dedup_key);
     EXPECT_EQ(got.message.subject, want.message.subject);
     EXPECT_EQ(got.message.type, want.message.type);
@@ -138,7 +140,7 @@ std::size_t size_of(const Envelope& envelope) {
     std::size_t size = message.payload.size() + message.subject.size() + message.type.size() +
                        message.content_type.size() + message.correlation_id.size() + message.traceparent.size() +
                        envelope.message.ordering_key.size() + envelope.reply_to.size() +
-                       envelope.message.dedup_key.size();
+                       envelope.message.dedup_key.size() + envelope.status.size();
     for (const auto& [key, value] : message.headers) size += key.size() + value.size();
     return size;
 }
@@ -278,6 +280,24 @@ TEST_F(ChangeTest, WhatWouldNotBeAnEnvelopeIsRefusedByName) {
     EXPECT_EQ(changed(bytes_of(sent), {.payload = "\x81\xa1p\x01"}).fault, "");
     EXPECT_EQ(changed(bytes_of(sent), {.type = "B"}).fault, "") << "an old payload is as it was";
     EXPECT_THAT(changed("\xc1", {.payload = "x"}).fault, HasSubstr("cannot be read"));
+}
+
+TEST(Answer, RepeatsWhatTellsTheRequesterWhichOneItIs) {
+    Envelope request = valid();
+    request.reply_to = "web-1";
+    request.message.correlation_id = "c-1";
+    request.message.ordering_key = "cat";
+    const Request read = read_request(encoded(request));
+    EXPECT_EQ(read.reply_to, "web-1");
+    Envelope want{.producer = request.producer, .sequence = request.sequence, .previous = request.sequence - 1};
+    want.reply_to = "web-1";
+    want.status = status::failed;
+    want.message.correlation_id = "c-1";
+    want.message.payload = "no such cat";
+    const auto got = decode(answer(
+        read, status::failed, {.payload = "no such cat", .correlation_id = "mine", .delay = 1s, .dedup_key = "k"}));
+    ASSERT_TRUE(got);
+    expect_same(*got, want);
 }
 
 TEST(MessageId, NamesProducerSequenceAndRedrives) {

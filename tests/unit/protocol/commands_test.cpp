@@ -148,6 +148,16 @@ void add_hellos_and_welcomes(Expected& expected) {
     publishes.address = "orders";
     publishes.topic = true;
     expected["commands/hello of a publisher to a topic"] = {publishes};
+    Hello watches = publishes;
+    watches.watch = true;
+    expected["commands/hello of a publisher that watches its consumers"] = {watches};
+    Hello requests = resuming;
+    requests.watch = requests.keeps_replies = requests.needs_replier = true;
+    requests.replies = "web-1";
+    expected["commands/hello of a requester"] = {requests};
+    Hello replies = holding;
+    replies.replier = true;
+    expected["commands/hello of a replier"] = {replies};
     Hello subscribes = holding;
     subscribes.address = "orders/billing";
     subscribes.bindings = {{.subject = "order.*"}, {.headers = {{"region", "eu"}, {"urgent", "yes"}}, .any = true}};
@@ -178,6 +188,12 @@ void add_commands(Expected& expected) {
                 {143, 1, Verdict::release, std::nullopt, ""},
                 {144, 1, Verdict::reject, std::nullopt, "never valid"},
                 {145, 1, Verdict::undecodable, std::nullopt, "not an EncodeJob"}}}};
+    const std::string answer =
+        envelope::answer({.producer = producer, .sequence = 7, .reply_to = "web-1"}, {}, {.payload = "42"});
+    expected["commands/settle with an answer"] = {
+        Settle{{},
+               {{140, 1, Verdict::ack, std::nullopt, "", Slice{std::string{answer}}},
+                {141, 1, Verdict::nack, std::nullopt, "timeout"}}}};
     expected["commands/settle that somebody waits for"] = {Settle{{{100, 1, 1}}, {}, true}};
     expected["commands/settled that tells a strict consumer what is decided"] = {Settled{27, {}, 29}};
     expected["commands/settled"] = {Settled{27, {{143, 1, false}, {144, 1, false}}}};
@@ -187,6 +203,7 @@ void add_commands(Expected& expected) {
         Settle{{}, {{102, 1, Verdict::release, std::nullopt, ""}, {101, 1, Verdict::release, std::nullopt, ""}}},
         Recalled{}};
     expected["commands/state"] = {State{true}};
+    expected["commands/peers"] = {Peers{3}};
     expected["commands/lost"] = {Lost{{{100, 1, false}, {130, 2, false}}}};
     expected["commands/bye that comes back"] = {Bye{5000, "restart"}};
 }
@@ -343,6 +360,23 @@ TEST(CommandDecode, MissingKeysTakeTheDefaults) {
     const auto& hello = std::get<Hello>(frame->commands[1]);
     EXPECT_EQ(hello.concurrency, 1U);
     EXPECT_TRUE(hello.incarnation.is_zero());
+}
+
+TEST(CommandDecode, AHelloMayHaveMoreFieldsThanASmallMap) {
+    Hello full = hello(Role::consumer, 1);
+    full.producer = host;
+    full.resumed = full.strict = full.topic = full.watch = full.temporary = full.exclusive = true;
+    full.confirmed = full.oldest = 7;
+    full.held = {{41, 3, true}};
+    full.bindings.emplace();
+    full.keeps_replies = full.needs_replier = full.replier = true;
+    full.replies = "web-1";
+    const std::string pairs = encoded({full});
+    Frame read;
+    ASSERT_TRUE(decode_commands(Slice{std::string{pairs}}, read));
+    ASSERT_EQ(read.commands.size(), 1U);
+    EXPECT_TRUE(std::get<Hello>(read.commands.front()).exclusive) << "the last one";
+    EXPECT_EQ(to_hex(encoded(read.commands)), to_hex(pairs));
 }
 
 TEST(CommandDecode, AHelloOfAnotherProtocolOrRoleCanBeToldAndRefused) {
