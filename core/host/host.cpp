@@ -210,6 +210,18 @@ void Host::Impl::turn_box(Box& box, Now now) {
         tell_producer(*session);
         grant(*session, box);
     }
+    tell_peers(box);
+}
+
+void Host::Impl::tell_peers(Box& box) {
+    std::size_t consumers = box.consumers.size();
+    for (const Box* subscription : box.subscriptions) consumers += subscription->consumers.size();
+    const auto told = static_cast<std::uint32_t>(consumers);
+    for (auto& [id, session] : box.producers) {
+        if (!session->watches || session->told_consumers == told) continue;
+        session->told_consumers = told;
+        send(*session, protocol::Peers{told});
+    }
 }
 
 void Host::Impl::flush_deliveries(Session& session) {

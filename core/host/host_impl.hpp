@@ -40,6 +40,8 @@ struct Session {
     std::uint64_t received_bytes = 0;
     std::vector<protocol::Refused> refused;
     bool resume_due = false;  // a named one is to be told its place
+    bool watches = false;     // is told how many consumers there are
+    std::optional<std::uint32_t> told_consumers;
 
     // of a consumer
     queue::ConsumerId consumer = 0;
@@ -112,6 +114,7 @@ struct Host::Impl {
     void turn_box(Box& box, Now now);
     void grant(Session& session, Box& box);
     void tell_producer(Session& session);
+    void tell_peers(Box& box);
     void tell_consumer(Session& session, Box& box);
     void flush_deliveries(Session& session);
     void check_sessions(Now now);

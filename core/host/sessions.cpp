@@ -306,6 +306,7 @@ void Host::Impl::welcome_producer(Session& session, const protocol::Hello& hello
     const auto other = box.producers.find(producer.id);  // one that uses the id and not the name
     if (other != box.producers.end()) fence(other->second->incarnation, later, now);
     session.resume_due = named && !hello.resumed;
+    session.watches = hello.watch;
     session.producer = &producer;
     box.producers[producer.id] = &session;
     ++producers;

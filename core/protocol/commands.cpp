@@ -12,8 +12,8 @@ namespace {
 
 using wire::Writer;
 
-// Name and body of one command. No body has more than the 15 fields that fit the one-byte head of a map, so the head
-// is written first and counts along.
+// Name and body of one command. The head is written first and counts along; it has one byte as long as no more than 15
+// fields have to fit it.
 class Body {
 public:
     Body(std::string& out, std::string_view name)
@@ -22,7 +22,7 @@ public:
     }
 
     Writer& field(std::string_view key) {
-        ++(*out_)[head_];
+        count();
         return writer_.string(key);
     }
     void number(std::string_view key, std::uint64_t value) {
@@ -68,7 +68,7 @@ public:
     }
     // A field that is a map of its own; to be written before the next one.
     Body map(std::string_view key) {
-        ++(*out_)[head_];
+        count();
         return {*out_, key};
     }
     // Already encoded values.
@@ -78,9 +78,23 @@ public:
     Writer& writer() noexcept { return writer_; }
 
 private:
+    void count() {
+        constexpr std::uint8_t fixed_most = 15;
+        if (++fields_ <= fixed_most) {
+            ++(*out_)[head_];
+        } else if (fields_ == fixed_most + 1) {
+            std::string wide;
+            Writer(wide).map(fields_);
+            out_->replace(head_, 1, wide);
+        } else {
+            ++(*out_)[head_ + 2];  // its low byte; no command has more than 255 fields
+        }
+    }
+
     std::string* out_;
     Writer writer_;
     std::size_t head_;  // where the head stands
+    std::uint32_t fields_ = 0;
 };
 
 std::string_view name_of(Role role) noexcept {
@@ -118,6 +132,7 @@ void write(const Hello& hello, std::string& out) {
     body.text("client", hello.client);
     if (hello.strict) body.field("strict").boolean(true);
     if (hello.topic) body.field("topic").boolean(true);
+    if (hello.watch) body.field("watch").boolean(true);
     if (hello.bindings) envelope::write_bindings(body.field("bindings"), *hello.bindings);
     if (hello.temporary) body.field("temporary").boolean(true);
     if (hello.exclusive) body.field("exclusive").boolean(true);
@@ -242,6 +257,10 @@ void write(const Credit& credit, std::string& out) {
     body.field("messages").unsigned_integer(credit.messages);
     body.field("bytes").unsigned_integer(credit.bytes);
     body.text("reason", credit.reason);
+}
+
+void write(const Peers& peers, std::string& out) {
+    Body(out, "peers").field("consumers").unsigned_integer(peers.consumers);
 }
 
 void write(const Deliver& deliver, std::string& out) {

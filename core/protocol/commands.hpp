@@ -78,6 +78,7 @@ struct Hello {                                  // "hello"
     std::string client;   // "client": for logs
     bool strict = false;  // "strict": the queue keeps strict order from now on, and so does this consumer
     bool topic = false;   // producer "topic": the address is a topic's, not a queue's
+    bool watch = false;   // producer "watch": is to be told of the consumers there are
     // consumer "bindings" [[subject, any, {header: value}], ...]: what the subscription is to get from now on; nothing:
     // as it is, and everything if it is new
     std::optional<std::vector<Binding>> bindings{};
@@ -205,6 +206,10 @@ struct Credit {  // "credit" {"messages", "bytes", "reason"}: what may be sent i
     std::string reason;  // why there is no more: "queue_full", "disk_full", "store_failed", "draining"; empty: there is
 };
 
+struct Peers {  // "peers" {"consumers"}: that have a session with the queue or any subscription of the topic now
+    std::uint32_t consumers = 0;
+};
+
 struct DeliverOne {
     std::uint64_t offset = 0;
     std::uint32_t token = 0;
@@ -244,7 +249,7 @@ struct AdminResult {  // "result" {"id", "rows": [map, ...], "next", "error"}
 };
 
 using Command = std::variant<Hello, Publish, Window, Settle, Extend, Recalled, AdminRequest, Bye, Welcome, Identify,
-                             Refusal, Confirm, Credit, Deliver, Settled, Recall, State, Lost, AdminResult>;
+                             Refusal, Confirm, Credit, Peers, Deliver, Settled, Recall, State, Lost, AdminResult>;
 
 struct Unknown {
     std::string name;

@@ -179,6 +179,7 @@ void read(Source& in, Hello& hello) {
         if (key == "window") return in.row(2, [&] { in.number(hello.window_messages), in.number(hello.window_bytes); });
         if (key == "client") return in.word(hello.client);
         if (key == "strict") return in.flag(hello.strict);
+        if (key == "watch") return in.flag(hello.watch);
         return read_topic(in, key, hello);
     });
     hello.role = role_of(role);
@@ -321,6 +322,10 @@ void read(Source& in, Credit& credit) {
     });
 }
 
+void read(Source& in, Peers& peers) {
+    in.body([&](std::string_view key) { return key == "consumers" && in.number(peers.consumers); });
+}
+
 void read(Source& in, Deliver& deliver) {
     in.body([&](std::string_view key) {
         return key == "m" && in.rows(deliver.items, 6, [&](DeliverOne& one) {
@@ -373,13 +378,13 @@ struct Entry {
 
 // The frequent ones first.
 constexpr std::array known_commands{
-    Entry{"publish", read_as<Publish>},   Entry{"deliver", read_as<Deliver>},   Entry{"settle", read_as<Settle>},
-    Entry{"confirm", read_as<Confirm>},   Entry{"settled", read_as<Settled>},   Entry{"credit", read_as<Credit>},
-    Entry{"window", read_as<Window>},     Entry{"extend", read_as<Extend>},     Entry{"state", read_as<State>},
-    Entry{"recall", read_as<Recall>},     Entry{"recalled", read_as<Recalled>}, Entry{"lost", read_as<Lost>},
-    Entry{"hello", read_as<Hello>},       Entry{"welcome", read_as<Welcome>},   Entry{"identify", read_as<Identify>},
-    Entry{"refused", read_as<Refusal>},   Entry{"bye", read_as<Bye>},           Entry{"admin", read_as<AdminRequest>},
-    Entry{"result", read_as<AdminResult>}};
+    Entry{"publish", read_as<Publish>},    Entry{"deliver", read_as<Deliver>},   Entry{"settle", read_as<Settle>},
+    Entry{"confirm", read_as<Confirm>},    Entry{"settled", read_as<Settled>},   Entry{"credit", read_as<Credit>},
+    Entry{"window", read_as<Window>},      Entry{"extend", read_as<Extend>},     Entry{"state", read_as<State>},
+    Entry{"recall", read_as<Recall>},      Entry{"recalled", read_as<Recalled>}, Entry{"lost", read_as<Lost>},
+    Entry{"hello", read_as<Hello>},        Entry{"welcome", read_as<Welcome>},   Entry{"identify", read_as<Identify>},
+    Entry{"refused", read_as<Refusal>},    Entry{"bye", read_as<Bye>},           Entry{"admin", read_as<AdminRequest>},
+    Entry{"result", read_as<AdminResult>}, Entry{"peers", read_as<Peers>}};
 
 }  // namespace
 

@@ -98,6 +98,8 @@ void ProducerSession::handle(const Command& command, Now now) {
         confirm(*confirmed);
     } else if (const auto* credit = std::get_if<Credit>(&command)) {
         credit_ = *credit;
+    } else if (const auto* peers = std::get_if<Peers>(&command)) {
+        consumers_ = peers->consumers;
     } else if (const auto* greeting = std::get_if<Welcome>(&command)) {
         welcome(*greeting);
     } else if (const auto* refusal = std::get_if<Refusal>(&command)) {
@@ -120,6 +122,7 @@ void ProducerSession::welcome(const Welcome& welcome) {
     capabilities_ = welcome.capabilities;
     message_limit_ = welcome.message_limit == 0 ? options_.message_limit : welcome.message_limit;
     credit_ = {};
+    consumers_.reset();
     sent_messages_ = 0;
     sent_bytes_ = 0;
     if (durable_ && welcome.stored < link.stored) {
@@ -290,6 +293,7 @@ void ProducerSession::say_hello(Link& link, Now now) {
     hello.client = options_.client;
     hello.strict = options_.strict;
     hello.topic = options_.topic;
+    hello.watch = options_.watch;
     link.host.say_hello(std::move(hello), ++attempts_, now.mono);
     ++link.hellos;
 }
@@ -384,6 +388,10 @@ Mono ProducerSession::next_deadline() const {
 
 bool ProducerSession::connected() const noexcept {
     return !links_.empty() && links_[current_].host.open();
+}
+
+std::optional<std::uint32_t> ProducerSession::consumers() const noexcept {
+    return connected() ? consumers_ : std::nullopt;
 }
 
 std::uint64_t ProducerSession::confirmed() const {

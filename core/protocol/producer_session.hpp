@@ -43,6 +43,7 @@ public:
         std::string client{};  // for logs
         bool strict = false;   // the queue is to keep strict order
         bool topic = false;    // it is a topic
+        bool watch = false;    // wants to know how many consumers there are
         Timing timing{};
         std::size_t frame_limit = defaults::frame_limit;
         std::size_t message_limit = defaults::message_limit;
@@ -82,6 +83,8 @@ public:
     [[nodiscard]] bool durable() const noexcept { return durable_; }  // the host, as last heard
     [[nodiscard]] const std::vector<std::string>& capabilities() const noexcept { return capabilities_; }
     [[nodiscard]] const std::string& waits_for() const noexcept { return credit_.reason; }  // why there is no credit
+    // How many consumers the host has for us, in a session that watches them; empty: not known.
+    [[nodiscard]] std::optional<std::uint32_t> consumers() const noexcept;
     [[nodiscard]] std::uint64_t held() const noexcept { return held_; }  // all up to here decided, in the host's memory
     [[nodiscard]] std::uint64_t unsafe_messages() const noexcept { return open_.count(); }  // offered, not yet safe
     [[nodiscard]] std::uint64_t unsafe_bytes() const noexcept { return unsafe_bytes_; }
@@ -144,6 +147,7 @@ private:
     Credit credit_;
     std::uint64_t sent_messages_ = 0;
     std::uint64_t sent_bytes_ = 0;
+    std::optional<std::uint32_t> consumers_;
     bool more_to_send_ = false;  // this turn's share is used up, the credit is not
 
     bool was_connected_ = false;

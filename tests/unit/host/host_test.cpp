@@ -1060,5 +1060,36 @@ TEST_F(StrictHost, ItIsRememberedOverRestarts) {
     EXPECT_THAT(delivered(consumer), SizeIs(1));
 }
 
+TEST_F(HostFixture, AProducerThatWatchesIsToldHowManyConsumersThereAre) {
+    make();
+    const auto told = [this](Peer& peer) {
+        std::vector<std::uint32_t> counts;
+        for (const auto& peers : heard_of<protocol::Peers>(peer)) counts.push_back(peers.consumers);
+        return counts;
+    };
+    const auto producer = [this](PeerId id, std::string address, bool topic, bool watch) {
+        return hello(id, {.role = protocol::Role::producer,
+                          .address = std::move(address),
+                          .incarnation = identity(static_cast<std::uint8_t>(id)),
+                          .topic = topic,
+                          .watch = watch});
+    };
+    Peer blind = producer(1, "q", false, false);
+    Peer watches = producer(2, "q", false, true);
+    EXPECT_THAT(told(watches), ElementsAre(0U)) << "that there is none is news as well";
+    Peer first = hello(3, protocol::Role::consumer, 3);
+    Peer second = hello(4, protocol::Role::consumer, 4);
+    say(first, protocol::Bye{});
+    EXPECT_THAT(told(watches), ElementsAre(1U, 2U, 1U));
+    EXPECT_THAT(told(blind), IsEmpty());
+
+    Peer of_topic = producer(5, "t", true, true);
+    Peer a = hello(6, {.role = protocol::Role::consumer, .address = "t/a", .incarnation = identity(6)});
+    Peer b = hello(7, {.role = protocol::Role::consumer, .address = "t/b", .incarnation = identity(7)});
+    EXPECT_THAT(told(of_topic), ElementsAre(0U, 1U, 2U)) << "of any subscription";
+    say(b, protocol::Bye{});
+    EXPECT_THAT(told(of_topic), ElementsAre(1U));
+}
+
 }  // namespace
 }  // namespace posthorn::host

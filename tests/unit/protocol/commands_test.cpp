@@ -148,6 +148,9 @@ void add_hellos_and_welcomes(Expected& expected) {
     publishes.address = "orders";
     publishes.topic = true;
     expected["commands/hello of a publisher to a topic"] = {publishes};
+    Hello watches = publishes;
+    watches.watch = true;
+    expected["commands/hello of a publisher that watches its consumers"] = {watches};
     Hello subscribes = holding;
     subscribes.address = "orders/billing";
     subscribes.bindings = {{.subject = "order.*"}, {.headers = {{"region", "eu"}, {"urgent", "yes"}}, .any = true}};
@@ -187,6 +190,7 @@ void add_commands(Expected& expected) {
         Settle{{}, {{102, 1, Verdict::release, std::nullopt, ""}, {101, 1, Verdict::release, std::nullopt, ""}}},
         Recalled{}};
     expected["commands/state"] = {State{true}};
+    expected["commands/peers"] = {Peers{3}};
     expected["commands/lost"] = {Lost{{{100, 1, false}, {130, 2, false}}}};
     expected["commands/bye that comes back"] = {Bye{5000, "restart"}};
 }
@@ -343,6 +347,21 @@ TEST(CommandDecode, MissingKeysTakeTheDefaults) {
     const auto& hello = std::get<Hello>(frame->commands[1]);
     EXPECT_EQ(hello.concurrency, 1U);
     EXPECT_TRUE(hello.incarnation.is_zero());
+}
+
+TEST(CommandDecode, AHelloMayHaveMoreFieldsThanASmallMap) {
+    Hello full = hello(Role::consumer, 1);
+    full.producer = host;
+    full.resumed = full.strict = full.topic = full.watch = full.temporary = full.exclusive = true;
+    full.confirmed = full.oldest = 7;
+    full.held = {{41, 3, true}};
+    full.bindings.emplace();
+    const std::string pairs = encoded({full});
+    Frame read;
+    ASSERT_TRUE(decode_commands(Slice{std::string{pairs}}, read));
+    ASSERT_EQ(read.commands.size(), 1U);
+    EXPECT_TRUE(std::get<Hello>(read.commands.front()).exclusive) << "the last one";
+    EXPECT_EQ(to_hex(encoded(read.commands)), to_hex(pairs));
 }
 
 TEST(CommandDecode, AHelloOfAnotherProtocolOrRoleCanBeToldAndRefused) {

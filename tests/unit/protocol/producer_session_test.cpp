@@ -113,6 +113,18 @@ TEST_F(ProducerSessionTest, RepeatsTheHelloAndTakesOnlyTheAnswerToTheLast) {
     EXPECT_THAT(texts(events_, Event::Kind::connected), SizeIs(1));
 }
 
+TEST_F(ProducerSessionTest, KnowsHowManyConsumersThereAreWhileThereIsASession) {
+    open({});
+    EXPECT_FALSE(session_.consumers()) << "not told yet";
+    host_.say(Peers{2});
+    answer(1ms);
+    EXPECT_EQ(session_.consumers(), 2U);
+    session_.send_failed(host_.peer(), at(2ms));
+    EXPECT_FALSE(session_.consumers());
+    open({}, {}, 100ms);
+    EXPECT_FALSE(session_.consumers()) << "of the session before";
+}
+
 TEST_F(ProducerSessionTest, TriesAgainSoonWhenAHelloCannotBeSent) {
     session_.turn(at(0ms));
     EXPECT_THAT(session_.take_frames(), SizeIs(1));
