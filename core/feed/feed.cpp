@@ -300,8 +300,8 @@ std::optional<Batch> Feed::next(LinkId id, const Room& room) {
 }
 
 std::optional<std::uint64_t> Feed::gap(LinkId id) {
+    if (!has_gap(id)) return std::nullopt;
     Link& link = at(id);
-    if (link.told + 1 >= link.next) return std::nullopt;
     link.told = link.next - 1;
     return link.next;
 }

@@ -84,9 +84,10 @@ public:
 
     // The next messages for it, if there are any and room for them.
     std::optional<Batch> next(LinkId link, const Room& room);
-    // There is a gap it has not been shown yet: the number of the message behind it.
+    // There is a gap it has not been shown yet: the number of the message behind it, which shows it.
+    [[nodiscard]] bool has_gap(LinkId link) const { return links_.at(link).told + 1 < links_.at(link).next; }
     std::optional<std::uint64_t> gap(LinkId link);
-    // It will be given nothing more: what it was not given is missed.
+    // It will be given nothing more: what it was not given is missed, and a gap.
     void give_up(LinkId link);
     // Everything up to `number`: it will not ask for that again.
     void taken(LinkId link, std::uint64_t number);

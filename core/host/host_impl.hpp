@@ -5,6 +5,7 @@
 #include <set>
 #include <unordered_map>
 
+#include "feed/feed.hpp"
 #include "host/host.hpp"
 #include "protocol/commands.hpp"
 #include "queue/queue.hpp"
@@ -58,6 +59,13 @@ struct Session {
     std::optional<bool> told_ready;
     protocol::Deliver deliveries;  // gathering
     std::size_t delivery_bytes = 0;
+
+    // of a consumer of a live topic
+    feed::LinkId link = 0;
+    protocol::Taken granted;  // by it
+    std::uint64_t fed_messages = 0;
+    std::uint64_t fed_bytes = 0;
+    Mono gap_at{};  // when it may be told of a gap that it has no room to see otherwise
 };
 
 // A queue, a topic or a subscription, and who is connected to it.
@@ -76,6 +84,10 @@ struct Box {
     bool touched = false;
     bool sync = false;     // somebody waits for what is not stored yet
     bool unsaved = false;  // listed in Impl::unsaved
+
+    std::unique_ptr<feed::Feed> feed;  // of a live topic
+    std::map<feed::LinkId, Session*> subscribers;
+    Mono gap_at = never;  // the first of theirs that is due
 
     std::vector<Box*> subscriptions;  // of a topic
     // of a subscription
@@ -115,6 +127,10 @@ struct Host::Impl {
     void grant(Session& session, Box& box);
     void tell_producer(Session& session);
     void tell_peers(Box& box);
+    void tell_settled(Box& box);
+    // Whether it is on a disk: a live topic never is.
+    [[nodiscard]] bool is_durable(const Box* box) const { return store.durable() && (box == nullptr || !box->feed); }
+    [[nodiscard]] Mono deadline_of(const Box& box) const;
     void tell_consumer(Session& session, Box& box);
     void flush_deliveries(Session& session);
     void check_sessions(Now now);
@@ -150,6 +166,17 @@ struct Host::Impl {
     void left_alone(Box& box, bool in_order, Now now);
     void remove_subscription(Box& box, Now now);
     void forget_removed();
+
+    // live.cpp
+    Box& open_live(const std::string& name);
+    void restore_live();
+    [[nodiscard]] std::optional<protocol::Refusal> refusal_of_live(const protocol::Hello& hello,
+                                                                   const Box* known) const;
+    void welcome_subscriber(Session& session, const protocol::Hello& hello, protocol::Welcome& welcome);
+    void on_taken(Session& session, const protocol::Taken& taken);
+    void turn_live(Box& box, Now now);
+    void feed_link(Session& session, Box& box);
+    void end_feed(Session& session, Box& box);
 
     // sessions.cpp
     void receive(PeerId peer, const Slice& frame, Now now);
