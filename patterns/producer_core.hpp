@@ -39,6 +39,8 @@ struct Forward {
 struct ProducerTraits {
     bool strict = false;  // the queue is to keep strict order
     bool topic = false;   // it sends to a topic
+    bool live = false;    // to a live one
+    bool watch = false;   // it asks how many consumers there are
 };
 
 class ProducerCore final : public std::enable_shared_from_this<ProducerCore>, private transport::Participant {
@@ -59,6 +61,7 @@ public:
     static void ack_when(Forward forward);
 
     [[nodiscard]] std::optional<std::uint64_t> resumed_at(Duration timeout);
+    [[nodiscard]] Status wait_for_consumers(std::uint32_t count, Duration timeout);
     Status flush(Duration timeout);
     std::uint64_t close(Duration timeout);
     void close_in_destructor() noexcept;
@@ -108,7 +111,7 @@ private:
     Context& context_;
     transport::Loop& loop_;
     const std::string queue_;
-    const bool is_topic_;
+    const ProducerTraits traits_;
     const ProducerOptions options_;
     const Identity producer_;
     std::string endpoint_;
@@ -143,8 +146,9 @@ private:
     std::uint64_t held_ = 0;
     bool durable_ = false;
     bool connected_ = false;
-    bool closing_ = false;  // takes no more
-    bool closed_ = false;   // waits for nothing more
+    std::uint32_t consumers_ = 0;  // as far as the host has told us
+    bool closing_ = false;         // takes no more
+    bool closed_ = false;          // waits for nothing more
     std::string waits_for_;
     std::vector<std::string> capabilities_;
 };

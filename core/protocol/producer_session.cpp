@@ -293,6 +293,7 @@ void ProducerSession::say_hello(Link& link, Now now) {
     hello.client = options_.client;
     hello.strict = options_.strict;
     hello.topic = options_.topic;
+    hello.live = options_.live;
     hello.watch = options_.watch;
     link.host.say_hello(std::move(hello), ++attempts_, now.mono);
     ++link.hellos;
