@@ -44,6 +44,9 @@ A section [subscription.TOPIC/NAME] makes a subscription. It knows the same sett
 
 )" + listed(subscription_settings_help()) +
             R"(
+Settings of a live topic, in a section [live.NAME]; it keeps nothing but for those who subscribe now:
+)" + listed(live_settings_help()) +
+            R"(
 Durations have a unit: 50ms 1s 10min 2h. Sizes too: 64KiB 64MiB 1GiB. # starts a comment, but in bindings. Example:
 
   bind = tcp://0.0.0.0:5757

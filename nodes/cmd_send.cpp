@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <posthorn/fanout.hpp>
+#include <posthorn/pub_sub.hpp>
 #include <posthorn/work_queue.hpp>
 
 #include "cli.hpp"
@@ -48,17 +49,21 @@ Verb publish_verb() {
 and gives up on its own. Otherwise as `posthorn send`: a message for every TEXT, or, without any, for every line of
 standard input. It returns when all of them are stored, for all their subscriptions at once. A message that no
 subscription takes is refused; it says how many, and ends with 4.
+
+With --live the topic is a live one: a message goes to those who subscribe at this moment (posthorn subscribe --live),
+and to nobody else. Nothing is stored, and that nobody listens is no error.
 )",
         R"(--delay, --key, --priority and --ttl hold in each subscription on its own, --dedup-key in the topic.
 Examples:
   posthorn publish orders --subject order.placed.eu '{"id":7}'
   posthorn publish orders --subject order.refund --header urgent=yes < refunds.jsonl
+  posthorn publish prices --live --subject price.eur.usd 1.0842
   posthorn queues    # lists the subscriptions as TOPIC/NAME; posthorn subscribe makes one, and so does
                      # [subscription.TOPIC/NAME] in the node's configuration
 )"};
 }
 
-enum class Kind { queue, topic };
+enum class Kind { queue, topic, live };
 
 struct SendOptions {
     Kind kind = Kind::queue;
@@ -147,9 +152,11 @@ public:
 private:
     using Clock = std::chrono::steady_clock;
 
-    using End = std::variant<work_queue::Producer, fanout::Publisher>;
+    using End = std::variant<work_queue::Producer, fanout::Publisher, pub_sub::Publisher>;
 
     End make_end() {
+        if (options_.kind == Kind::live)
+            return pub_sub::Publisher{context_, options_.to, at(options_.endpoint), producer_options()};
         if (options_.kind == Kind::topic)
             return fanout::Publisher{context_, options_.to, at(options_.endpoint), producer_options()};
         return work_queue::Producer{context_, options_.to, at(options_.endpoint), producer_options()};
@@ -248,6 +255,7 @@ private:
 SendOptions options_of(const Verb& verb, const Arguments& given, Kind kind) {
     SendOptions options;
     options.kind = kind;
+    if (kind == Kind::topic && given.options["live"].as<bool>()) options.kind = Kind::live;
     const std::string what = kind == Kind::topic ? "topic" : "queue";
     if (given.words.empty()) usage_error(verb, "give the " + what + " to " + verb.name + " to");
     options.to = name_of(verb, what, given.words.front());
@@ -330,6 +338,7 @@ Command publish_command() {
     po::options_description options = described_options();
     options.add_options()("subject", po::value<std::string>()->value_name("WORDS"),
                           "what it is about, words with dots between them (order.placed.eu); bindings look at it");
+    options.add_options()("live", po::bool_switch(), "to a live topic: to those who subscribe now, and not kept");
     add_sending_options(options);
     return {publish_verb(), "publish messages to all subscriptions of a topic that want them", std::move(options),
             &run<Kind::topic>};

@@ -1,6 +1,7 @@
 #include <limits>
 
 #include "cli.hpp"
+#include "live_run.hpp"
 #include "signals.hpp"
 #include "units.hpp"
 #include "verbs.hpp"
@@ -59,34 +60,29 @@ What it wants is whatever is published, or, from now on, what --match and --head
   --header K=V      with all of these headers; with --any at least one
 If neither is given, what the subscription wanted before holds; --match '#' makes it everything.
 
+With --live the topic is a live one (posthorn publish --live): what is published while this command runs is written to
+standard output, a line each, and at its end it says how many messages it received and how many it missed, exactly.
+Of the options only --match, --header, --any, --count, --idle-exit, --raw and --node go with it.
+
 )"} + handling,
         R"(Examples:
   posthorn subscribe orders --as billing --match 'order.placed.#' --exec ./bill.sh
   posthorn subscribe orders --match '*.refund' --match 'error.#' --header region=eu
   posthorn subscribe orders    # watch: whatever is published from now on
+  posthorn subscribe prices --live --match 'price.eur.*'
 )"};
 }
 
-void add_subscription(const Verb& verb, const Arguments& given, WorkOptions& options) {
-    const auto values = [&](const char* option) {
-        return given.options.count(option) > 0 ? given.options[option].as<std::vector<std::string>>()
-                                               : std::vector<std::string>{};
-    };
-    const std::string topic = name_of(verb, "topic", given.words.front());
-    const bool named = given.options.count("as") > 0;
-    const std::string name = named ? name_of(verb, "subscription", given.options["as"].as<std::string>())
-                                   : "temporary-" + something_random();
-    options.address = std::string{topic}.append("/").append(name);
-    fanout::SubscriberOptions& subscriber = options.subscriber.emplace();
-    subscriber.temporary = !named || given.options["temporary"].as<bool>();
-    subscriber.exclusive = given.options["exclusive"].as<bool>();
-    std::vector<std::string> patterns = values("match");
+// What --match and --header ask for; nothing: neither is given.
+std::optional<std::vector<Binding>> bindings_of(const Verb& verb, const Arguments& given) {
+    std::vector<std::string> patterns;
+    if (given.options.count("match") > 0) patterns = given.options["match"].as<std::vector<std::string>>();
     const auto headers = headers_of(verb, given);
     const bool any = given.options["any"].as<bool>();
     if (any && headers.empty()) usage_error(verb, "--any is for headers: give --header K=V as well");
-    if (patterns.empty() && headers.empty()) return;
+    if (patterns.empty() && headers.empty()) return std::nullopt;
     if (patterns.empty()) patterns.emplace_back("#");
-    std::vector<Binding>& bindings = subscriber.bindings.emplace();
+    std::vector<Binding> bindings;
     for (std::string& pattern : patterns) {
         if (pattern.empty()) usage_error(verb, "--match: give a pattern; # is for every subject");
         bindings.push_back({.subject = std::move(pattern), .headers = headers, .any = any});
@@ -96,6 +92,19 @@ void add_subscription(const Verb& verb, const Arguments& given, WorkOptions& opt
     } catch (const Error& error) {
         usage_error(verb, error.what());
     }
+    return bindings;
+}
+
+void add_subscription(const Verb& verb, const Arguments& given, WorkOptions& options) {
+    const std::string topic = name_of(verb, "topic", given.words.front());
+    const bool named = given.options.count("as") > 0;
+    const std::string name = named ? name_of(verb, "subscription", given.options["as"].as<std::string>())
+                                   : "temporary-" + something_random();
+    options.address = std::string{topic}.append("/").append(name);
+    fanout::SubscriberOptions& subscriber = options.subscriber.emplace();
+    subscriber.temporary = !named || given.options["temporary"].as<bool>();
+    subscriber.exclusive = given.options["exclusive"].as<bool>();
+    subscriber.bindings = bindings_of(verb, given);
 }
 
 // Of both verbs.
@@ -136,9 +145,26 @@ Exit run_work(const Verb& verb, const Arguments& given) {
     return run(verb, std::move(options));
 }
 
+Exit run_live_subscriber(const Verb& verb, const Arguments& given, const WorkOptions& options) {
+    for (const char* option : {"as", "temporary", "exclusive", "exec", "concurrency", "until-empty"}) {
+        if (given.options.count(option) > 0 && !given.options[option].defaulted())
+            usage_error(verb, std::string{"--"} + option + " is for subscriptions that are kept; --live has none");
+    }
+    const Signals signals;
+    return run_live(verb,
+                    {.topic = name_of(verb, "topic", given.words.front()),
+                     .match = bindings_of(verb, given).value_or(std::vector<Binding>{}),
+                     .endpoint = options.endpoint,
+                     .raw = options.raw,
+                     .count = options.count,
+                     .idle_exit = options.idle_exit},
+                    signals);
+}
+
 Exit run_subscribe(const Verb& verb, const Arguments& given) {
     if (given.words.size() != 1) usage_error(verb, "give one topic to subscribe to");
     WorkOptions options = options_of(verb, given);
+    if (given.options["live"].as<bool>()) return run_live_subscriber(verb, given, options);
     add_subscription(verb, given, options);
     return run(verb, std::move(options));
 }
@@ -182,6 +208,7 @@ Command subscribe_command() {
                           "under its name has gone");
     options.add_options()("exclusive", po::bool_switch(),
                           "no other beside this one: whoever comes second waits until the first has gone");
+    options.add_options()("live", po::bool_switch(), "of a live topic: what is published from now on, and not kept");
     add_handling_options(options);
     return {subscribe_verb(), "take messages from a subscription of a topic", std::move(options), &run_subscribe};
 }

@@ -78,6 +78,12 @@ WhenFull parse_when_full(const std::string& text) {
     return static_cast<WhenFull>(found - when_full_names.begin());
 }
 
+WhenFull parse_live_when_full(const std::string& text) {
+    if (text == "block") return WhenFull::block;
+    if (text == "drop_oldest") return WhenFull::drop_oldest;
+    throw Error{"'" + text + "' is neither drop_oldest nor block"};
+}
+
 DlqWhenFull parse_dlq_when_full(const std::string& text) {
     if (text == "block") return DlqWhenFull::block;
     if (text == "drop_oldest") return DlqWhenFull::drop_oldest;
@@ -271,6 +277,26 @@ constexpr auto subscription_settings = std::to_array<Known<BindingsDraft>>({
      [](const BindingsDraft& b) { return std::string{b.any ? "any" : "all"}; }},
 });
 
+constexpr auto live_settings = std::to_array<Known<LivePolicy>>({
+    {"max_messages", "number, 1 or more", "messages kept for one subscriber until it has taken them",
+     [](LivePolicy& p, const std::string& v) { p.max_messages = parse_count(v); },
+     [](const LivePolicy& p) { return std::to_string(p.max_messages); }},
+    {"max_bytes", "size", "bytes of them", [](LivePolicy& p, const std::string& v) { p.max_bytes = parse_size(v); },
+     [](const LivePolicy& p) { return write_size(p.max_bytes); }},
+    {"when_full", "drop_oldest | block", "a slow subscriber misses the oldest and is told how many, or publishers wait",
+     [](LivePolicy& p, const std::string& v) { p.when_full = parse_live_when_full(v); },
+     [](const LivePolicy& p) { return std::string{when_full_names.at(static_cast<std::size_t>(p.when_full))}; }},
+    {"total_bytes", "size, max_bytes or more", "bytes kept for all subscribers together",
+     [](LivePolicy& p, const std::string& v) { p.total_bytes = parse_size(v); },
+     [](const LivePolicy& p) { return write_size(p.total_bytes); }},
+    {"last_values", "number", "subjects whose last message a new subscriber gets first, 0: none",
+     [](LivePolicy& p, const std::string& v) { p.last_values = parse_count(v); },
+     [](const LivePolicy& p) { return std::to_string(p.last_values); }},
+    {"last_value_bytes", "size", "bytes of these messages",
+     [](LivePolicy& p, const std::string& v) { p.last_value_bytes = parse_size(v); },
+     [](const LivePolicy& p) { return write_size(p.last_value_bytes); }},
+});
+
 template <typename Target>
 std::string default_of(const Known<Target>& setting) {
     const Target untouched;
@@ -356,7 +382,7 @@ bool is_section(const Setting& setting) {
     return setting.name.starts_with('[');
 }
 
-enum class SectionKind { every_queue, queue, topic, subscription };
+enum class SectionKind { every_queue, queue, topic, subscription, live };
 
 // What a section is about.
 struct Section {
@@ -372,9 +398,11 @@ Section section_of(const Setting& setting, const std::string& source) {
     const auto dot = path.find('.');
     const std::string kind = path.substr(0, dot);
     const std::string name = dot == std::string::npos ? std::string{} : path.substr(dot + 1);
-    if (dot == std::string::npos || (kind != "queue" && kind != "topic" && kind != "subscription"))
+    const bool known = kind == "queue" || kind == "topic" || kind == "subscription" || kind == "live";
+    if (dot == std::string::npos || !known)
         refuse(source, "unknown section '" + path +
-                           "'; valid ones are [queue.NAME], [queue.*], [topic.NAME] and [subscription.TOPIC/NAME]");
+                           "'; valid ones are [queue.NAME], [queue.*], [topic.NAME], [subscription.TOPIC/NAME] and "
+                           "[live.NAME]");
     if (kind == "subscription") {
         const auto address = parse_address(name);
         if (!address || address->subscription.empty())
@@ -387,7 +415,7 @@ Section section_of(const Setting& setting, const std::string& source) {
         if (kind == "queue") text += "; [queue.*] is for every queue";
         refuse(source, text);
     }
-    return {kind == "queue" ? SectionKind::queue : SectionKind::topic, name};
+    return {kind == "queue" ? SectionKind::queue : kind == "topic" ? SectionKind::topic : SectionKind::live, name};
 }
 
 // The heads come first, so that a section without settings counts as well and every name has been checked.
@@ -415,7 +443,8 @@ std::string mask_patterns(const std::string& text) {
     return masked;
 }
 
-void check(const QueuePolicy& policy, const std::string& name, const std::string& source) {
+template <typename Policy>
+void check(const Policy& policy, const std::string& name, const std::string& source) {
     try {
         validate(policy);
     } catch (const Error& error) {
@@ -439,6 +468,7 @@ public:
         each(settings, SectionKind::subscription,
              [&](const std::string& address, const Setting& one) { set_subscription(address, one); });
         for (const auto& [address, draft] : bindings_) bind(address, draft);
+        each(settings, SectionKind::live, [&](const std::string& name, const Setting& one) { set_live(name, one); });
     }
 
 private:
@@ -472,6 +502,15 @@ private:
         QueuePolicy& policy = config_.queues.try_emplace(address, base).first->second;
         BindingsDraft& draft = bindings_[address];
         if (!is_section(setting)) set_in_section<BindingsDraft>(policy, draft, subscription_settings, source_, setting);
+    }
+
+    void set_live(const std::string& name, const Setting& setting) {
+        if (queues_.contains(name) || config_.topics.contains(name))
+            refuse(source_, "[live." + name + "] is a live topic, and other sections have " + name +
+                                " as a queue or a topic; give one of them another name");
+        LivePolicy& policy = config_.live[name];
+        if (is_section(setting) || set_one<LivePolicy>(policy, live_settings, source_, setting)) return;
+        refuse_unknown(source_, setting, names_of<LivePolicy>(live_settings));
     }
 
     void set_policy(QueuePolicy& policy, const Setting& setting) {
@@ -561,6 +600,7 @@ void apply(NodeConfig& config, const std::vector<Setting>& settings, const std::
     Sections{config, source}.apply(in_sections);
     check(config.every_queue, "queue.*", source);
     for (const auto& [address, policy] : config.queues) check(policy, section_name(config, address), source);
+    for (const auto& [name, policy] : config.live) check(policy, "live." + name, source);
 }
 
 std::string default_ini() {
@@ -585,7 +625,10 @@ std::string default_ini() {
            ini_of<BindingsDraft>(
                subscription_settings,
                {.patterns = {"order.*", "#.refund"}, .headers = {{"region", "eu"}, {"urgent", "yes"}}, .any = false},
-               "#");
+               "#") +
+           "\n# A live topic, which keeps nothing but for those who subscribe now. These are all its settings.\n"
+           "#[live.prices]\n" +
+           ini_of<LivePolicy>(live_settings, {}, "#");
 }
 
 std::vector<SettingHelp> node_settings_help() {
@@ -598,6 +641,10 @@ std::vector<SettingHelp> queue_settings_help() {
 
 std::vector<SettingHelp> topic_settings_help() {
     return help_of<TopicDraft>(topic_settings);
+}
+
+std::vector<SettingHelp> live_settings_help() {
+    return help_of<LivePolicy>(live_settings);
 }
 
 std::vector<SettingHelp> subscription_settings_help() {

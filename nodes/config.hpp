@@ -25,6 +25,7 @@ struct NodeConfig {
     std::map<std::string, QueuePolicy> queues;
     using Subscriptions = std::map<std::string, std::vector<Binding>>;  // by name
     std::map<std::string, Subscriptions> topics;
+    std::map<std::string, LivePolicy> live;  // [live.NAME]
     bool operator==(const NodeConfig&) const = default;
 };
 
@@ -53,5 +54,6 @@ struct SettingHelp {
 [[nodiscard]] std::vector<SettingHelp> queue_settings_help();
 [[nodiscard]] std::vector<SettingHelp> topic_settings_help();         // beside those of queues
 [[nodiscard]] std::vector<SettingHelp> subscription_settings_help();  // beside those of queues
+[[nodiscard]] std::vector<SettingHelp> live_settings_help();          // all there are
 
 }  // namespace posthorn::nodes

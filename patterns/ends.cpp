@@ -46,6 +46,9 @@ Ticket ProducerEnd::send_all(std::span<Message> messages) {
 std::optional<std::uint64_t> ProducerEnd::resumed_at(Duration timeout) const {
     return core_->resumed_at(timeout);
 }
+Status ProducerEnd::wait_for_consumers(std::uint32_t count, Duration timeout) const {
+    return core_->wait_for_consumers(count, timeout);
+}
 Status ProducerEnd::flush(Duration timeout) {
     return core_->flush(timeout);
 }

@@ -54,6 +54,16 @@ void HostOnLoop::connect(const std::string& endpoint) {
     loop_.connect(*this, endpoint);
 }
 
+void HostOnLoop::wait_until_fed(Duration timeout) {
+    if (timeout <= Duration::zero() || loop_.is_this_thread()) return;
+    std::unique_lock lock(mutex_);
+    ++waiting_fed_;
+    all_fed_ = false;
+    loop_.wake(*this);
+    (void)fed_.wait_for(lock, timeout, [this] { return all_fed_; });
+    --waiting_fed_;
+}
+
 bool HostOnLoop::drain(std::chrono::milliseconds retry_after, Duration timeout) {
     loop_.post([this, retry_after] {
         host_->drain(retry_after, loop_.now());
@@ -113,6 +123,10 @@ Mono HostOnLoop::pump(Now now) {
     if (draining_ && !idle_ && host_->idle()) {
         idle_ = true;
         drained_.notify_all();
+    }
+    if (waiting_fed_ > 0 && host_->all_fed()) {
+        all_fed_ = true;
+        fed_.notify_all();
     }
     Mono deadline = host_->next_deadline();
     for (const Outgoing& link : outgoing_) deadline = std::min(deadline, link.greet_at);

@@ -37,6 +37,8 @@ public:
     // For peers that bind: the host makes itself known on the link and they say hello.
     void connect(const std::string& endpoint);
 
+    // Until the subscribers of live topics that are there have been sent everything; at most so long.
+    void wait_until_fed(Duration timeout);
     // Stops publish credit and deliveries, says bye to everyone, and waits until nothing waits for the store.
     // False: not within `timeout`.
     bool drain(std::chrono::milliseconds retry_after, Duration timeout);
@@ -79,6 +81,9 @@ private:
 
     std::mutex mutex_;
     std::condition_variable drained_;
+    std::condition_variable fed_;
+    int waiting_fed_ = 0;
+    bool all_fed_ = false;  // kept while somebody waits for it
     bool draining_ = false;
     bool idle_ = false;  // nothing waits for the store; kept while draining
 };

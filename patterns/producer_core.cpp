@@ -24,6 +24,7 @@ constexpr std::size_t arena_kept = 1024 * 1024;  // bytes reserved for the next 
 constexpr std::size_t refusals_kept = defaults::refusals_remembered;
 constexpr std::size_t refused_words_kept = 100'000;  // 6.4 million sequences: whether, no longer why
 constexpr int exchanges_per_turn = 100;              // with the host beside us; then others have their turn
+constexpr int live_exchanges_per_turn = 2;           // fewer: its subscribers have to say that they have room
 constexpr std::size_t envelope_overhead = 128;       // a guess at what is not payload, for the bound on bytes
 constexpr std::size_t room_part = 8;                 // of the buffer: worth waking a sender at once
 constexpr Duration room_delay = 1ms;
@@ -60,6 +61,8 @@ void check(const std::string& queue, const ProducerOptions& options) {
 
 void check(const Here& home, const ProducerTraits& traits) {
     validate(home.queue);
+    validate(home.live);
+    if (traits.live && !home.store.empty()) throw Error("a live topic keeps nothing: leave Here.store out");
     if (!home.subscriptions.empty() && !traits.topic)
         throw Error("Here.subscriptions are for a topic; a queue has none");
     std::set<std::string_view> names;
@@ -100,7 +103,8 @@ ProducerCore::ProducerCore(Context& context, std::string queue, ProducerOptions 
                 .client = "posthorn",
                 .strict = traits_.strict,
                 .topic = traits_.topic,
-                .watch = !traits_.replies.empty(),
+                .live = traits_.live,
+                .watch = traits_.watch,
                 .replies = traits_.replies,
                 .keeps_replies = traits_.keeps_replies,
                 .needs_replier = traits_.needs_replier}),
@@ -117,6 +121,7 @@ void ProducerCore::start(const Home& home) {
         options.seed = random_number();
         options.defaults = home.options().queue;
         options.only_queue = queue_;
+        if (traits_.live) options.live[queue_] = home.options().live;
         if (traits_.topic) options.topics[queue_] = home.options().subscriptions;
         for (const Subscription& one : home.options().subscriptions) {
             if (one.policy) options.queues[queue_ + "/" + one.name] = *one.policy;
@@ -276,7 +281,8 @@ Mono ProducerCore::send_frames(Now now) {
 }
 
 Mono ProducerCore::exchange_with_host(Now now) {
-    for (int done = 0; done < exchanges_per_turn; ++done) {
+    const int most = traits_.live ? live_exchanges_per_turn : exchanges_per_turn;
+    for (int done = 0; done < most; ++done) {
         std::vector<std::string> frames;
         for (protocol::OutFrame& frame : session_.take_frames()) frames.push_back(std::move(frame.bytes));
         Mono deadline = never;
@@ -407,6 +413,14 @@ std::optional<std::uint64_t> ProducerCore::resumed_at(Duration timeout) {
     return place_;
 }
 
+Status ProducerCore::wait_for_consumers(std::uint32_t count, Duration timeout) {
+    std::unique_lock lock(mutex_);
+    const auto over = [&] { return closing_ || closed_; };
+    (void)wait_until(changed_, waiting_, lock, timeout, [&] { return over() || consumers_ >= count; });
+    if (over()) return Status::closed;
+    return consumers_ >= count ? Status::ok : Status::timed_out;
+}
+
 Status ProducerCore::flush(Duration timeout) {
     std::unique_lock lock(mutex_);
     const std::uint64_t last = open_.last();
@@ -510,9 +524,11 @@ void ProducerCore::end_waits() {
 }
 
 std::uint64_t ProducerCore::close(Duration timeout) {
+    const auto until = std::chrono::steady_clock::now() + std::min<Duration>(timeout, std::chrono::hours{24 * 365});
     std::unique_lock lock(mutex_);
     if (std::exchange(closing_, true)) return open_.count();
     room_.notify_all();
+    changed_.notify_all();
     (void)wait_until(changed_, waiting_, lock, timeout, [&] { return closed_ || open_.count() == 0; });
     end_waits();
     const std::uint64_t left = open_.count();
@@ -520,6 +536,7 @@ std::uint64_t ProducerCore::close(Duration timeout) {
     take_forwards(0, open_.last(), undecided);
     lock.unlock();
     for (Forward& forward : undecided) ack_when(std::move(forward));
+    if (host_ && traits_.live) host_->wait_until_fed(until - std::chrono::steady_clock::now());
     end_session();
     return left;
 }

@@ -49,6 +49,8 @@ public:
 struct ProducerTraits {
     bool strict = false;  // the queue is to keep strict order
     bool topic = false;   // it sends to a topic
+    bool live = false;    // to a live one
+    bool watch = false;   // it asks how many consumers there are
     // It sends requests, and the answers go here: see protocol::Hello.
     std::string replies{};
     bool keeps_replies = false;
@@ -77,6 +79,7 @@ public:
     static void ack_when(Forward forward);
 
     [[nodiscard]] std::optional<std::uint64_t> resumed_at(Duration timeout);
+    [[nodiscard]] Status wait_for_consumers(std::uint32_t count, Duration timeout);
     Status flush(Duration timeout);
     std::uint64_t close(Duration timeout);
     void close_in_destructor() noexcept;
@@ -165,9 +168,9 @@ private:
     bool durable_ = false;
     bool connected_ = false;
     bool fenced_ = false;
-    std::optional<std::uint32_t> consumers_;
-    bool closing_ = false;  // takes no more
-    bool closed_ = false;   // waits for nothing more
+    std::optional<std::uint32_t> consumers_;  // as far as the host has told us
+    bool closing_ = false;                    // takes no more
+    bool closed_ = false;                     // waits for nothing more
     std::string waits_for_;
     std::vector<std::string> capabilities_;
 };

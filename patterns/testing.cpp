@@ -139,6 +139,7 @@ struct Node::Impl {
         }
         validate(options.queue);
         for (const auto& [name, policy] : options.queues) validate(policy);
+        for (const auto& [name, policy] : options.live) validate(policy);
         context = given_context != nullptr ? given_context : &own.emplace(ContextOptions{.clock = options.clock});
         folder = make_folder();
         endpoint = options.bind.empty() ? "ipc://" + (folder / "node").string() : options.bind;
@@ -158,6 +159,7 @@ struct Node::Impl {
         host_options.defaults = options.queue;
         host_options.queues = options.queues;
         host_options.topics = options.topics;
+        host_options.live = options.live;
         host_options.on_event = options.on_event;
         auto store = options.on_disk ? store::open_sqlite_store({.folder = folder / "data", .min_free = 0, .vfs = {}})
                                      : store::make_memory_store();

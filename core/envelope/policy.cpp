@@ -126,4 +126,12 @@ void validate(const QueuePolicy& policy) {
     check_backoff(policy.backoff);
 }
 
+void validate(const LivePolicy& policy) {
+    if (policy.max_messages == 0) throw Error("live policy: max_messages must be 1 or more");
+    if (policy.max_bytes == 0) throw Error("live policy: max_bytes must be 1 or more");
+    if (policy.total_bytes < policy.max_bytes) throw Error("live policy: total_bytes must be max_bytes or more");
+    if (policy.when_full != WhenFull::drop_oldest && policy.when_full != WhenFull::block)
+        throw Error("live policy: when_full is drop_oldest or block; a live topic can neither refuse nor dead-letter");
+}
+
 }  // namespace posthorn

@@ -67,6 +67,8 @@ std::string_view to_string(Event::Kind kind) noexcept {
             return "overflow";
         case Event::Kind::storm:
             return "storm";
+        case Event::Kind::missed:
+            return "missed";
     }
     return "unknown";
 }

@@ -146,6 +146,12 @@ bool matches(const protocol::AdminRequest& request, const store::StoredDeadLette
                        [&](const auto& header) { return matches(header, envelope->message.headers); });
 }
 
+const char* kind_of(const Box& box) {
+    if (box.feed) return "live";
+    if (box.topic != nullptr) return "subscription";
+    return box.queue.is_topic() ? "topic" : "queue";
+}
+
 std::string count_row(std::uint64_t matched, std::uint64_t done) {
     return Row{2}.add("matched", matched).add("done", done).take();
 }
@@ -235,7 +241,7 @@ bool Host::Impl::change(Box& box, const store::StoredDeadLetter& letter, Questio
 }
 
 void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& request, Now now) {
-    constexpr std::uint32_t fields = 39;
+    constexpr std::uint32_t fields = 44;
     protocol::AdminResult result{.id = request.id, .rows = {}, .next = 0, .error = {}};
     std::uint64_t index = 0;
     std::uint64_t bytes = 0;
@@ -253,8 +259,10 @@ void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& req
         std::string state = blocked_reason();
         if (state.empty() && box->queue.dlq_blocks()) state = "dlq_full";
         if (state.empty() && box->queue.is_failing()) state = "failing";
-        if (state.empty())
-            state = box->queue.free_messages() == 0 || box->queue.free_bytes() == 0 ? "queue_full" : "ok";
+        const feed::Counters fed = box->feed ? box->feed->counters() : feed::Counters{};
+        const bool full = box->feed ? box->feed->free_messages() == 0 || box->feed->free_bytes() == 0
+                                    : box->queue.free_messages() == 0 || box->queue.free_bytes() == 0;
+        if (state.empty()) state = full ? "queue_full" : "ok";
         result.rows.push_back(Row{fields}
                                   .add("name", name)
                                   .add("ready", depth.ready)
@@ -266,9 +274,9 @@ void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& req
                                   .real("out_rate", flow.out)
                                   .maybe("drain_ms", flow.drain)
                                   .add("oldest_ms", oldest)
-                                  .add("consumers", depth.consumers)
+                                  .add("consumers", depth.consumers + box->subscribers.size())
                                   .add("producers", depth.producers)
-                                  .add("bytes", depth.bytes)
+                                  .add("bytes", box->feed ? box->feed->bytes() : depth.bytes)
                                   .add("acked", counters.acked)
                                   .add("nacked", counters.nacked)
                                   .add("released", counters.released)
@@ -293,7 +301,12 @@ void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& req
                                   .add("repliers_lost", counters.repliers_lost)
                                   .add("answers_lost", counters.answers_lost)
                                   .add("state", state)
-                                  .add("store", store.durable() ? "disk" : "memory")
+                                  .add("store", is_durable(box.get()) ? "disk" : "memory")
+                                  .add("kind", kind_of(*box))
+                                  .add("links", box->feed ? box->feed->links() : 0)
+                                  .add("matched", fed.matched)
+                                  .add("missed_full", fed.missed_full)
+                                  .add("missed_gone", fed.missed_gone)
                                   .flag("strict", box->queue.is_strict())
                                   .take());
         bytes += result.rows.back().size();

@@ -64,6 +64,7 @@ Host::Impl::Impl(Options given, store::Store& on, Now now)
         touch(box);
     }
     restore_topics(recovery, now);
+    restore_live();
     for (const auto& [name, policy] : options.queues) {  // operators see them before their first use
         if (name.find('/') == std::string::npos && service_of(name).empty()) open_box(name);
     }
@@ -149,7 +150,7 @@ void Host::Impl::turn(Now now) {
     if (now.mono >= boxes_at) {
         boxes_at = never;
         for (auto& [name, box] : boxes) {
-            const Mono deadline = std::min(box->queue.next_deadline(), box->alone_until);
+            const Mono deadline = deadline_of(*box);
             if (deadline <= now.mono) {
                 touch(*box);
             } else {
@@ -175,8 +176,8 @@ void Host::Impl::turn(Now now) {
         for (Box* box : std::exchange(touched, {})) {
             box->touched = false;
             turn_box(*box, now);
-            boxes_at = std::min({boxes_at, box->queue.next_deadline(), box->alone_until});
-            if (!box->unsaved) {  // take_job() finds out whether there is something to write or to read
+            boxes_at = std::min(boxes_at, deadline_of(*box));
+            if (!box->unsaved && !box->feed) {  // take_job() finds out whether there is something to write or to read
                 box->unsaved = true;
                 unsaved.push_back(box);
             }
@@ -184,7 +185,16 @@ void Host::Impl::turn(Now now) {
     }
 }
 
+Mono Host::Impl::deadline_of(const Box& box) const {
+    const Mono deadline = std::min(box.queue.next_deadline(), box.alone_until);
+    return box.feed ? std::min({deadline, box.feed->next_deadline(), box.gap_at}) : deadline;
+}
+
 void Host::Impl::turn_box(Box& box, Now now) {
+    if (box.feed) {
+        turn_live(box, now);
+        return;
+    }
     std::vector<queue::Delivered> deliveries;
     std::vector<queue::Recall> recalls;
     if (box.alone_until <= now.mono) remove_subscription(box, now);
@@ -210,13 +220,7 @@ void Host::Impl::turn_box(Box& box, Now now) {
         const auto to = box.consumers.find(consumer);
         if (to != box.consumers.end()) send(*to->second, items);
     }
-    box.queue.take_settled([&](queue::Producer& producer, const std::vector<queue::SequenceRange>& news) {
-        const auto to = box.producers.find(producer.id);
-        if (to == box.producers.end()) return;  // it asks again when it comes back
-        protocol::Confirm confirm;
-        for (const auto& range : news) confirm.settled.push_back({range.first, range.last});
-        send(*to->second, confirm);
-    });
+    tell_settled(box);
     for (auto& [id, session] : box.consumers) tell_consumer(*session, box);
     for (auto& [id, session] : box.producers) {
         tell_producer(*session);
@@ -225,8 +229,18 @@ void Host::Impl::turn_box(Box& box, Now now) {
     tell_peers(box);
 }
 
+void Host::Impl::tell_settled(Box& box) {
+    box.queue.take_settled([&](queue::Producer& producer, const std::vector<queue::SequenceRange>& news) {
+        const auto to = box.producers.find(producer.id);
+        if (to == box.producers.end()) return;  // it asks again when it comes back
+        protocol::Confirm confirm;
+        for (const auto& range : news) confirm.settled.push_back({range.first, range.last});
+        send(*to->second, confirm);
+    });
+}
+
 void Host::Impl::tell_peers(Box& box) {
-    std::size_t consumers = box.consumers.size();
+    std::size_t consumers = box.consumers.size() + box.subscribers.size();
     for (const Box* subscription : box.subscriptions) consumers += subscription->consumers.size();
     const auto told = static_cast<std::uint32_t>(consumers);
     for (auto& [id, session] : box.producers) {
@@ -278,16 +292,16 @@ void Host::Impl::tell_producer(Session& session) {
     protocol::Confirm confirm;
     const queue::Producer& producer = *session.producer;
     if (producer.decided > session.told_held) confirm.held = session.told_held = producer.decided;
-    if (store.durable() && producer.stored > session.told_stored)
-        confirm.stored = session.told_stored = producer.stored;
+    const bool durable = is_durable(session.box);
+    if (durable && producer.stored > session.told_stored) confirm.stored = session.told_stored = producer.stored;
     // A refusal is final only when it is remembered: in a store that is when its watermark is.
-    const std::uint64_t final = store.durable() ? producer.stored : producer.decided;
+    const std::uint64_t final = durable ? producer.stored : producer.decided;
     auto known = session.refused.begin();
     for (; known != session.refused.end() && known->sequence <= final; ++known) confirm.refused.push_back(*known);
     session.refused.erase(session.refused.begin(), known);
     // It builds on its place, so neither the messages up to there nor its hold on the name may be lost again: the
     // commit that has the one has the other.
-    const bool safe = !store.durable() || producer.stored_life == session.incarnation;
+    const bool safe = !durable || producer.stored_life == session.incarnation;
     if (session.resume_due && safe) {
         session.resume_due = false;
         confirm.resume = producer.decided;
@@ -310,13 +324,16 @@ std::string Host::Impl::blocked_reason() const {
 void Host::Impl::grant(Session& session, Box& box) {
     protocol::Credit credit = session.credit;
     credit.reason = blocked_reason();
+    if (box.feed && !draining) credit.reason.clear();  // whatever the disk is like
     if (credit.reason.empty()) {
-        const bool blocks = box.queue.makes_producers_wait();
+        const bool blocks = box.feed ? box.feed->blocks() : box.queue.makes_producers_wait();
+        const std::uint64_t room_messages = box.feed ? box.feed->free_messages() : box.queue.free_messages();
+        const std::uint64_t room_bytes = box.feed ? box.feed->free_bytes() : box.queue.free_bytes();
         const std::uint64_t no_bound = std::numeric_limits<std::uint64_t>::max();
-        const std::uint64_t free_messages = blocks ? less(box.queue.free_messages(), box.granted_messages) : no_bound;
+        const std::uint64_t free_messages = blocks ? less(room_messages, box.granted_messages) : no_bound;
         std::uint64_t free_bytes = less(options.credit_bytes, uncommitted_bytes + granted_bytes);
         if (free_bytes == 0) out_of_credit = true;
-        if (blocks) free_bytes = std::min(free_bytes, less(box.queue.free_bytes(), box.granted_bytes));
+        if (blocks) free_bytes = std::min(free_bytes, less(room_bytes, box.granted_bytes));
 
         const std::uint64_t open_messages = less(credit.messages, session.received_messages);
         const std::uint64_t open_bytes = less(credit.bytes, session.received_bytes);
@@ -324,7 +341,7 @@ void Host::Impl::grant(Session& session, Box& box) {
         const std::uint64_t want_messages = std::min(credit_messages, room);
         const std::uint64_t want_bytes =  // a single one lets a message of any size go
             std::clamp<std::uint64_t>(free_bytes / (2 * std::max<std::uint64_t>(1, producers)), 1, credit_share);
-        if (open_messages <= want_messages / 2 && free_messages > 0 && (!blocks || box.queue.free_bytes() > 0)) {
+        if (open_messages <= want_messages / 2 && free_messages > 0 && (!blocks || room_bytes > 0)) {
             const std::uint64_t more = std::min(less(want_messages, open_messages), free_messages);
             credit.messages += more;
             box.granted_messages += more;
@@ -335,7 +352,7 @@ void Host::Impl::grant(Session& session, Box& box) {
             box.granted_bytes += more;
             granted_bytes += more;
         }
-        const bool full = blocks && box.queue.free_bytes() == 0;
+        const bool full = blocks && room_bytes == 0;
         if (credit.messages == session.received_messages || full) credit.reason = "queue_full";
     }
     if (credit.messages == session.credit.messages && credit.bytes == session.credit.bytes &&
@@ -369,7 +386,9 @@ void Host::Impl::check_sessions(Now now) {
     for (const PeerId peer : silent) {
         Session& session = *sessions[peer];
         emit(Event::Kind::lost, session.box != nullptr ? session.box->queue.name() : "",
-             who(session) + " was not heard for too long; what it holds stays leased to it until its lease is over");
+             who(session) + " was not heard for too long; " +
+                 (session.link != 0 ? "what is published is kept for it as far as there is room, for 10 min"
+                                    : "what it holds stays leased to it until its lease is over"));
         end_session(peer, now);
     }
     sessions_at = sessions.empty() ? never : now.mono + session_check;
@@ -588,6 +607,7 @@ void Host::drain(std::chrono::milliseconds retry_after, Now now) {
     impl_->retry_after = retry_after;
     impl_->farewell_until = now.mono + farewell;
     for (const auto& [peer, session] : impl_->sessions) {
+        if (session->link != 0) impl_->end_feed(*session, *session->box);
         impl_->send(*session,
                     protocol::Bye{static_cast<std::uint64_t>(retry_after.count()), "this host goes down for a while"});
     }

@@ -32,6 +32,8 @@ struct Options {
     QueuePolicy defaults;                       // of queues that are not listed
     std::map<std::string, QueuePolicy> queues;  // by address; what stands for a topic holds for its subscriptions
     std::map<std::string, std::vector<Subscription>> topics;  // with the subscriptions that are there from the start
+    std::map<std::string, LivePolicy> live;                   // live topics that are there from the start
+    LivePolicy live_defaults;                                 // of others
     bool auto_create = true;                                  // queues, topics and subscriptions appear on first use
     std::string only_queue;  // a brokerless producer hosts this one, or this topic, and no other; empty: any
     std::uint64_t message_limit = posthorn::defaults::message_limit;
@@ -72,6 +74,8 @@ public:
     void drain(std::chrono::milliseconds retry_after, Now now);
     // True once nothing waits for the store, and producers and consumers have answered the bye or had time for it.
     [[nodiscard]] bool idle() const;
+    // All subscribers of live topics that are there have been sent everything.
+    [[nodiscard]] bool all_fed() const;
     // Messages not settled, in all queues.
     [[nodiscard]] std::uint64_t unsettled() const;
 

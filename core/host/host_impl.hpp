@@ -5,6 +5,7 @@
 #include <set>
 #include <unordered_map>
 
+#include "feed/feed.hpp"
 #include "host/host.hpp"
 #include "protocol/commands.hpp"
 #include "queue/queue.hpp"
@@ -60,6 +61,13 @@ struct Session {
     std::optional<bool> told_ready;
     protocol::Deliver deliveries;  // gathering
     std::size_t delivery_bytes = 0;
+
+    // of a consumer of a live topic
+    feed::LinkId link = 0;
+    protocol::Taken granted;  // by it
+    std::uint64_t fed_messages = 0;
+    std::uint64_t fed_bytes = 0;
+    Mono gap_at{};  // when it may be told of a gap that it has no room to see otherwise
 };
 
 // A queue, a topic or a subscription, and who is connected to it.
@@ -81,6 +89,10 @@ struct Box {
     // Of a queue that delivers once: what is leased, and not to be told before that is stored; and being stored.
     std::vector<queue::Delivered> undelivered;
     std::vector<queue::Delivered> delivering;
+
+    std::unique_ptr<feed::Feed> feed;  // of a live topic
+    std::map<feed::LinkId, Session*> subscribers;
+    Mono gap_at = never;  // the first of theirs that is due
 
     std::vector<Box*> subscriptions;  // of a topic
     // of a subscription
@@ -121,6 +133,10 @@ struct Host::Impl {
     void grant(Session& session, Box& box);
     void tell_producer(Session& session);
     void tell_peers(Box& box);
+    void tell_settled(Box& box);
+    // Whether it is on a disk: a live topic never is.
+    [[nodiscard]] bool is_durable(const Box* box) const { return store.durable() && (box == nullptr || !box->feed); }
+    [[nodiscard]] Mono deadline_of(const Box& box) const;
     void tell_consumer(Session& session, Box& box);
     void flush_deliveries(Session& session);
     void check_sessions(Now now);
@@ -170,6 +186,16 @@ struct Host::Impl {
     void give_answers(Box& service, Now now);
     void hand_out(Box& box, queue::Delivered delivered);
     static void take_along(Box& box);
+    // live.cpp
+    Box& open_live(const std::string& name);
+    void restore_live();
+    [[nodiscard]] std::optional<protocol::Refusal> refusal_of_live(const protocol::Hello& hello,
+                                                                   const Box* known) const;
+    void welcome_subscriber(Session& session, const protocol::Hello& hello, protocol::Welcome& welcome);
+    void on_taken(Session& session, const protocol::Taken& taken);
+    void turn_live(Box& box, Now now);
+    void feed_link(Session& session, Box& box);
+    void end_feed(Session& session, Box& box);
 
     // sessions.cpp
     void receive(PeerId peer, const Slice& frame, Now now);

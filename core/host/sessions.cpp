@@ -102,6 +102,12 @@ void Host::Impl::end_session(PeerId peer, Now now) {
         session.box->queue.detach(session.consumer, now);
         left_alone(*session.box, false, now);
     }
+    if (session.link != 0) {
+        const auto of_box = session.box->subscribers.find(session.link);
+        if (of_box != session.box->subscribers.end() && of_box->second == &session)
+            session.box->subscribers.erase(of_box);
+        session.box->feed->detach(session.link, now.mono);
+    }
     if (session.box != nullptr) touch(*session.box);
     abandon_backup(peer);
     const auto known = by_incarnation.find(session.incarnation);
@@ -111,7 +117,7 @@ void Host::Impl::end_session(PeerId peer, Now now) {
 }
 
 Duration Host::Impl::busy_interval(const Session& session) const {
-    if (session.role != protocol::Role::consumer) return defaults::heartbeat_busy;
+    if (session.role != protocol::Role::consumer || session.link != 0) return defaults::heartbeat_busy;
     return std::min<Duration>(defaults::heartbeat_busy, session.box->queue.policy().lease / 3);
 }
 
@@ -119,9 +125,10 @@ Duration Host::Impl::busy_interval(const Session& session) const {
 bool Host::Impl::busy(const Session& session) const {
     if (session.producer != nullptr) {
         if (session.resume_due) return true;
-        return store.durable() ? session.producer->decided > session.producer->stored
-                               : session.box->queue.has_unsettled();
+        return is_durable(session.box) ? session.producer->decided > session.producer->stored
+                                       : session.box->queue.has_unsettled();
     }
+    if (session.link != 0) return true;  // so that a link that is lost is soon seen
     if (session.consumer != 0) {
         return session.box->queue.in_flight(session.consumer) > 0 || session.settles > session.told_settles;
     }
@@ -221,7 +228,7 @@ std::optional<protocol::Refusal> Host::Impl::refusal_of(const protocol::Hello& h
                                                                : Verb::consume;
     if (!may({}, verb, hello.address)) return protocol::Refusal{"forbidden", "not allowed here"};
     if (hello.role == protocol::Role::admin) return std::nullopt;
-    if (failed) return protocol::Refusal{"store_failed", failure};
+    if (failed && !hello.live) return protocol::Refusal{"store_failed", failure};
     if (hello.incarnation.is_zero())
         return protocol::Refusal{"malformed", "a hello needs 16 random bytes as incarnation"};
     if (auto no = refusal_of_address(hello)) return no;
@@ -279,22 +286,25 @@ void Host::Impl::on_hello(PeerId peer, const protocol::Hello& hello, Now now, bo
     protocol::Welcome welcome;
     welcome.attempt = hello.attempt;
     welcome.host = options.incarnation;
-    welcome.durable = store.durable();
     welcome.message_limit = options.message_limit;
     welcome.heartbeat_ms = static_cast<std::uint64_t>(
         std::chrono::duration_cast<std::chrono::milliseconds>(defaults::heartbeat_busy).count());
     welcome.capabilities = {!store.durable() ? "host:memory" : options.only_queue.empty() ? "host:node" : "host:spool"};
-    if (hello.role != protocol::Role::admin) session.box = &open_box(hello.address);
+    if (hello.role != protocol::Role::admin)
+        session.box = hello.live ? &open_live(hello.address) : &open_box(hello.address);
+    welcome.durable = is_durable(session.box);
     if (hello.replier && hello.role == protocol::Role::consumer) open_service(hello.address, now);
     if (hello.role == protocol::Role::producer) {
         welcome_producer(session, hello, welcome, now);
+    } else if (session.box != nullptr && session.box->feed) {
+        welcome_subscriber(session, hello, welcome);
     } else if (hello.role == protocol::Role::consumer) {
         welcome_consumer(session, hello, welcome, now);
     } else {
         send(session, welcome);
     }
     if (session.box == nullptr) return;
-    if (hello.strict && !session.box->queue.is_topic()) session.box->queue.become_strict(now);
+    if (hello.strict && !session.box->queue.is_topic() && !hello.live) session.box->queue.become_strict(now);
     touch(*session.box);
 }
 
@@ -318,7 +328,7 @@ void Host::Impl::welcome_producer(Session& session, const protocol::Hello& hello
     box.producers[producer.id] = &session;
     ++producers;
     if (hello.confirmed > producer.decided) {
-        if (producer.known || store.durable()) {
+        if (producer.known || welcome.durable) {
             emit(Event::Kind::store_lost_confirmed, box.queue.name(),
                  "a producer was told that everything up to its message " + std::to_string(hello.confirmed) +
                      " is safe; this host knows of " + std::to_string(producer.decided) +
@@ -331,14 +341,14 @@ void Host::Impl::welcome_producer(Session& session, const protocol::Hello& hello
     welcome.watermark = session.told_held = producer.decided;
     welcome.stored = session.told_stored = producer.stored;
     for (const store::Refusal& one : producer.refusals) {
-        if (!store.durable() || one.sequence <= producer.stored) {
+        if (!welcome.durable || one.sequence <= producer.stored) {
             welcome.refused.push_back({one.sequence, one.code, one.text});
         } else {
             session.refused.push_back({one.sequence, one.code, one.text});  // told once it is remembered for good
         }
     }
     send(session, welcome);
-    if (store.durable()) return;
+    if (welcome.durable) return;
     protocol::Confirm settled;
     for (const auto& range : producer.done.above(hello.confirmed)) settled.settled.push_back({range.first, range.last});
     if (!settled.settled.empty()) send(session, settled);
@@ -406,16 +416,22 @@ bool Host::Impl::on_command(Session& session, const protocol::Command& command, 
     if (const auto* bye = std::get_if<Bye>(&command)) {
         Box* const box = session.box;
         const bool leaves = consumer && !bye->answer;
-        if (leaves) box->queue.leave(session.consumer, now);
+        const bool subscribed = session.link != 0;
+        if (leaves && subscribed) box->feed->leave(session.link);
+        if (leaves && !subscribed) box->queue.leave(session.consumer, now);
         end_session(peer, now);
-        if (leaves) left_alone(*box, true, now);
+        if (leaves && !subscribed) left_alone(*box, true, now);
         return false;
     }
     if (const auto* request = std::get_if<AdminRequest>(&command); request != nullptr && session.role == Role::admin) {
         on_admin(session, *request, now);
         return true;
     }
-    if (consumer) {
+    if (const auto* taken = std::get_if<Taken>(&command); taken != nullptr && session.link != 0) {
+        on_taken(session, *taken);
+        return true;
+    }
+    if (consumer && session.link == 0) {
         if (const auto* settle = std::get_if<Settle>(&command)) {
             return on_settle(session, *settle, now);
         }
@@ -442,8 +458,9 @@ bool Host::Impl::on_command(Session& session, const protocol::Command& command, 
 
 bool Host::Impl::on_publish(Session& session, const protocol::Publish& publish, Now now) {
     const PeerId peer = session.peer;
-    if (failed || draining) return true;  // it has no credit and is told why; what it sent before it knew, it resends
     Box& box = *session.box;
+    // It has no credit and is told why; what it sent before it knew, it resends.
+    if (draining || (failed && !box.feed)) return true;
     for (Box* subscription : box.subscriptions) touch(*subscription);  // however this ends
     Box* const replies = reply_queue(box, session.replies);
     for (const Slice& bytes : publish.envelopes) {
@@ -489,11 +506,13 @@ bool Host::Impl::on_publish(Session& session, const protocol::Publish& publish, 
                    now);
             return false;
         }
+        if (accepted == queue::Accepted::yes && box.feed) box.feed->publish(bytes);
         if (accepted == queue::Accepted::refused) {
             const store::Refusal& why = session.producer->refusals.back();
             session.refused.push_back({why.sequence, why.code, why.text});
         }
     }
+    if (box.feed) box.feed->keep_bounds();
     return true;
 }
 

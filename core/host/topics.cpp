@@ -138,6 +138,8 @@ std::optional<protocol::Refusal> Host::Impl::refusal_of_address(const protocol::
     }
     if (auto no = refusal_of_requests(hello, *address)) return no;
     const auto found = boxes.find(name);
+    if (auto no = refusal_of_live(hello, found == boxes.end() ? nullptr : found->second.get())) return no;
+    if (hello.live) return std::nullopt;
     const bool is_queue = found != boxes.end() && !found->second->queue.is_topic();
     const bool is_topic = found != boxes.end() && found->second->queue.is_topic();
     const bool wants_topic = hello.topic || !address->subscription.empty();
@@ -173,7 +175,7 @@ std::optional<protocol::Refusal> Host::Impl::refusal_of_address(const protocol::
 // published from then on reaches it, whatever happens to the host. False: it is not yet, and the hello is looked at
 // again when it is.
 bool Host::Impl::is_prepared(PeerId peer, const protocol::Hello& hello, bool bound, Now now) {
-    if (hello.role == protocol::Role::admin) return true;
+    if (hello.role == protocol::Role::admin || hello.live) return true;
     const bool subscribes = hello.address.find('/') != std::string::npos;
     if (!subscribes && !hello.topic && hello.replies.empty()) return true;
     Box* box = nullptr;

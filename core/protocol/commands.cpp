@@ -132,6 +132,7 @@ void write(const Hello& hello, std::string& out) {
     body.text("client", hello.client);
     if (hello.strict) body.field("strict").boolean(true);
     if (hello.topic) body.field("topic").boolean(true);
+    if (hello.live) body.field("live").boolean(true);
     if (hello.watch) body.field("watch").boolean(true);
     body.text("replies", hello.replies);
     if (hello.keeps_replies) body.field("keeps_replies").boolean(true);
@@ -140,6 +141,8 @@ void write(const Hello& hello, std::string& out) {
     if (hello.bindings) envelope::write_bindings(body.field("bindings"), *hello.bindings);
     if (hello.temporary) body.field("temporary").boolean(true);
     if (hello.exclusive) body.field("exclusive").boolean(true);
+    body.number("link", hello.link);
+    body.number("received", hello.received);
 }
 
 void write(const Publish& publish, std::string& out) {
@@ -151,6 +154,13 @@ void write(const Window& window, std::string& out) {
     Body body(out, "window");
     body.field("messages").unsigned_integer(window.messages);
     body.field("bytes").unsigned_integer(window.bytes);
+}
+
+void write(const Taken& taken, std::string& out) {
+    Body body(out, "taken");
+    body.number("count", taken.count);
+    body.number("messages", taken.messages);
+    body.number("bytes", taken.bytes);
 }
 
 void write(const Settle& settle, std::string& out) {
@@ -232,6 +242,7 @@ void write(const Welcome& welcome, std::string& out) {
     body.number("stored", welcome.stored);
     body.refused("refused", welcome.refused);
     body.gone("lost", welcome.lost);
+    body.number("link", welcome.link);
     body.strings("capabilities", welcome.capabilities);
 }
 
@@ -277,6 +288,14 @@ void write(const Deliver& deliver, std::string& out) {
     });
 }
 
+void write(const Feed& feed, std::string& out) {
+    Body body(out, "feed");
+    body.field("first").unsigned_integer(feed.first);
+    if (feed.count == 0) return;
+    body.field("m").array(feed.count);
+    out.append(feed.list.view());
+}
+
 void write(const Settled& settled, std::string& out) {
     Body body(out, "settled");
     body.number("count", settled.count);
@@ -305,6 +324,14 @@ void write(const AdminResult& result, std::string& out) {
 }
 
 }  // namespace
+
+std::vector<Slice> envelopes_of(const Feed& feed) {
+    std::vector<Slice> envelopes;
+    envelopes.reserve(feed.count);
+    wire::Reader in(feed.list.view());
+    for (std::uint32_t left = feed.count; left > 0; --left) envelopes.push_back(feed.list.part(in.binary()));
+    return envelopes;
+}
 
 void codec::encode(const Command& command, std::string& out) {
     std::visit([&](const auto& one) { write(one, out); }, command);

@@ -78,6 +78,7 @@ struct Hello {                                  // "hello"
     std::string client;   // "client": for logs
     bool strict = false;  // "strict": the queue keeps strict order from now on, and so does this consumer
     bool topic = false;   // producer "topic": the address is a topic's, not a queue's
+    bool live = false;    // "live": the topic is a live one, which keeps nothing
     bool watch = false;   // producer "watch": is to be told of the consumers there are
     // producer "replies": where the answers to its requests go, the part NAME of the address QUEUE.replies/NAME
     std::string replies{};
@@ -89,6 +90,9 @@ struct Hello {                                  // "hello"
     std::optional<std::vector<Binding>> bindings{};
     bool temporary = false;  // consumer "temporary": a subscription that is new goes with its last consumer
     bool exclusive = false;  // consumer "exclusive": no other consumer beside this one
+    // consumer of a live topic "link", "received": the link it had with this host, and the last number it has of it
+    std::uint64_t link = 0;
+    std::uint64_t received = 0;
 };
 
 struct Publish {  // "publish" {"m": [bin, ...]}: envelopes in sequence order
@@ -97,6 +101,14 @@ struct Publish {  // "publish" {"m": [bin, ...]}: envelopes in sequence order
 
 struct Window {  // "window" {"messages", "bytes"}: how much this consumer may hold unsettled of this host's
     std::uint32_t messages = 0;
+    std::uint64_t bytes = 0;
+};
+
+// "taken" {"count", "messages", "bytes"}: of a link all up to `count` are taken or missed; and what may be fed in this
+// session altogether, cumulative.
+struct Taken {
+    std::uint64_t count = 0;
+    std::uint64_t messages = 0;
     std::uint64_t bytes = 0;
 };
 
@@ -185,6 +197,7 @@ struct Welcome {  // "welcome"; the frame carries the new epoch and the number 1
     std::uint64_t stored = 0;         // producer "stored": and on disk
     std::vector<Refused> refused;     // producer "refused": those above its `confirmed`
     std::vector<Held> lost;           // consumer "lost": listed as held, but no longer its own
+    std::uint64_t link = 0;           // consumer of a live topic "link": the one it had, or a new one
     // "capabilities": order, bounds and dedup hold per host: ["host:memory"|"host:spool"|"host:node"]
     std::vector<std::string> capabilities;
 };
@@ -230,6 +243,15 @@ struct Deliver {  // "deliver" {"m": [[offset, token, attempt, redrives, maybe_d
     std::vector<DeliverOne> items;
 };
 
+// "feed" {"first", "m": [bin, ...]}: the messages of a link numbered from `first` on. What is between the last one and
+// `first` is missed; without messages it says no more than that.
+struct Feed {
+    std::uint64_t first = 0;
+    std::uint32_t count = 0;
+    Slice list{};  // the bins, one behind the other: a host has made them once for all links, and owns them
+};
+[[nodiscard]] std::vector<Slice> envelopes_of(const Feed& feed);
+
 struct Settled {                // "settled" {"count", "stale": [[offset, token], ...], "applied"}
     std::uint64_t count = 0;    // settles of this session that are safe now, cumulative
     std::vector<Held> stale;    // settles among them that came too late ("stale_delivery")
@@ -255,8 +277,9 @@ struct AdminResult {  // "result" {"id", "rows": [map, ...], "next", "error"}
     std::string error;
 };
 
-using Command = std::variant<Hello, Publish, Window, Settle, Extend, Recalled, AdminRequest, Bye, Welcome, Identify,
-                             Refusal, Confirm, Credit, Peers, Deliver, Settled, Recall, State, Lost, AdminResult>;
+using Command =
+    std::variant<Hello, Publish, Window, Taken, Settle, Extend, Recalled, AdminRequest, Bye, Welcome, Identify, Refusal,
+                 Confirm, Credit, Peers, Deliver, Feed, Settled, Recall, State, Lost, AdminResult>;
 
 struct Unknown {
     std::string name;

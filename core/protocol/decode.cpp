@@ -93,6 +93,19 @@ public:
         return true;
     }
 
+    // A list of bins, left as it is.
+    bool bins(std::uint32_t& count, Slice& list) {
+        constexpr std::size_t least = 2;  // an empty one
+        count = reader_->array();
+        if (count > *entries_left_ || count > reader_->rest().size() / least) reader_->fail();
+        if (!reader_->ok()) return true;
+        *entries_left_ -= count;
+        const std::string_view all = reader_->rest();
+        for (std::uint32_t left = count; left > 0 && reader_->ok(); --left) (void)reader_->binary();
+        list = owner_->part(all.substr(0, all.size() - reader_->rest().size()));
+        return true;
+    }
+
     // Elements that take at least `least` bytes each.
     template <class Item, class Read>
     bool list(std::vector<Item>& into, std::size_t least, Read&& read) {
@@ -169,6 +182,9 @@ Role role_of(std::string_view name) noexcept {
 
 // What a hello says of a topic or subscription.
 bool read_topic(Source& in, std::string_view key, Hello& hello) {
+    if (key == "live") return in.flag(hello.live);
+    if (key == "link") return in.number(hello.link);
+    if (key == "received") return in.number(hello.received);
     if (key == "topic") return in.flag(hello.topic);
     if (key == "bindings") return in.bindings(hello.bindings.emplace());
     if (key == "temporary") return in.flag(hello.temporary);
@@ -223,6 +239,15 @@ void read(Source& in, Window& window) {
     in.body([&](std::string_view key) {
         if (key == "messages") return in.number(window.messages);
         if (key == "bytes") return in.number(window.bytes);
+        return false;
+    });
+}
+
+void read(Source& in, Taken& taken) {
+    in.body([&](std::string_view key) {
+        if (key == "count") return in.number(taken.count);
+        if (key == "messages") return in.number(taken.messages);
+        if (key == "bytes") return in.number(taken.bytes);
         return false;
     });
 }
@@ -312,6 +337,7 @@ void read(Source& in, Welcome& welcome) {
         if (key == "stored") return in.number(welcome.stored);
         if (key == "refused") return in.refused(welcome.refused);
         if (key == "lost") return in.gone(welcome.lost);
+        if (key == "link") return in.number(welcome.link);
         if (key == "capabilities") return in.words(welcome.capabilities);
         return false;
     });
@@ -364,6 +390,14 @@ void read(Source& in, Deliver& deliver) {
     });
 }
 
+void read(Source& in, Feed& feed) {
+    in.body([&](std::string_view key) {
+        if (key == "first") return in.number(feed.first);
+        if (key == "m") return in.bins(feed.count, feed.list);
+        return false;
+    });
+}
+
 void read(Source& in, Settled& settled) {
     in.body([&](std::string_view key) {
         if (key == "count") return in.number(settled.count);
@@ -407,13 +441,14 @@ struct Entry {
 
 // The frequent ones first.
 constexpr std::array known_commands{
-    Entry{"publish", read_as<Publish>},    Entry{"deliver", read_as<Deliver>},   Entry{"settle", read_as<Settle>},
-    Entry{"confirm", read_as<Confirm>},    Entry{"settled", read_as<Settled>},   Entry{"credit", read_as<Credit>},
-    Entry{"window", read_as<Window>},      Entry{"extend", read_as<Extend>},     Entry{"state", read_as<State>},
-    Entry{"recall", read_as<Recall>},      Entry{"recalled", read_as<Recalled>}, Entry{"lost", read_as<Lost>},
-    Entry{"hello", read_as<Hello>},        Entry{"welcome", read_as<Welcome>},   Entry{"identify", read_as<Identify>},
-    Entry{"refused", read_as<Refusal>},    Entry{"bye", read_as<Bye>},           Entry{"admin", read_as<AdminRequest>},
-    Entry{"result", read_as<AdminResult>}, Entry{"peers", read_as<Peers>}};
+    Entry{"publish", read_as<Publish>}, Entry{"deliver", read_as<Deliver>},   Entry{"settle", read_as<Settle>},
+    Entry{"confirm", read_as<Confirm>}, Entry{"settled", read_as<Settled>},   Entry{"credit", read_as<Credit>},
+    Entry{"window", read_as<Window>},   Entry{"extend", read_as<Extend>},     Entry{"state", read_as<State>},
+    Entry{"recall", read_as<Recall>},   Entry{"recalled", read_as<Recalled>}, Entry{"lost", read_as<Lost>},
+    Entry{"hello", read_as<Hello>},     Entry{"welcome", read_as<Welcome>},   Entry{"identify", read_as<Identify>},
+    Entry{"refused", read_as<Refusal>}, Entry{"bye", read_as<Bye>},           Entry{"admin", read_as<AdminRequest>},
+    Entry{"feed", read_as<Feed>},       Entry{"taken", read_as<Taken>},       Entry{"result", read_as<AdminResult>},
+    Entry{"peers", read_as<Peers>}};
 
 }  // namespace
 

@@ -293,6 +293,7 @@ void ProducerSession::say_hello(Link& link, Now now) {
     hello.client = options_.client;
     hello.strict = options_.strict;
     hello.topic = options_.topic;
+    hello.live = options_.live;
     hello.watch = options_.watch;
     hello.replies = options_.replies;
     hello.keeps_replies = options_.keeps_replies;

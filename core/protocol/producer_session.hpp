@@ -43,6 +43,7 @@ public:
         std::string client{};  // for logs
         bool strict = false;   // the queue is to keep strict order
         bool topic = false;    // it is a topic
+        bool live = false;     // it is a live topic
         bool watch = false;    // wants to know how many consumers there are
         // Of one that sends requests: see Hello.
         std::string replies{};

@@ -160,6 +160,15 @@ Accepted Queue::publish(Producer& producer, const envelope::Routing& routing, Sl
         if (!durable_) count_as_settled(producer, routing.sequence);
         return Accepted::deduplicated;
     }
+    if (live_) {
+        producer.known = true;
+        producer.decided = routing.sequence;
+        in_.count(now.mono);
+        count_as_settled(producer, routing.sequence);
+        if (!routing.dedup_key.empty()) tell_dedup(dedup_.add(next_offset_, routing.dedup_key, now));
+        ++next_offset_;
+        return Accepted::yes;
+    }
     if (is_topic_ && !find_takers(envelope.view())) {
         refuse(producer, routing.sequence, "no_subscription", "no subscription of " + name_ + " takes it", now);
         return Accepted::refused;
@@ -287,7 +296,7 @@ void Queue::forget_producers(Now now) {
     for (Producer* producer : idle) {
         const bool kept = producer->seen >= oldest || !producer->life.is_zero();
         if (kept && producers_.size() <= keep) break;
-        forgotten_.push_back(producer->id);
+        if (!live_) forgotten_.push_back(producer->id);
         producers_.erase(producer->id);
         changed(now);
     }

@@ -154,6 +154,9 @@ public:
     // none is refused ("no_subscription"). Both live in the same host, and what they gather is committed together.
     void become_topic() noexcept { is_topic_ = true; }
     [[nodiscard]] bool is_topic() const noexcept { return is_topic_; }
+    // From here on it only decides what is accepted: whoever is given that, it counts as settled at once, and nothing
+    // of it is stored, not even who has published what.
+    void become_live() noexcept { live_ = true; }
     void add_subscription(Queue& subscription, std::vector<Binding> bindings);
     void rebind(const Queue& subscription, std::vector<Binding> bindings);
     void remove_subscription(Queue& subscription);
@@ -540,6 +543,7 @@ private:
     std::size_t settles_unanswered_ = 0;
     std::vector<Answer> answers_;
     bool is_topic_ = false;
+    bool live_ = false;
     std::vector<Subscriber> subscribers_;  // of a topic
     std::vector<Queue*> takers_;           // of the message at hand
     std::unordered_map<Offset, PassedOn> passed_on_;

@@ -51,12 +51,13 @@ void Queue::write_dead(store::DeadLetter letter) {
 }
 
 void Queue::write_watermark(Producer& producer) {
-    if (producer.dirty) return;
+    if (live_ || producer.dirty) return;
     producer.dirty = true;
     dirty_producers_.push_back(&producer);
 }
 
 bool Queue::has_changes(bool room) const {
+    if (live_) return false;
     if (!settled_.empty() || !dirty_.empty() || !dead_.empty() || !purged_.empty() || !forgotten_.empty()) return true;
     if (dedup_.is_over() || !strict_stored_ || record_ || vanishing_) return true;
     if (room && (!edits_.empty() || !answered_.empty())) return true;

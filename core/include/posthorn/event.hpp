@@ -26,6 +26,7 @@ struct Event {
         dlq_full,              // a queue's dead letters reach their bound: the oldest go, or deliveries pause
         overflow,              // a queue was full, or messages too old: the oldest were deleted, or dead-lettered
         storm,                 // a queue's messages only fail: it is slow until one is acked; or it is no more
+        missed,                // live messages did not reach this subscriber; count says how many so far, 0: not known
     };
     Kind kind = Kind::dropped;
     std::string subject{};    // queue, endpoint or peer it is about

@@ -48,6 +48,14 @@ inline constexpr std::size_t dedup_bytes = 64 * 1024 * 1024;   // per queue: ded
 inline constexpr Duration producer_memory = std::chrono::hours{24 * 7};  // how long a silent one's watermark is kept
 inline constexpr std::size_t refusals_remembered = 10'000;  // per producer: repeated on resend, beside the watermark
 inline constexpr Duration settle_delay = 50ms;  // settlements alone wait this long for company before a sync
+// Live topics
+inline constexpr std::uint64_t live_max_messages = 100'000;           // kept for one subscriber
+inline constexpr std::uint64_t live_max_bytes = 64 * 1024 * 1024;     // of them
+inline constexpr std::uint64_t live_total_bytes = 256 * 1024 * 1024;  // of a topic, for all its subscribers
+inline constexpr std::uint64_t live_value_bytes = 16 * 1024 * 1024;   // of last values
+inline constexpr Duration live_link_memory = 10min;  // a subscriber that is away for no longer misses nothing unsaid
+inline constexpr std::uint32_t subscriber_messages = 10'000;  // of one publisher, that wait at a live subscriber
+inline constexpr std::uint64_t subscriber_bytes = 8 * 1024 * 1024;
 // Ends
 inline constexpr Duration send_timeout = 10s;  // send() waits at most so long for room
 inline constexpr Duration close_timeout = 5s;
@@ -125,6 +133,24 @@ struct QueuePolicy {
     bool operator==(const QueuePolicy&) const = default;
 };
 
+// Of a live topic (pub_sub.hpp): what is kept for a subscriber until it has taken it. Belongs to the host of the topic.
+// Memory: total_bytes and last_value_bytes, and some 320 KiB for each different filter.
+struct LivePolicy {
+    std::uint64_t max_messages = defaults::live_max_messages;  // for one subscriber; 1 or more
+    std::uint64_t max_bytes = defaults::live_max_bytes;        // of them, 1 or more; but one message of any size
+    // drop_oldest: it misses them, and is told how many. block: publishers wait until every subscriber has room, for
+    // one that is away as well, until it is forgotten (10 min). There are no others.
+    WhenFull when_full = WhenFull::drop_oldest;
+    // Of all subscribers together: those with the same filter share what is kept for them. Where it is not enough, the
+    // filter with most gives way.
+    std::uint64_t total_bytes = defaults::live_total_bytes;
+    // A new subscriber first gets the last message of each subject that it wants; of so many subjects at most, those
+    // that were published last. 0: none.
+    std::uint64_t last_values = 0;
+    std::uint64_t last_value_bytes = defaults::live_value_bytes;  // of these
+    bool operator==(const LivePolicy&) const = default;
+};
+
 // A subscription that is there from the start of its host: a service that never came misses nothing.
 struct Subscription {
     std::string name{};                   // as a queue's
@@ -143,6 +169,7 @@ struct Here {
     std::uint64_t min_free = defaults::min_free;  // bytes of its disk; with less free nothing more is taken
     QueuePolicy queue{};                          // of a topic: of each of its subscriptions
     std::vector<Subscription> subscriptions{};    // of a topic
+    LivePolicy live{};                            // of a live topic, which has no other policy and no store
 };
 
 // Where a queue lives. `here({...})`: in this process; `at(endpoint)`: at a host elsewhere.
@@ -182,5 +209,6 @@ inline Home at(std::vector<std::string> endpoints) {
 [[nodiscard]] std::string_view service_of(std::string_view topic) noexcept;
 // Throws Error naming the field that is out of its range.
 void validate(const QueuePolicy& policy);
+void validate(const LivePolicy& policy);
 
 }  // namespace posthorn

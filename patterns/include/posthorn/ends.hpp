@@ -188,6 +188,8 @@ protected:
     ~ProducerEnd();
     ProducerEnd(ProducerEnd&&) noexcept;
     ProducerEnd& operator=(ProducerEnd&&) noexcept;
+    // Until so many consumers have a session with the host. ok, timed_out, closed.
+    [[nodiscard]] Status wait_for_consumers(std::uint32_t count, Duration timeout) const;
 
 private:
     Ticket send_all(std::span<Message> messages);

@@ -107,6 +107,7 @@ TEST(Config, WhatIsPrintedHasEverySettingAndParsesToTheDefaults) {
     expect_named(queue_settings_help(), "");
     expect_named(topic_settings_help(), "#");
     expect_named(subscription_settings_help(), "#");
+    expect_named(live_settings_help(), "#");
     EXPECT_THAT(ini, AllOf(HasSubstr("\nlease = 30s\n"), HasSubstr("\nmin_free = 256MiB\n"),
                            HasSubstr("\nbackoff_max = 10min\n"), HasSubstr("\nmax_bytes = 0\n")));
 }
@@ -123,6 +124,19 @@ TEST(Config, TheExampleThatIsPrintedIsOne) {
         {"billing", {{.subject = "order.*", .headers = headers}, {.subject = "#.refund", .headers = headers}}}};
     ASSERT_TRUE(config.topics.contains("orders")) << ini;
     EXPECT_EQ(config.topics.at("orders"), expected);
+    EXPECT_EQ(config.live.at("prices"), LivePolicy{});
+}
+
+TEST(Config, LiveTopicsHaveSettingsOfTheirOwn) {
+    const NodeConfig config = configured("[live.prices]\nwhen_full = block\nlast_values = 50\n[live.plain]\n");
+    EXPECT_EQ(config.live.at("prices"), (LivePolicy{.when_full = WhenFull::block, .last_values = 50}));
+    EXPECT_EQ(config.live.at("plain"), LivePolicy{});
+    EXPECT_TRUE(config.queues.empty());
+    expect_refused("[live.a]\nlease = 1s\n", "unknown setting 'live.a.lease'; valid ones are max_messages,");
+    expect_refused("[live.a]\nwhen_full = reject\n", "'reject' is neither drop_oldest nor block");
+    expect_refused("[live.a]\nmax_messages = 0\n", "[live.a] live policy: max_messages must be 1 or more");
+    expect_refused("[live.a]\n[queue.a]\n", "[live.a] is a live topic, and other sections");
+    expect_refused("[live.a/b]\n", "'a/b' is not a live name");
 }
 
 TEST(Config, HelpNamesFormAndDefault) {
@@ -233,7 +247,7 @@ TEST(Config, UnknownSettingsAreRefusedByNameWithTheValidOnes) {
                    "unknown setting 'queue.jobs.max_attempt'; valid ones are max_attempts, backoff");
     expect_refused("[queue.jobs]\nbind = x\n", "unknown setting 'queue.jobs.bind'");
     expect_refused("[queues.jobs]\nlease = 3s\n",
-                   "unknown section 'queues.jobs'; valid ones are [queue.NAME], [queue.*], [topic.NAME] and");
+                   "unknown section 'queues.jobs'; valid ones are [queue.NAME], [queue.*], [topic.NAME],");
     expect_refused("[node]\n", "unknown section 'node'");
     expect_refused("queue.lease = 3s\n", "unknown section 'queue'");
 }

@@ -163,6 +163,25 @@ void add_hellos_and_welcomes(Expected& expected) {
     subscribes.bindings = {{.subject = "order.*"}, {.headers = {{"region", "eu"}, {"urgent", "yes"}}, .any = true}};
     subscribes.temporary = subscribes.exclusive = true;
     expected["commands/hello of a subscriber"] = {subscribes};
+    Hello live = watches;
+    live.topic = false;
+    live.live = true;
+    expected["commands/hello of a publisher to a live topic"] = {live};
+    Hello listens = hello(Role::consumer, 2);
+    listens.address = "prices";
+    listens.name.clear();
+    listens.client.clear();
+    listens.live = true;
+    listens.window_messages = 10'000;
+    listens.window_bytes = 8 * mebi;
+    listens.bindings = {{.subject = "price.*"}};
+    listens.link = 51726398118640128;
+    listens.received = 70;
+    expected["commands/hello of a subscriber to a live topic"] = {listens};
+    Welcome to_listener = welcome(2, false);
+    to_listener.link = listens.link;
+    to_listener.capabilities = {"host:node"};
+    expected["commands/welcome of a subscriber to a live topic"] = {to_listener};
     expected["commands/hello of an admin"] = {hello(Role::admin, 1)};
     expected["commands/refused"] = {Refusal{"bad_version", "this host speaks version 1"}};
     expected["commands/welcome that knows the producer"] = {to_producer};
@@ -204,6 +223,11 @@ void add_commands(Expected& expected) {
         Recalled{}};
     expected["commands/state"] = {State{true}};
     expected["commands/peers"] = {Peers{3}};
+    std::string list;
+    for (int i = 0; i < 2; ++i) wire::Writer(list).binary(envelope_of(1, payload).view());
+    expected["commands/feed"] = {Feed{.first = 73, .count = 2, .list = Slice{list}}};
+    expected["commands/feed that says what was missed"] = {Feed{.first = 80}};
+    expected["commands/taken"] = {Taken{79, 12'000, 8'400'000}};
     expected["commands/lost"] = {Lost{{{100, 1, false}, {130, 2, false}}}};
     expected["commands/bye that comes back"] = {Bye{5000, "restart"}};
 }

@@ -380,6 +380,8 @@ std::size_t entries_of(const Command& command) {
         }
         std::size_t operator()(const Confirm& c) const { return c.settled.size() + c.refused.size(); }
         std::size_t operator()(const Deliver& c) const { return c.items.size(); }
+        std::size_t operator()(const Feed& c) const { return c.count; }
+        std::size_t operator()(const Taken&) const { return 0; }
         std::size_t operator()(const Settled& c) const { return c.stale.size(); }
         std::size_t operator()(const Lost& c) const { return c.items.size(); }
         std::size_t operator()(const AdminResult& c) const { return c.rows.size(); }
