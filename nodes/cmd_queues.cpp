@@ -25,12 +25,32 @@ cause.
         ""};
 }
 
-constexpr std::array counters = {
-    "acked",           "nacked",        "released",          "rejected",         "redelivered",
-    "expired_leases",  "refused_full",  "refused_other",     "duplicates",       "deduplicated",
-    "stale",           "dead_rejected", "dead_max_attempts", "dead_undecodable", "dead_expired",
-    "dead_queue_full", "dead_dropped",  "dropped_full",      "dropped_expired",  "matched",
-    "missed_full",     "missed_gone"};
+constexpr std::array counters = {"acked",
+                                 "nacked",
+                                 "released",
+                                 "rejected",
+                                 "redelivered",
+                                 "expired_leases",
+                                 "refused_full",
+                                 "refused_other",
+                                 "duplicates",
+                                 "deduplicated",
+                                 "stale",
+                                 "dead_rejected",
+                                 "dead_max_attempts",
+                                 "dead_undecodable",
+                                 "dead_expired",
+                                 "dead_queue_full",
+                                 "dead_dropped",
+                                 "dropped_full",
+                                 "dropped_expired",
+                                 "requests_failed",
+                                 "requests_expired",
+                                 "repliers_lost",
+                                 "answers_lost",
+                                 "matched",
+                                 "missed_full",
+                                 "missed_gone"};
 
 std::string drain_of(const Row& row, bool any) {
     if (!any) return "-";

@@ -73,6 +73,28 @@ Of the options only --match, --header, --any, --count, --idle-exit, --raw and --
 )"};
 }
 
+Verb reply_verb() {
+    return {
+        "reply", "SERVICE --exec CMD [--concurrency N] [--count N] [--idle-exit SECONDS]",
+        R"(Answers the requests to a service: CMD runs under `sh -c` for each, the payload on its standard input, and what it
+writes to standard output is the answer. If it ends with another status than 0, or by a signal, the answer is an error with
+the last line of standard error; 126 and 127 say that CMD cannot be run: the request goes to another replier, and
+this command ends with 6. CMD has the variables POSTHORN_ID, POSTHORN_ATTEMPT, POSTHORN_TYPE, POSTHORN_SUBJECT and
+POSTHORN_HEADER_<NAME> (`posthorn work --help` says what is in them).
+
+A request that may have been begun is not begun again when this command, its machine or the node dies: who asked is told
+that the replier was lost. For services that may do a request twice, request_attempts in the node's configuration.
+
+SIGINT and SIGTERM: no more requests are taken and what is begun may end within 30 s; what is then still running, or at a
+second signal, gets SIGTERM with all it has started, SIGKILL 5 s later, and is answered by an error.
+)",
+        R"(Examples:
+  posthorn reply quotes --exec ./quote.sh --concurrency 4
+  posthorn reply upper --exec 'tr a-z A-Z'
+  posthorn request upper hello
+)"};
+}
+
 // What --match and --header ask for; nothing: neither is given.
 std::optional<std::vector<Binding>> bindings_of(const Verb& verb, const Arguments& given) {
     std::vector<std::string> patterns;
@@ -107,16 +129,13 @@ void add_subscription(const Verb& verb, const Arguments& given, WorkOptions& opt
     subscriber.bindings = bindings_of(verb, given);
 }
 
-// Of both verbs.
-WorkOptions options_of(const Verb& verb, const Arguments& given) {
+// Of all three verbs.
+WorkOptions consuming_options_of(const Verb& verb, const Arguments& given) {
     WorkOptions options;
     options.endpoint = node_endpoint(verb, given);
-    options.raw = given.options["raw"].as<bool>();
-    options.until_empty = given.options["until-empty"].as<bool>();
     if (given.options.count("exec") > 0) {
         options.command = given.options["exec"].as<std::string>();
         if (options.command.empty()) usage_error(verb, "--exec: give a command");
-        if (options.raw) usage_error(verb, "--raw is for standard output; a command always gets the bytes");
     }
     options.concurrency = parsed(verb, given, "concurrency", [](const std::string& text) {
         constexpr unsigned most = 1000;
@@ -130,6 +149,16 @@ WorkOptions options_of(const Verb& verb, const Arguments& given) {
     }
     if (given.options.count("idle-exit") > 0)
         options.idle_exit = parsed(verb, given, "idle-exit", parse_seconds_or_duration);
+    return options;
+}
+
+// Of work and subscribe.
+WorkOptions options_of(const Verb& verb, const Arguments& given) {
+    WorkOptions options = consuming_options_of(verb, given);
+    options.raw = given.options["raw"].as<bool>();
+    options.until_empty = given.options["until-empty"].as<bool>();
+    if (options.raw && !options.command.empty())
+        usage_error(verb, "--raw is for standard output; a command always gets the bytes");
     return options;
 }
 
@@ -169,8 +198,17 @@ Exit run_subscribe(const Verb& verb, const Arguments& given) {
     return run(verb, std::move(options));
 }
 
-// Of both verbs.
-void add_handling_options(po::options_description& options) {
+Exit run_reply(const Verb& verb, const Arguments& given) {
+    if (given.words.size() != 1) usage_error(verb, "give one service to answer for");
+    WorkOptions options = consuming_options_of(verb, given);
+    if (options.command.empty()) usage_error(verb, "give --exec CMD: what answers");
+    options.replies = true;
+    options.address = name_of(verb, "service", given.words.front());
+    return run(verb, std::move(options));
+}
+
+// Of all three verbs.
+void add_consuming_options(po::options_description& options) {
     options.add_options()("exec", po::value<std::string>()->value_name("CMD"), "run CMD for each message");
     options.add_options()("concurrency", po::value<std::string>()->value_name("N")->default_value("1"),
                           "messages worked on at a time, 1 to 1000");
@@ -178,6 +216,11 @@ void add_handling_options(po::options_description& options) {
     options.add_options()("idle-exit", po::value<std::string>()->value_name("SECONDS"),
                           "end when nothing is being worked on and the last delivery or settlement was so long ago; "
                           "seconds, or with a unit (500ms, 10min)");
+}
+
+// Of work and subscribe.
+void add_options(po::options_description& options) {
+    add_consuming_options(options);
     options.add_options()("until-empty", po::bool_switch(),
                           "end when the queue or subscription has nothing ready, waiting for its next attempt or in "
                           "flight, with whichever "
@@ -211,6 +254,13 @@ Command subscribe_command() {
     options.add_options()("live", po::bool_switch(), "of a live topic: what is published from now on, and not kept");
     add_handling_options(options);
     return {subscribe_verb(), "take messages from a subscription of a topic", std::move(options), &run_subscribe};
+}
+
+Command reply_command() {
+    po::options_description options = described_options();
+    add_consuming_options(options);
+    add_node_option(options);
+    return {reply_verb(), "answer the requests to a service by a command", std::move(options), &run_reply};
 }
 
 }  // namespace posthorn::nodes

@@ -19,6 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <posthorn/policy.hpp>
 #include <posthorn/status.hpp>
 
 #include "lines.hpp"
@@ -118,12 +119,14 @@ std::vector<char*> pointers_to(std::vector<std::string>& texts) {
 }
 
 // In the child, between fork and exec: only calls that are safe there, nothing that allocates.
-[[noreturn]] void become(char* const* arguments, char* const* environment, int input, int errors, pid_t parent) {
+[[noreturn]] void become(char* const* arguments, char* const* environment, int input, int output, int errors,
+                         pid_t parent) {
     constexpr int cannot_exec = 126;
     ::setpgid(0, 0);
     ::prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (::getppid() != parent) ::_exit(cannot_exec);  // it died before that took hold
     if (::dup2(input, STDIN_FILENO) < 0 || ::dup2(errors, STDERR_FILENO) < 0) ::_exit(cannot_exec);
+    if (output >= 0 && ::dup2(output, STDOUT_FILENO) < 0) ::_exit(cannot_exec);
     sigset_t none;
     sigemptyset(&none);
     struct sigaction standard {};
@@ -144,12 +147,19 @@ public:
         const Descriptor input = file_with(job.payload);
         Pipe errors = make_pipe();
         set_nonblocking(errors.read);
+        Pipe output;
+        if (job.answers) {
+            output = make_pipe();
+            set_nonblocking(output.read);
+        }
         const pid_t parent = ::getpid();
         pid_ = ::fork();  // NOLINT(cppcoreguidelines-prefer-member-initializer): what it inherits comes first
         if (pid_ < 0) fail("fork");
-        if (pid_ == 0) become(arguments.data(), environment.data(), input.get(), errors.write.get(), parent);
+        if (pid_ == 0)
+            become(arguments.data(), environment.data(), input.get(), output.write.get(), errors.write.get(), parent);
         ::setpgid(pid_, pid_);  // here as well: whoever comes first
         errors_ = std::move(errors.read);
+        output_ = std::move(output.read);
         ended_ = Descriptor{open_pidfd(pid_)};
         if (ended_.get() < 0) {
             const int reason = errno;
@@ -168,21 +178,26 @@ public:
 
     // Passes on what the command says, once; returns the wait status when the command has ended.
     std::optional<int> serve(int stop, int timeout_ms) {
-        std::array<pollfd, 3> waits{{{errors_.get(), POLLIN, 0}, {ended_.get(), POLLIN, 0}, {stop, POLLIN, 0}}};
+        std::array<pollfd, 4> waits{
+            {{errors_.get(), POLLIN, 0}, {ended_.get(), POLLIN, 0}, {stop, POLLIN, 0}, {output_.get(), POLLIN, 0}}};
         if (::poll(waits.data(), waits.size(), timeout_ms) < 0) {
             if (errno == EINTR) return std::nullopt;
             fail("poll");
         }
         if (waits[0].revents != 0) pass_errors(false);
+        if (waits[3].revents != 0) take_output();
         if (waits[1].revents != 0) {
             // What it started in the background may hold standard error open: take what is there and go.
             pass_errors(true);
+            take_output();
             return reap();
         }
         return std::nullopt;
     }
 
     [[nodiscard]] std::string last_line() const { return last_line_.text(); }
+    [[nodiscard]] std::string& answer() noexcept { return answer_; }
+    [[nodiscard]] bool answers_too_much() const noexcept { return answer_.size() > defaults::message_limit; }
 
 private:
     // `all`: everything the pipe can hold, else one read.
@@ -203,6 +218,18 @@ private:
         }
     }
 
+    // What there is, as far as a message may be large.
+    void take_output() {
+        std::array<char, 64 * 1024> bytes{};
+        while (output_.get() >= 0 && !answers_too_much()) {
+            const auto count = ::read(output_.get(), bytes.data(), bytes.size());
+            if (count < 0 && errno == EINTR) continue;
+            if (count == 0) output_.close();
+            if (count <= 0) return;
+            answer_.append(bytes.data(), static_cast<std::size_t>(count));
+        }
+    }
+
     void end_group() noexcept {
         signal_group(SIGKILL);
         reap();
@@ -218,6 +245,8 @@ private:
 
     pid_t pid_ = -1;
     Descriptor errors_;
+    Descriptor output_;  // of one that answers
+    std::string answer_;
     Descriptor ended_;
     std::optional<int> status_;
     LastLine last_line_;
@@ -302,7 +331,16 @@ ExecResult run_command(const std::string& command, const Job& job, const std::st
     const std::stop_callback on_stop{stop, [&stop_event] { ::eventfd_write(stop_event.get(), 1); }};
     Child child{command, job};
     while (!stop.stop_requested()) {
-        if (const auto status = child.serve(stop_event.get(), -1)) return judge(*status, child.last_line());
+        if (const auto status = child.serve(stop_event.get(), -1)) {
+            ExecResult result = judge(*status, child.last_line());
+            if (result.outcome == Outcome::ack) result.output = std::move(child.answer());
+            return result;
+        }
+        if (child.answers_too_much()) {
+            terminate(child);
+            return {Outcome::nack,
+                    "it wrote more than the " + std::to_string(defaults::message_limit) + " bytes a message may have"};
+        }
     }
     terminate(child);
     return {Outcome::terminated, {}};

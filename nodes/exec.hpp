@@ -1,5 +1,5 @@
-// Runs the command of `posthorn work --exec` or `posthorn subscribe --exec` for one message and says what its end
-// means.
+// Runs the command of `posthorn work --exec`, `subscribe --exec` or `reply --exec` for one message and says what its
+// end means.
 #pragma once
 
 #include <map>
@@ -17,6 +17,7 @@ struct Job {
     std::string subject;
     std::map<std::string, std::string> headers;
     std::string_view payload;
+    bool answers = false;  // what it writes to standard output is the answer
 };
 
 // The environment of the command: `inherited` ("NAME=value") without what an outer message has set, and the job's
@@ -47,16 +48,17 @@ enum class Outcome {
 struct ExecResult {
     Outcome outcome = Outcome::nack;
     std::string text;
+    std::string output{};  // the answer
 };
 
 // What a wait status (waitpid) and the last line of standard error mean.
 [[nodiscard]] ExecResult judge(int wait_status, const std::string& last_line);
 
 // Runs `command` under sh -c in a process group of its own: payload on its standard input (a file that has all of it
-// when the command begins), standard output is ours, standard error is passed through to ours. When `stop` fires, the
-// group gets SIGTERM, and SIGKILL 5 s later. When this process dies, the shell (or what it has become by exec) gets
-// SIGTERM.
-// Throws posthorn::Error when no process can be made. Thread-safe. SIGPIPE has to be ignored (signals.hpp does that).
+// when the command begins), standard output is ours, or the answer, standard error is passed through to ours. When
+// `stop` fires, the group gets SIGTERM, and SIGKILL 5 s later. When this process dies, the shell (or what it has become
+// by exec) gets SIGTERM. Throws posthorn::Error when no process can be made. Thread-safe. SIGPIPE has to be ignored
+// (signals.hpp does that).
 [[nodiscard]] ExecResult run_command(const std::string& command, const Job& job, const std::stop_token& stop);
 
 }  // namespace posthorn::nodes

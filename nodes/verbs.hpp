@@ -24,6 +24,8 @@ Command publish_command();
 Command work_command();
 Command subscribe_command();
 Command unsubscribe_command();
+Command request_command();
+Command reply_command();
 Command queues_command();
 Command dlq_command();
 Command backup_command();

@@ -57,6 +57,9 @@ WorkRun::End WorkRun::make_end() {
         return options;
     };
     const Home home = at(options_.endpoint);
+    if (options_.replies) {
+        return request_reply::Replier{context_, options_.address, home, fill(request_reply::ReplierOptions{})};
+    }
     if (!options_.subscriber)
         return work_queue::Worker{context_, options_.address, home, fill(work_queue::WorkerOptions{})};
     const Address address = *parse_address(options_.address);
@@ -124,7 +127,13 @@ void WorkRun::write_out(Delivery& delivery) {
 
 void WorkRun::execute(Delivery& delivery) {
     const Message& message = delivery.message();
-    const Job job{delivery.id(), delivery.attempt(), message.type, message.subject, message.headers, message.payload};
+    const Job job{delivery.id(),
+                  delivery.attempt(),
+                  message.type,
+                  message.subject,
+                  message.headers,
+                  message.payload,
+                  options_.replies && delivery.is_request()};
     std::stop_source stop;  // the lease is lost, or we are in a hurry
     const auto request = [&stop] { stop.request_stop(); };
     const std::stop_callback lost{delivery.stop_token(), request};
@@ -139,10 +148,18 @@ void WorkRun::execute(Delivery& delivery) {
     }
     switch (result.outcome) {
         case Outcome::ack:
-            delivery.ack();
+            if (job.answers) {
+                delivery.reply({.payload = std::move(result.output)});
+            } else {
+                delivery.ack();
+            }
             break;
         case Outcome::nack:
-            delivery.nack(result.text);
+            if (job.answers) {
+                delivery.fail(result.text);
+            } else {
+                delivery.nack(result.text);
+            }
             break;
         case Outcome::reject:
             delivery.reject(result.text);
@@ -153,7 +170,11 @@ void WorkRun::execute(Delivery& delivery) {
                      "the command cannot be run: " + printable(result.text) + "; the message goes back");
             break;
         case Outcome::terminated:
-            delivery.release();
+            if (job.answers) {
+                delivery.fail("the command was stopped before it had answered");
+            } else {
+                delivery.release();
+            }
             break;
     }
 }

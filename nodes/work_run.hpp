@@ -1,4 +1,4 @@
-// What `posthorn work` and `posthorn subscribe` do: one consumer, its handler, and when to end.
+// What `posthorn work`, `posthorn subscribe` and `posthorn reply` do: one consumer, its handler, and when to end.
 #pragma once
 
 #include <atomic>
@@ -11,6 +11,7 @@
 #include <variant>
 
 #include <posthorn/fanout.hpp>
+#include <posthorn/request_reply.hpp>
 #include <posthorn/work_queue.hpp>
 
 #include "admin_client.hpp"
@@ -24,6 +25,7 @@ struct WorkOptions {
     std::string address;  // queue, or TOPIC/SUBSCRIPTION
     // Its bindings, temporary, exclusive. None: a worker.
     std::optional<fanout::SubscriberOptions> subscriber;
+    bool replies = false;  // a replier: the command answers requests
     std::string endpoint;
     std::string command;  // empty: payloads are written to standard output
     bool raw = false;     // msgpack payloads as they are
@@ -43,7 +45,7 @@ public:
 private:
     using Clock = std::chrono::steady_clock;
 
-    using End = std::variant<work_queue::Worker, fanout::Subscriber>;
+    using End = std::variant<work_queue::Worker, fanout::Subscriber, request_reply::Replier>;
 
     End make_end();
 

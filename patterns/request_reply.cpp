@@ -54,6 +54,9 @@ void Requester::send(Message message, Callback callback, RequestOptions options)
 Status Requester::wait_for_repliers(unsigned repliers, Duration timeout) const {
     return core_->wait_for_repliers(repliers, timeout);
 }
+std::optional<std::uint64_t> Requester::resumed_at(Duration timeout) const {
+    return core_->resumed_at(timeout);
+}
 bool Requester::connected() const {
     return core_->connected();
 }

@@ -64,6 +64,7 @@ RequesterCore::RequesterCore(Context& context, const std::string& service, Reque
                 .queue = replies_of(service) + "/" + name_,
                 .name = options_.name,
                 .client = "posthorn",
+                .concurrency = answers_window,
                 .prefetch = answers_window,
                 .temporary = options_.name.empty()}) {}
 

@@ -37,6 +37,7 @@ public:
 
     void request(Message message, Callback callback, const RequestOptions& options);
     [[nodiscard]] Status wait_for_repliers(unsigned repliers, Duration timeout);
+    [[nodiscard]] std::optional<std::uint64_t> resumed_at(Duration timeout) { return producer_->resumed_at(timeout); }
     [[nodiscard]] bool connected();
     [[nodiscard]] std::size_t outstanding();
     [[nodiscard]] const std::string& endpoint() const noexcept { return producer_->endpoint(); }

@@ -107,7 +107,8 @@ QueuePolicy Host::Impl::policy_of(const std::string& name) const {
     auto found = options.queues.find(name);
     if (found == options.queues.end()) found = options.queues.find(name.substr(0, slash));
     if (found == options.queues.end() && !service_of(name.substr(0, slash)).empty()) {
-        return {.when_full = WhenFull::drop_oldest,
+        return {.max_attempts = std::numeric_limits<std::uint32_t>::max(),  // its consumer is the only one there is
+                .when_full = WhenFull::drop_oldest,
                 .max_age = defaults::reply_memory,
                 .dlq_when_full = DlqWhenFull::drop_oldest};
     }

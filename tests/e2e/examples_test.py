@@ -35,6 +35,17 @@ class Examples(Case):
         until(lambda: len(receiver.lines) == 20, "all are booked")
         self.assertEqual(self.stops_well(receiver), [f"bob {100 + i}" for i in range(20)])
 
+    def test_quote(self):
+        self.assertEqual(self.ends_well(self.example("quote")),
+                         ["ACME 12.500000", "INIT 99.000000", "NONE failed: nobody trades NONE"])
+
+    def test_quote_at_a_node(self):
+        node = Node(self)
+        serving = self.example("quote", "serve", node.endpoint)
+        node.until_queue("quotes", lambda row: row["consumers"] == 1, "it serves")
+        self.assertEqual(self.ends_well(self.example("quote", "ask", "INIT", node.endpoint)), ["INIT 99.000000"])
+        self.stops_well(serving)
+
     def test_logs(self):
         lines = self.ends_well(self.example("logs"))
         paid, refused = "info.payment order 7 paid", "error.payment card refused"

@@ -179,6 +179,11 @@ public:
         send(posthorn::detail::message_of(std::forward<T>(value)), std::move(callback), std::move(options));
     }
 
+    // Of a named requester: how many requests its host has decided under this name before this life, taken or refused.
+    // So whoever asks for the items of a source one by one goes on with item number resumed_at(), counting from 0:
+    // those before are answered to `earlier`, but for what was refused, and no item is asked twice. Waits for the
+    // host's word; empty: not in time, or closed. 0 for one without a name.
+    [[nodiscard]] std::optional<std::uint64_t> resumed_at(Duration timeout) const;
     // ok: so many repliers are connected to the host. timed_out, closed.
     [[nodiscard]] Status wait_for_repliers(unsigned repliers, Duration timeout) const;
     [[nodiscard]] bool connected() const;           // to the host, for requests and for answers
