@@ -10,6 +10,9 @@ void Totals::add(const Totals& other) {
     messages += other.messages;
     deliveries += other.deliveries;
     settled += other.settled;
+    fed += other.fed;
+    missed_live += other.missed_live;
+    breaks += other.breaks;
     crashes += other.crashes;
     power_cuts += other.power_cuts;
     consumer_deaths += other.consumer_deaths;

@@ -34,6 +34,7 @@ struct Totals {
                   fenced = 0, deduplicated = 0, in_strict_order = 0, dropped = 0, displaced = 0, storms = 0;
     std::uint64_t fanned_out = 0, to_subscriptions = 0, subscriptions_made = 0, subscriptions_gone = 0, rebound = 0,
                   refused_for_want = 0, copies = 0;
+    std::uint64_t fed = 0, missed_live = 0, breaks = 0;  // in live worlds
     void add(const Totals& other);
 };
 

@@ -34,7 +34,7 @@ private:
 }  // namespace
 
 std::unique_ptr<store::Store> plant(Planted bug, std::unique_ptr<store::Store> store) {
-    if (bug == Planted::none || bug == Planted::confirm_before_sync) return store;
+    if (bug == Planted::none || bug == Planted::confirm_before_sync || bug == Planted::gap_hidden) return store;
     return std::make_unique<Buggy>(bug, std::move(store));
 }
 

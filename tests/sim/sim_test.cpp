@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <iostream>
 
+#include "sim/live_world.hpp"
 #include "sim/world.hpp"
 
 namespace posthorn::sim {
@@ -14,12 +15,19 @@ std::uint64_t setting(const char* name, std::uint64_t otherwise) {
     return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
 }
 
-std::string first_violation(Setup setup, Totals* totals = nullptr, std::string* log = nullptr) {
-    World world{setup};
+template <typename Kind>
+std::string first_violation_in(Setup setup, Totals* totals, std::string* log) {
+    Kind world{setup};
     world.run();
     if (totals != nullptr) totals->add(world.totals());
     if (log != nullptr) *log = world.log();
     return world.violations().empty() ? std::string{} : world.violations().front();
+}
+
+std::string first_violation(Setup setup, Totals* totals = nullptr, std::string* log = nullptr) {
+    constexpr std::uint64_t live_every = 6;
+    return setup.seed % live_every == 0 ? first_violation_in<LiveWorld>(setup, totals, log)
+                                        : first_violation_in<World>(setup, totals, log);
 }
 
 TEST(Simulator, KeepsItsPromisesInEveryWorld) {
@@ -48,7 +56,9 @@ TEST(Simulator, KeepsItsPromisesInEveryWorld) {
               << totals.in_strict_order << ", fanned out " << totals.fanned_out << ", deliveries to subscriptions "
               << totals.to_subscriptions << ", subscriptions made " << totals.subscriptions_made << ", gone "
               << totals.subscriptions_gone << ", bound anew " << totals.rebound << ", refused for want of one "
-              << totals.refused_for_want << ", copies of the folder gone on with " << totals.copies << "\n";
+              << totals.refused_for_want << ", copies of the folder gone on with " << totals.copies
+              << ", live messages fed " << totals.fed << ", missed " << totals.missed_live << ", links lost for good "
+              << totals.breaks << "\n";
     if (one != 0) return;
     EXPECT_GT(totals.crashes, 0U);
     EXPECT_GT(totals.power_cuts, 0U);
@@ -81,6 +91,9 @@ TEST(Simulator, KeepsItsPromisesInEveryWorld) {
     EXPECT_GT(totals.rebound, 0U);
     EXPECT_GT(totals.refused_for_want, 0U);
     EXPECT_GT(totals.copies, 0U);
+    EXPECT_GT(totals.fed, 0U);
+    EXPECT_GT(totals.missed_live, 0U);
+    EXPECT_GT(totals.breaks, 0U);
 }
 
 // One seed twice is one history.
@@ -109,7 +122,7 @@ TEST_P(PlantedBug, IsCaught) {
 
 INSTANTIATE_TEST_SUITE_P(Simulator, PlantedBug,
                          ::testing::Values(Planted::confirm_before_sync, Planted::ack_forgotten, Planted::dedup_off,
-                                           Planted::keys_forgotten));
+                                           Planted::keys_forgotten, Planted::gap_hidden));
 
 }  // namespace
 }  // namespace posthorn::sim

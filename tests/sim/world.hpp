@@ -22,7 +22,7 @@
 namespace posthorn::sim {
 
 // Bugs that are planted to see that they are caught.
-enum class Planted { none, confirm_before_sync, ack_forgotten, dedup_off, keys_forgotten };
+enum class Planted { none, confirm_before_sync, ack_forgotten, dedup_off, keys_forgotten, gap_hidden };
 
 struct Setup {
     std::uint64_t seed = 1;
