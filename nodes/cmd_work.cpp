@@ -153,7 +153,7 @@ WorkOptions consuming_options_of(const Verb& verb, const Arguments& given) {
 }
 
 // Of work and subscribe.
-WorkOptions options_of(const Verb& verb, const Arguments& given) {
+WorkOptions handling_options_of(const Verb& verb, const Arguments& given) {
     WorkOptions options = consuming_options_of(verb, given);
     options.raw = given.options["raw"].as<bool>();
     options.until_empty = given.options["until-empty"].as<bool>();
@@ -169,7 +169,7 @@ Exit run(const Verb& verb, WorkOptions options) {
 
 Exit run_work(const Verb& verb, const Arguments& given) {
     if (given.words.size() != 1) usage_error(verb, "give one queue to work for");
-    WorkOptions options = options_of(verb, given);
+    WorkOptions options = handling_options_of(verb, given);
     options.address = address_of(verb, given.words.front());
     return run(verb, std::move(options));
 }
@@ -192,7 +192,7 @@ Exit run_live_subscriber(const Verb& verb, const Arguments& given, const WorkOpt
 
 Exit run_subscribe(const Verb& verb, const Arguments& given) {
     if (given.words.size() != 1) usage_error(verb, "give one topic to subscribe to");
-    WorkOptions options = options_of(verb, given);
+    WorkOptions options = handling_options_of(verb, given);
     if (given.options["live"].as<bool>()) return run_live_subscriber(verb, given, options);
     add_subscription(verb, given, options);
     return run(verb, std::move(options));
@@ -219,7 +219,7 @@ void add_consuming_options(po::options_description& options) {
 }
 
 // Of work and subscribe.
-void add_options(po::options_description& options) {
+void add_handling_options(po::options_description& options) {
     add_consuming_options(options);
     options.add_options()("until-empty", po::bool_switch(),
                           "end when the queue or subscription has nothing ready, waiting for its next attempt or in "

@@ -34,6 +34,8 @@ int main(int argc, char** argv) {
         {"receive_logs_direct", tutorials::receive_logs_direct},
         {"emit_log_topic", tutorials::emit_log_topic},
         {"receive_logs_topic", tutorials::receive_logs_topic},
+        {"rpc_client", tutorials::rpc_client},
+        {"rpc_server", tutorials::rpc_server},
     };
     const auto program = programs.find(argc > 1 ? argv[1] : "");
     if (program == programs.end()) {

@@ -23,6 +23,8 @@ int emit_log_direct(Words words);
 int receive_logs_direct(Words words);
 int emit_log_topic(Words words);
 int receive_logs_topic(Words words);
+int rpc_client(Words words);
+int rpc_server(Words words);
 
 posthorn::Home node();
 std::string joined(Words words, const char* otherwise);  // with spaces between them

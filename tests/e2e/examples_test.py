@@ -174,10 +174,18 @@ class Examples(Case):
                 until(lambda one=listener: one.lines, "it has what it wants")
                 self.assertEqual(self.stops_well(listener), [text])
 
+    def test_tutorial_6(self):
+        node = Node(self)
+        server = self.tutorial(node, "rpc_server")
+        self.assertEqual(self.ends_well(self.tutorial(node, "rpc_client")), [" [x] Requesting fib(30)", " [.] Got 832040"])
+        failed = self.tutorial(node, "rpc_client", "thirty")
+        self.assertEqual((failed.wait(), failed.lines[-1]), (1, " [.] stoi"))
+        self.assertEqual(self.stops_well(server), [" [.] fib(30)", " [.] fib(thirty)"])
+
     def test_the_tour_counts_the_lines_of_the_tutorials_as_they_are(self):
         tour = (EXAMPLES / "README.md").read_text()
         rows = re.findall(r"^\| (\d) .*?\((tutorials/\w+\.cpp)\).*?\((tutorials/\w+\.cpp)\) \| \d+ \| (\d+) \|", tour, re.M)
-        self.assertEqual([row[0] for row in rows], list("12345"))
+        self.assertEqual([row[0] for row in rows], list("123456"))
         for number, *files, said in rows:
             lines = [line for file in files for line in (EXAMPLES / file).read_text().splitlines()]
             code = [line for line in lines if line.strip() and not line.strip().startswith("//")]
