@@ -123,6 +123,7 @@ QueuePolicy Host::Impl::policy_of(const std::string& name) const {
 Box& Host::Impl::make_box(const std::string& name) {
     const std::uint64_t seed = options.seed ^ std::hash<std::string>{}(name);
     auto box = std::make_unique<Box>(name, policy_of(name), store.durable(), seed, options.on_event, options.limits);
+    if (!service_of(std::string_view{name}.substr(0, name.find('/'))).empty()) box->queue.become_replies();
     return *boxes.emplace(name, std::move(box)).first->second;
 }
 
@@ -203,7 +204,7 @@ void Host::Impl::turn_box(Box& box, Now now) {
     box.queue.pause(draining || failed || !opened || no_room);
     box.queue.turn(now, deliveries, recalls);
     give_answers(box, now);
-    if (box.queue.delivers_once()) {
+    if (box.queue.stores_before_delivery()) {
         if (!deliveries.empty()) box.sync = true;
         std::move(deliveries.begin(), deliveries.end(), std::back_inserter(box.undelivered));
     } else {

@@ -86,7 +86,7 @@ struct Box {
     bool touched = false;
     bool sync = false;     // somebody waits for what is not stored yet
     bool unsaved = false;  // listed in Impl::unsaved
-    // Of a queue that delivers once: what is leased, and not to be told before that is stored; and being stored.
+    // Of one that stores before it delivers: what is leased and is still to be stored, and what is being stored.
     std::vector<queue::Delivered> undelivered;
     std::vector<queue::Delivered> delivering;
 

@@ -12,7 +12,9 @@ namespace {
 
 constexpr std::size_t applied_runs = 4096;   // per consumer: settles remembered to answer repeats
 constexpr std::size_t ended_limit = 10'000;  // consumers remembered as ended
-constexpr std::size_t reason_limit = 1024;   // bytes of a handler's text that are kept
+constexpr const char* lost_with_host =
+    "the replier that worked on it, or was about to, was lost while the host was away";
+constexpr std::size_t reason_limit = 1024;  // bytes of a handler's text that are kept
 
 std::string cut(std::string text) {
     if (text.size() > reason_limit) text.resize(reason_limit);
@@ -339,12 +341,19 @@ ConsumerId Queue::attach(const Identity& incarnation, const std::string& name, s
             lost.push_back(one);
         }
     }
-    if (consumer.in_flight > 0) {  // what it does not list never reached it
-        for (auto& [offset, entry] : entries_) {
-            if (entry.where == Where::leased && entry.holder == id && !kept.contains({offset, entry.token})) {
-                give_back(offset, entry, now);
-            }
-        }
+    if (consumer.in_flight == 0) return id;
+    std::vector<Offset> not_listed;
+    for (const auto& [offset, entry] : entries_) {
+        if (entry.where == Where::leased && entry.holder == id && !kept.contains({offset, entry.token}))
+            not_listed.push_back(offset);
+    }
+    for (const Offset offset : not_listed) {
+        const auto it = entries_.find(offset);
+        // It never reached this consumer; or a life before had told it that it is lost, and died before that was
+        // stored.
+        const bool may_be_begun = delivers_once() && !requests_.contains(offset);
+        if (may_be_begun && answer(it, Fate::replier_lost, lost_with_host, false, now)) continue;
+        give_back(offset, it->second, now);
     }
     return id;
 }

@@ -173,10 +173,12 @@ public:
     // wait then; nothing makes room without an answer.
     void become_service();
     [[nodiscard]] bool is_service() const noexcept { return is_service_; }
-    // Who holds a request is to be known to the store before he is given it: so nobody else ever is.
-    [[nodiscard]] bool delivers_once() const noexcept {
-        return is_service_ && durable_ && policy_.request_attempts == 1;
-    }
+    // From here on this queue has answers.
+    void become_replies() noexcept { is_replies_ = true; }
+    // What is delivered is to be in the store before, and who holds it: so nobody else is ever given a request, and an
+    // answer that was heard stands.
+    [[nodiscard]] bool stores_before_delivery() const noexcept { return durable_ && (is_replies_ || delivers_once()); }
+    [[nodiscard]] bool delivers_once() const noexcept { return is_service_ && policy_.request_attempts == 1; }
     [[nodiscard]] bool holds(ConsumerId id, Held held) const;
     // False: what was delivered there is another request.
     [[nodiscard]] bool may_be_answer(Offset offset, const envelope::Request& answer) const;
@@ -538,6 +540,7 @@ private:
 
     std::string name_;
     bool is_service_ = false;
+    bool is_replies_ = false;
     std::unordered_map<Offset, envelope::Request> requests_;  // that were delivered in this life
     std::map<Offset, Unanswered> unanswered_;
     std::size_t settles_unanswered_ = 0;

@@ -121,6 +121,7 @@ store::TopicBatch Queue::gather(Now now, bool room) {
         if (it == entries_.end()) continue;
         Entry& entry = it->second;
         entry.dirty = false;
+        if (entry.where == Where::unanswered) continue;  // until it is settled it stays with its last consumer
         const auto holder = consumers_.find(entry.holder);
         batch.marks.push_back({.offset = dirty,
                                .token = entry.token,

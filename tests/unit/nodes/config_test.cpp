@@ -244,7 +244,7 @@ TEST(Config, ASectionWithoutSettingsNamesAQueue) {
 TEST(Config, UnknownSettingsAreRefusedByNameWithTheValidOnes) {
     expect_refused("bnd = x\n", "unknown setting 'bnd'; valid ones are bind, data, auto_create");
     expect_refused("[queue.jobs]\nmax_attempt = 3\n",
-                   "unknown setting 'queue.jobs.max_attempt'; valid ones are max_attempts, backoff");
+                   "unknown setting 'queue.jobs.max_attempt'; valid ones are max_attempts, request_attempts, backoff");
     expect_refused("[queue.jobs]\nbind = x\n", "unknown setting 'queue.jobs.bind'");
     expect_refused("[queues.jobs]\nlease = 3s\n",
                    "unknown section 'queues.jobs'; valid ones are [queue.NAME], [queue.*], [topic.NAME],");
