@@ -273,11 +273,11 @@ void Feed::forget(LinkId id) {
 }
 
 void Feed::forget_away(Mono now) {
-    while (!away_.empty() && away_.begin()->first + defaults::live_link_memory <= now) forget(away_.begin()->second);
+    while (!away_.empty() && away_.begin()->first + patience() <= now) forget(away_.begin()->second);
 }
 
 Mono Feed::next_deadline() const {
-    return away_.empty() ? never : away_.begin()->first + defaults::live_link_memory;
+    return away_.empty() ? never : away_.begin()->first + patience();
 }
 
 // What they are given ----------------------------------------------------------------------------------------------

@@ -168,6 +168,9 @@ private:
     void release(Group& group);
     void release_values(Link& link);
     void forget(LinkId link);
+    [[nodiscard]] Duration patience() const noexcept {
+        return blocks() ? defaults::live_link_wait : defaults::live_link_memory;
+    }
 
     LivePolicy policy_;
     std::list<Group> groups_;

@@ -389,7 +389,7 @@ void Host::Impl::check_sessions(Now now) {
         Session& session = *sessions[peer];
         emit(Event::Kind::lost, session.box != nullptr ? session.box->queue.name() : "",
              who(session) + " was not heard for too long; " +
-                 (session.link != 0 ? "what is published is kept for it as far as there is room, for 10 min"
+                 (session.link != 0 ? "what is published is kept for it for a while, as far as there is room"
                                     : "what it holds stays leased to it until its lease is over"));
         end_session(peer, now);
     }

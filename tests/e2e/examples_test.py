@@ -137,6 +137,22 @@ class Examples(Case):
         if not os.environ["POSTHORN_SANITIZE"]:  # which has memory of its own
             self.assertLess(peak, 80, "the readings alone, if all were kept, are 100")
 
+    def test_prices(self):
+        lines = self.ends_well(self.example("prices"))
+        counts = {line.split(":")[0]: [int(number) for number in re.findall(r"\d+", line)] for line in lines}
+        for received, missed, matched in counts.values():
+            self.assertEqual((received + missed, matched), (matched, 10001), "its half, and the last one before")
+        self.assertGreater(counts["slow"][1], 0)
+
+    def test_prices_at_a_node(self):
+        node = Node(self)
+        watch = self.example("prices", "watch", "price.eur.*", node.endpoint)
+        node.until_queue("prices", lambda row: row["consumers"] == 1, "it watches")
+        for market in [self.example("prices", "publish", "100", node.endpoint) for _ in range(2)]:
+            self.ends_well(market)
+        until(lambda: len(watch.lines) == 100, "it has half of either's")
+        self.assertEqual(self.stops_well(watch)[-1], "watch: received 100, missed 0 of 100")
+
     def test_mail(self):
         lines = self.ends_well(self.example("mail"))
         self.assertRegex("\n".join(lines[:3]), r"^(order 1: no mail service: .*\n?){3}$")

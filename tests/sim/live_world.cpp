@@ -344,8 +344,10 @@ void LiveWorld::peace() {
         }
         pump();
         if (drained()) return;
-        now_.mono += 50ms;
-        now_.wall += 50ms;
+        const auto time =
+            std::chrono::milliseconds{50 + round};  // long enough for those to be forgotten that have died
+        now_.mono += time;
+        now_.wall += time;
     }
     std::string left = "it does not drain:";
     for (const Subscriber& one : subscribers_) {

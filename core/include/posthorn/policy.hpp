@@ -53,7 +53,8 @@ inline constexpr std::uint64_t live_max_messages = 100'000;           // kept fo
 inline constexpr std::uint64_t live_max_bytes = 64 * 1024 * 1024;     // of them
 inline constexpr std::uint64_t live_total_bytes = 256 * 1024 * 1024;  // of a topic, for all its subscribers
 inline constexpr std::uint64_t live_value_bytes = 16 * 1024 * 1024;   // of last values
-inline constexpr Duration live_link_memory = 10min;  // a subscriber that is away for no longer misses nothing unsaid
+inline constexpr Duration live_link_memory = 10min;  // a subscriber that is away for no longer goes on where it was
+inline constexpr Duration live_link_wait = 1min;     // the same where publishers wait for it
 inline constexpr std::uint32_t subscriber_messages = 10'000;  // of one publisher, that wait at a live subscriber
 inline constexpr std::uint64_t subscriber_bytes = 8 * 1024 * 1024;
 // Ends
@@ -139,7 +140,7 @@ struct LivePolicy {
     std::uint64_t max_messages = defaults::live_max_messages;  // for one subscriber; 1 or more
     std::uint64_t max_bytes = defaults::live_max_bytes;        // of them, 1 or more; but one message of any size
     // drop_oldest: it misses them, and is told how many. block: publishers wait until every subscriber has room, for
-    // one that is away as well, until it is forgotten (10 min). There are no others.
+    // one that is away as well, until it is forgotten (1 min). There are no others.
     WhenFull when_full = WhenFull::drop_oldest;
     // Of all subscribers together: those with the same filter share what is kept for them. Where it is not enough, the
     // filter with most gives way.

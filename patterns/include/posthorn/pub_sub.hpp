@@ -159,7 +159,8 @@ public:
     [[nodiscard]] std::uint64_t missed() const;  // an event (missed) says so as soon as it is known
     [[nodiscard]] std::uint64_t matched() const;
     // How often a publisher (or node) did not know this subscriber any more: it had started again, or could not be
-    // reached for 10 min. What it published until it knew it again is in none of the counts.
+    // reached for 10 min (1 min where it waits for its subscribers). What it published until it knew it again is in
+    // none of the counts.
     [[nodiscard]] std::uint64_t breaks() const;
 
     [[nodiscard]] std::size_t connected() const;                      // to how many publishers or nodes

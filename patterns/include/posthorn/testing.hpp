@@ -94,7 +94,7 @@ struct NodeOptions {
     QueuePolicy queue{};  // of queues that are not listed
     std::map<std::string, QueuePolicy> queues{};
     std::map<std::string, std::vector<Subscription>> topics{};  // with the subscriptions that are there from the start
-    std::map<std::string, LivePolicy> live{};  // live topics, others are as they are by default
+    std::map<std::string, LivePolicy> live{};                   // live topics, others are as they are by default
     bool on_disk = false;  // safe is stored, in a temporary folder; else settled, in memory
     // "tcp://127.0.0.1:*", "ipc:///path", "inproc://name" on a context of the test's. Empty: an ipc endpoint in the
     // temporary folder.
