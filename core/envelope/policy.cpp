@@ -115,4 +115,8 @@ void validate(const QueuePolicy& policy) {
     check_backoff(policy.backoff);
 }
 
+void validate(const Retention& retention) {
+    if (retention.age < 0s || retention.age > longest) throw Error("retain.age must be between 0 and 365 days");
+}
+
 }  // namespace posthorn

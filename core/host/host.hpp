@@ -32,6 +32,7 @@ struct Options {
     QueuePolicy defaults;                       // of queues that are not listed
     std::map<std::string, QueuePolicy> queues;  // by address; what stands for a topic holds for its subscriptions
     std::map<std::string, std::vector<Subscription>> topics;  // with the subscriptions that are there from the start
+    std::map<std::string, Retention> retained;                // topics that keep what was published
     bool auto_create = true;                                  // queues, topics and subscriptions appear on first use
     std::string only_queue;  // a brokerless producer hosts this one, or this topic, and no other; empty: any
     std::uint64_t message_limit = posthorn::defaults::message_limit;
@@ -72,7 +73,7 @@ public:
     void drain(std::chrono::milliseconds retry_after, Now now);
     // True once nothing waits for the store, and producers and consumers have answered the bye or had time for it.
     [[nodiscard]] bool idle() const;
-    // Messages not settled, in all queues.
+    // Messages not settled, in all queues; what topics retain is nobody's to settle.
     [[nodiscard]] std::uint64_t unsettled() const;
 
 private:

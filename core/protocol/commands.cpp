@@ -97,6 +97,18 @@ std::string_view name_of(Role role) noexcept {
     return "";
 }
 
+std::string_view name_of(From::What what) noexcept {
+    switch (what) {
+        case From::What::time:
+            return "time";
+        case From::What::last:
+            return "last";
+        case From::What::sequence:
+            break;
+    }
+    return "sequence";
+}
+
 void write(const Hello& hello, std::string& out) {
     Body body(out, "hello");
     body.field("protocol").string(magic);
@@ -121,6 +133,7 @@ void write(const Hello& hello, std::string& out) {
     if (hello.bindings) envelope::write_bindings(body.field("bindings"), *hello.bindings);
     if (hello.temporary) body.field("temporary").boolean(true);
     if (hello.exclusive) body.field("exclusive").boolean(true);
+    if (hello.from) body.field("from").array(2).string(name_of(hello.from->what)).unsigned_integer(hello.from->number);
 }
 
 void write(const Publish& publish, std::string& out) {

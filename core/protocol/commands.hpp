@@ -83,6 +83,8 @@ struct Hello {                                  // "hello"
     std::optional<std::vector<Binding>> bindings{};
     bool temporary = false;  // consumer "temporary": a subscription that is new goes with its last consumer
     bool exclusive = false;  // consumer "exclusive": no other consumer beside this one
+    // consumer "from" ["sequence" | "time" | "last", n]: where a subscription that is new begins; nothing: now
+    std::optional<From> from{};
 };
 
 struct Publish {  // "publish" {"m": [bin, ...]}: envelopes in sequence order

@@ -152,6 +152,7 @@ void add_hellos_and_welcomes(Expected& expected) {
     subscribes.address = "orders/billing";
     subscribes.bindings = {{.subject = "order.*"}, {.headers = {{"region", "eu"}, {"urgent", "yes"}}, .any = true}};
     subscribes.temporary = subscribes.exclusive = true;
+    subscribes.from = From{From::What::time, 1'700'000'000'000};
     expected["commands/hello of a subscriber"] = {subscribes};
     expected["commands/hello of an admin"] = {hello(Role::admin, 1)};
     expected["commands/refused"] = {Refusal{"bad_version", "this host speaks version 1"}};
