@@ -162,7 +162,7 @@ void Reports::hear(const Event& event) {
         without_subscription_ += event.count;
     }
     constexpr std::array final_codes = {"unknown_queue", "bad_version",     "bad_name", "wrong_kind",
-                                        "forbidden",     "too_many_queues", "removed"};
+                                        "forbidden",     "too_many_queues", "removed",  "not_retained"};
     if (std::find(final_codes.begin(), final_codes.end(), event.code) == final_codes.end()) {
         say(verb_, describe(event));
         return;

@@ -25,6 +25,7 @@ struct NodeConfig {
     std::map<std::string, QueuePolicy> queues;
     using Subscriptions = std::map<std::string, std::vector<Binding>>;  // by name
     std::map<std::string, Subscriptions> topics;
+    std::map<std::string, Retention> retained;  // those of the topics that are
     bool operator==(const NodeConfig&) const = default;
 };
 

@@ -61,6 +61,7 @@ host::Options host_options(const NodeConfig& config) {
         std::vector<Subscription>& all = options.topics[topic];
         for (const auto& [name, bindings] : subscriptions) all.push_back({.name = name, .bindings = bindings});
     }
+    options.retained = config.retained;
     options.auto_create = config.auto_create;
     options.message_limit = config.message_limit;
     return options;

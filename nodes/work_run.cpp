@@ -124,7 +124,8 @@ void WorkRun::write_out(Delivery& delivery) {
 
 void WorkRun::execute(Delivery& delivery) {
     const Message& message = delivery.message();
-    const Job job{delivery.id(), delivery.attempt(), message.type, message.subject, message.headers, message.payload};
+    const Job job{delivery.id(),   delivery.attempt(), delivery.sequence(), message.type,
+                  message.subject, message.headers,    message.payload};
     std::stop_source stop;  // the lease is lost, or we are in a hurry
     const auto request = [&stop] { stop.request_stop(); };
     const std::stop_callback lost{delivery.stop_token(), request};

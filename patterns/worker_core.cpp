@@ -87,7 +87,8 @@ WorkerCore::WorkerCore(Context& context, std::string queue, ConsumerOptions opti
                 .strict = options_.strict,
                 .bindings = options_.bindings,
                 .temporary = options_.temporary,
-                .exclusive = options_.exclusive}),
+                .exclusive = options_.exclusive,
+                .from = options_.from}),
       last_activity_(loop_.mono()) {}
 
 WorkerCore::~WorkerCore() {

@@ -38,6 +38,7 @@ struct ConsumerOptions {
     std::optional<std::vector<Binding>> bindings{};
     bool temporary = false;
     bool exclusive = false;
+    std::optional<From> from{};
 };
 
 class WorkerCore final : public std::enable_shared_from_this<WorkerCore>,

@@ -42,6 +42,7 @@ public:
         std::optional<std::vector<Binding>> bindings{};
         bool temporary = false;
         bool exclusive = false;
+        std::optional<From> from{};
         Timing timing{};
         std::size_t frame_limit = defaults::frame_limit;
         std::size_t message_limit = defaults::message_limit;

@@ -55,6 +55,7 @@ protected:
         if (GetParam().home == In::node) {
             testing::NodeOptions options{.queue = policy_, .on_disk = true, .bind = endpoint()};
             if (!subscriptions_.empty()) options.topics["q"] = subscriptions_;
+            if (retain_) options.retained["q"] = *retain_;
             for (const Subscription& one : subscriptions_) {
                 if (one.policy) options.queues["q/" + one.name] = *one.policy;
             }
@@ -130,6 +131,7 @@ protected:
     testing::ManualClock clock_;
 
     std::vector<Subscription> subscriptions_;  // of a topic, for open()
+    std::optional<Retention> retain_;          // the same; with a store
     ProducerOptions producer_options_;         // for open() and those after it
 
     // For those who consume.
@@ -157,6 +159,7 @@ private:
         Here home = here_at(endpoint());
         home.queue = policy_;
         home.subscriptions = subscriptions_;
+        home.retain = retain_;
         if (stores()) home = stored_at(std::move(home), folder_.path() / "store");
         producer_.emplace(near_, "q", here(std::move(home)), options);
     }
