@@ -161,8 +161,9 @@ void Reports::hear(const Event& event) {
         const std::lock_guard lock{mutex_};
         without_subscription_ += event.count;
     }
-    constexpr std::array final_codes = {"unknown_queue", "bad_version",     "bad_name", "wrong_kind",
-                                        "forbidden",     "too_many_queues", "removed",  "too_many_filters"};
+    constexpr std::array final_codes = {"unknown_queue", "bad_version",      "bad_name",
+                                        "wrong_kind",    "forbidden",        "too_many_queues",
+                                        "removed",       "too_many_filters", "not_retained"};
     if (std::find(final_codes.begin(), final_codes.end(), event.code) == final_codes.end()) {
         say(verb_, describe(event));
         return;

@@ -59,6 +59,7 @@ Durations have a unit: 50ms 1s 10min 2h. Sizes too: 64KiB 64MiB 1GiB. # starts a
 
   [topic.orders]
   subscriptions = inventory, billing
+  retain_age = 48h
 
   [subscription.orders/billing]
   bindings = order.placed, #.refund

@@ -1,3 +1,4 @@
+#include <chrono>
 #include <limits>
 
 #include "cli.hpp"
@@ -20,6 +21,7 @@ once it is written; msgpack as JSON, and what only says that it is msgpack is de
 CMD runs under `sh -c` for each message, the payload on its standard input, with these variables:
   POSTHORN_ID             the message's id, the same for every attempt
   POSTHORN_ATTEMPT        from 1
+  POSTHORN_SEQUENCE       its place in its queue or topic, ascending with gaps; subscribe --from takes it
   POSTHORN_TYPE           as given to send --type
   POSTHORN_SUBJECT        as given to publish --subject
   POSTHORN_HEADER_<NAME>  a header, its name in upper case and with _ for all but letters and digits;
@@ -47,7 +49,7 @@ Verb work_verb() {
 
 Verb subscribe_verb() {
     return {
-        "subscribe", "TOPIC [--as NAME] [--match PATTERN]... [--header K=V]... [--any] [OPTION]...",
+        "subscribe", "TOPIC [--as NAME] [--from WHERE] [--match PATTERN]... [--header K=V]... [--any] [OPTION]...",
         std::string{
             R"(Takes messages from a subscription of a topic, and makes it if it is not there. Each subscription gets all messages
 published from then on that it wants; those who subscribe under one name share them. It stays, with what it has not
@@ -60,6 +62,14 @@ What it wants is whatever is published, or, from now on, what --match and --head
   --header K=V      with all of these headers; with --any at least one
 If neither is given, what the subscription wanted before holds; --match '#' makes it everything.
 
+A topic that the node's configuration retains (retain_age, retain_bytes, retain_messages of [topic.NAME]) keeps what was
+published, and a subscription that this makes may begin with that:
+  --from first      with the oldest that is kept
+  --from last       with the last message of the topic
+  --from N          with the message of the sequence N, or the next behind it
+  --from TIME       with what was accepted since then: 2026-01-31T12:00:05Z, or 2h ago: 2h
+From there it goes on with what is published, without a gap. One that is there goes on where it left off.
+
 With --live the topic is a live one (posthorn publish --live): what is published while this command runs is written to
 standard output, a line each, and at its end it says how many messages it received and how many it missed, exactly.
 Of the options only --match, --header, --any, --count, --idle-exit, --raw and --node go with it.
@@ -70,6 +80,8 @@ Of the options only --match, --header, --any, --count, --idle-exit, --raw and --
   posthorn subscribe orders --match '*.refund' --match 'error.#' --header region=eu
   posthorn subscribe orders    # watch: whatever is published from now on
   posthorn subscribe prices --live --match 'price.eur.*'
+  posthorn subscribe orders --as audit --from first
+  posthorn subscribe orders --from 2h --until-empty > last-two-hours.txt
 )"};
 }
 
@@ -126,6 +138,11 @@ void add_subscription(const Verb& verb, const Arguments& given, WorkOptions& opt
     fanout::SubscriberOptions& subscriber = options.subscriber.emplace();
     subscriber.temporary = !named || given.options["temporary"].as<bool>();
     subscriber.exclusive = given.options["exclusive"].as<bool>();
+    if (given.options.count("from") > 0) {
+        subscriber.from = parsed(verb, given, "from", [](const std::string& text) {
+            return parse_from(text, std::chrono::system_clock::now());
+        });
+    }
     subscriber.bindings = bindings_of(verb, given);
 }
 
@@ -241,6 +258,9 @@ Command subscribe_command() {
     po::options_description options = described_options();
     options.add_options()("as", po::value<std::string>()->value_name("NAME"),
                           "the subscription's name; default: a new one that goes with this command");
+    options.add_options()("from", po::value<std::string>()->value_name("WHERE"),
+                          "where a new subscription of a retained topic begins: first, last, a sequence, a time or how "
+                          "long ago");
     options.add_options()("match", po::value<std::vector<std::string>>()->value_name("PATTERN"),
                           "it gets messages with such a subject; may be given more than once");
     options.add_options()("header", po::value<std::vector<std::string>>()->value_name("K=V"),

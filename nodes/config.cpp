@@ -122,6 +122,7 @@ std::string backoff_of(const QueuePolicy& policy) {
 // What [topic.NAME] has beside the settings of a queue.
 struct TopicDraft {
     std::vector<std::string> subscriptions;
+    std::optional<Retention> retain;  // any of its settings makes it retained
 };
 
 // What [subscription.TOPIC/NAME] has beside them. Of the headers each pattern is to have all or any.
@@ -140,10 +141,15 @@ std::string joined(const std::vector<std::string>& parts) {
 void set_subscriptions(TopicDraft& topic, const std::string& text) {
     for (const std::string& name : split_list(text)) {
         if (!valid_queue_name(name)) throw Error{"'" + name + "' is not a name: " + name_rule};
+        if (name == retained_name) throw Error{"'" + name + "' is kept for retained topics; take another name"};
         if (std::find(topic.subscriptions.begin(), topic.subscriptions.end(), name) != topic.subscriptions.end())
             throw Error{"'" + name + "' is given twice"};
         topic.subscriptions.push_back(name);
     }
+}
+
+Retention& retention_of(TopicDraft& topic) {
+    return topic.retain ? *topic.retain : topic.retain.emplace();
 }
 
 void set_patterns(BindingsDraft& bindings, const std::string& text) {
@@ -267,6 +273,16 @@ constexpr auto queue_settings = std::to_array<Known<QueuePolicy>>({
 constexpr auto topic_settings = std::to_array<Known<TopicDraft>>({
     {"subscriptions", "names with commas between them", "subscriptions that are there before anybody comes",
      &set_subscriptions, [](const TopicDraft& t) { return joined(t.subscriptions); }},
+    {"retain_age", "duration",
+     "what is published is kept so long for subscriptions that begin in the past, 0: for ever",
+     [](TopicDraft& t, const std::string& v) { retention_of(t).age = parse_duration(v); },
+     [](const TopicDraft& t) { return t.retain ? write_duration(t.retain->age) : std::string{}; }},
+    {"retain_bytes", "size", "of that at most so much, the latest, 0: as the disk allows",
+     [](TopicDraft& t, const std::string& v) { retention_of(t).bytes = parse_size(v); },
+     [](const TopicDraft& t) { return t.retain ? write_size(t.retain->bytes) : std::string{}; }},
+    {"retain_messages", "number", "and at most so many, 0: any number; without any of the three nothing is kept",
+     [](TopicDraft& t, const std::string& v) { retention_of(t).messages = parse_count(v); },
+     [](const TopicDraft& t) { return t.retain ? std::to_string(t.retain->messages) : std::string{}; }},
 });
 
 constexpr auto subscription_settings = std::to_array<Known<BindingsDraft>>({
@@ -410,6 +426,11 @@ Section section_of(const Setting& setting, const std::string& source) {
         const auto address = parse_address(name);
         if (!address || address->subscription.empty())
             refuse(source, "'" + name + "' is not a subscription: TOPIC/NAME, each of the two " + name_rule);
+        if (address->subscription == retained_name)
+            refuse(source,
+                   "'" + name +
+                       "' is kept for retained topics; retain_age, retain_bytes and retain_messages of [topic." +
+                       std::string{address->topic} + "] say what is in it");
         return {SectionKind::subscription, name};
     }
     if (kind == "queue" && name == every_queue_name) return {SectionKind::every_queue, name};
@@ -467,6 +488,7 @@ public:
         each(settings, SectionKind::topic, [&](const std::string& name, const Setting& one) { set_topic(name, one); });
         for (const auto& [topic, draft] : topics_) {
             for (const std::string& name : draft.subscriptions) open_topic(topic)[name];
+            if (draft.retain) retain(topic, *draft.retain);
         }
         each(settings, SectionKind::subscription,
              [&](const std::string& address, const Setting& one) { set_subscription(address, one); });
@@ -495,6 +517,15 @@ private:
         QueuePolicy& policy = config_.queues.try_emplace(name, config_.every_queue).first->second;
         TopicDraft& draft = topics_[name];
         if (!is_section(setting)) set_in_section<TopicDraft>(policy, draft, topic_settings, source_, setting);
+    }
+
+    void retain(const std::string& topic, const Retention& retention) {
+        try {
+            validate(retention);
+        } catch (const Error& error) {
+            refuse(source_, "[topic." + topic + "] " + error.what());
+        }
+        config_.retained[topic] = retention;
     }
 
     void set_subscription(const std::string& address, const Setting& setting) {
@@ -620,7 +651,10 @@ std::string default_ini() {
            "well,\n"
            "# and hold for each of its subscriptions.\n"
            "#[topic.orders]\n" +
-           ini_of<TopicDraft>(topic_settings, {.subscriptions = {"inventory", "billing"}}, "#") +
+           ini_of<TopicDraft>(topic_settings,
+                              {.subscriptions = {"inventory", "billing"},
+                               .retain = Retention{.age = std::chrono::hours{48}, .bytes = 10ULL << 30U}},
+                              "#") +
            "\n# One of its subscriptions, which is thereby there from the start too. All settings above may stand "
            "here as\n"
            "# well, and hold for this one.\n"

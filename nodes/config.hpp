@@ -25,7 +25,8 @@ struct NodeConfig {
     std::map<std::string, QueuePolicy> queues;
     using Subscriptions = std::map<std::string, std::vector<Binding>>;  // by name
     std::map<std::string, Subscriptions> topics;
-    std::map<std::string, LivePolicy> live;  // [live.NAME]
+    std::map<std::string, LivePolicy> live;     // [live.NAME]
+    std::map<std::string, Retention> retained;  // those of the topics that are
     bool operator==(const NodeConfig&) const = default;
 };
 

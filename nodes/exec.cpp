@@ -100,8 +100,8 @@ std::string variable_of(const std::string& header) {
 
 bool set_by_messages(const std::string& variable) {
     const std::string_view name = std::string_view{variable}.substr(0, variable.find('='));
-    return name == "POSTHORN_ID" || name == "POSTHORN_ATTEMPT" || name == "POSTHORN_TYPE" ||
-           name == "POSTHORN_SUBJECT" || name.starts_with(header_prefix);
+    return name == "POSTHORN_ID" || name == "POSTHORN_ATTEMPT" || name == "POSTHORN_SEQUENCE" ||
+           name == "POSTHORN_TYPE" || name == "POSTHORN_SUBJECT" || name.starts_with(header_prefix);
 }
 
 std::vector<std::string> own_environment() {
@@ -283,6 +283,7 @@ std::vector<std::string> job_environment(const Job& job, const std::vector<std::
                  [](const std::string& variable) { return !set_by_messages(variable); });
     variables.push_back("POSTHORN_ID=" + job.id);
     variables.push_back("POSTHORN_ATTEMPT=" + std::to_string(job.attempt));
+    variables.push_back("POSTHORN_SEQUENCE=" + std::to_string(job.sequence));
     if (!has_nul(job.type)) variables.push_back("POSTHORN_TYPE=" + job.type);
     if (!has_nul(job.subject)) variables.push_back("POSTHORN_SUBJECT=" + job.subject);
     std::map<std::string, std::string> headers;

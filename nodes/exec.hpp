@@ -13,6 +13,7 @@ namespace posthorn::nodes {
 struct Job {
     std::string id;
     unsigned attempt = 1;
+    std::uint64_t sequence = 0;
     std::string type;
     std::string subject;
     std::map<std::string, std::string> headers;
@@ -21,9 +22,10 @@ struct Job {
 };
 
 // The environment of the command: `inherited` ("NAME=value") without what an outer message has set, and the job's
-// POSTHORN_ID, POSTHORN_ATTEMPT, POSTHORN_TYPE, POSTHORN_SUBJECT and POSTHORN_HEADER_<NAME>, nothing else. <NAME> is
-// the header's in upper case, with an underscore for all but A-Z, 0-9 and underscore; of two headers with one name so,
-// the first in byte order counts. A value with a NUL byte cannot stand in an environment: its variable is not set.
+// POSTHORN_ID, POSTHORN_ATTEMPT, POSTHORN_SEQUENCE, POSTHORN_TYPE, POSTHORN_SUBJECT and POSTHORN_HEADER_<NAME>, nothing
+// else. <NAME> is the header's in upper case, with an underscore for all but A-Z, 0-9 and underscore; of two headers
+// with one name so, the first in byte order counts. A value with a NUL byte cannot stand in an environment: its
+// variable is not set.
 [[nodiscard]] std::vector<std::string> job_environment(const Job& job, const std::vector<std::string>& inherited);
 
 // The last line that is not blank of what is fed to it, cut at 1 KiB.

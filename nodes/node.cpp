@@ -62,6 +62,7 @@ host::Options host_options(const NodeConfig& config) {
         for (const auto& [name, bindings] : subscriptions) all.push_back({.name = name, .bindings = bindings});
     }
     options.live = config.live;
+    options.retained = config.retained;
     options.auto_create = config.auto_create;
     options.message_limit = config.message_limit;
     return options;

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <ctime>
 #include <limits>
+#include <optional>
 #include <span>
 
 #include <posthorn/status.hpp>
@@ -101,6 +102,56 @@ std::uint64_t parse_count(std::string_view text) {
     if (error == std::errc::result_out_of_range) refuse(text, "is too large", "a whole number is expected");
     if (error != std::errc{} || end != stop) refuse(text, "is not understood", "a whole number is expected");
     return number;
+}
+
+namespace {
+
+// RFC 3339, UTC. Nothing: it is no such time.
+std::optional<std::chrono::system_clock::time_point> parse_time(std::string_view text) {
+    constexpr std::string_view form = "0000-00-00T00:00:00";
+    if (text.size() <= form.size() || text.back() != 'Z') return std::nullopt;
+    std::array<int, 6> parts{};
+    std::size_t part = 0;
+    for (std::size_t i = 0; i < form.size(); ++i) {
+        const bool digit = text[i] >= '0' && text[i] <= '9';
+        if (form[i] == '0' ? !digit : text[i] != form[i] && !(form[i] == 'T' && text[i] == ' ')) return std::nullopt;
+        if (digit) {
+            parts.at(part) = parts.at(part) * 10 + (text[i] - '0');
+        } else {
+            ++part;
+        }
+    }
+    const auto [year, month, day, hours, minutes, seconds] = parts;
+    const std::chrono::year_month_day date{std::chrono::year{year}, std::chrono::month{static_cast<unsigned>(month)},
+                                           std::chrono::day{static_cast<unsigned>(day)}};
+    const bool is_known = year >= 1970 && year <= 2261;  // to the system's clock
+    if (!is_known || !date.ok() || hours > 23 || minutes > 59 || seconds > 60) return std::nullopt;
+    std::chrono::milliseconds fraction{};
+    if (text = text.substr(form.size()); text != "Z") {
+        if (text.size() < 3 || text.front() != '.') return std::nullopt;
+        std::chrono::milliseconds worth{100};
+        for (const char c : text.substr(1, text.size() - 2)) {
+            if (c < '0' || c > '9') return std::nullopt;
+            fraction += (c - '0') * worth;
+            worth /= 10;
+        }
+    }
+    return std::chrono::sys_days{date} + std::chrono::hours{hours} + std::chrono::minutes{minutes} +
+           std::chrono::seconds{seconds} + fraction;
+}
+
+}  // namespace
+
+From parse_from(std::string_view text, std::chrono::system_clock::time_point now) {
+    if (text == "first") return From::first();
+    if (text == "last") return From::last();
+    if (const auto time = parse_time(text)) return From::time(*time);
+    constexpr std::string_view hint =
+        "give first, last, a sequence, a time as 2026-01-31T12:00:05Z, or how long ago, as 10min or 2h";
+    if (!text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos)
+        return From::sequence(parse(text, {}, std::numeric_limits<std::uint64_t>::max(), hint, 1));
+    const Duration ago = to_duration(text, 0, hint);
+    return From::time(now - std::chrono::duration_cast<std::chrono::system_clock::duration>(ago));
 }
 
 std::string format_age(std::chrono::milliseconds age) {

@@ -1,11 +1,13 @@
 // Durations and sizes as people write them: a whole number and a unit, nothing before, between or behind.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <string_view>
 
 #include <posthorn/time.hpp>
+#include <posthorn/topic.hpp>
 
 namespace posthorn::nodes {
 
@@ -14,6 +16,9 @@ namespace posthorn::nodes {
 [[nodiscard]] Duration parse_seconds_or_duration(std::string_view text);  // the same; a bare number is seconds
 [[nodiscard]] std::uint64_t parse_size(std::string_view text);            // 512B 64KiB 64MiB 1GiB 2TiB
 [[nodiscard]] std::uint64_t parse_count(std::string_view text);           // digits only
+
+// first, last, a sequence, 2026-01-31T12:00:05Z (a blank for the T and fractions are fine), or a duration before `now`.
+[[nodiscard]] From parse_from(std::string_view text, std::chrono::system_clock::time_point now);
 
 // What the parsers read back to the same: "90s", "64MiB", "0".
 [[nodiscard]] std::string write_duration(Duration duration);  // whole milliseconds

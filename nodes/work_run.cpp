@@ -127,13 +127,8 @@ void WorkRun::write_out(Delivery& delivery) {
 
 void WorkRun::execute(Delivery& delivery) {
     const Message& message = delivery.message();
-    const Job job{delivery.id(),
-                  delivery.attempt(),
-                  message.type,
-                  message.subject,
-                  message.headers,
-                  message.payload,
-                  options_.replies && delivery.is_request()};
+    const Job job{delivery.id(),   delivery.attempt(), delivery.sequence(), message.type,
+                  message.subject, message.headers,    message.payload,     options_.replies && delivery.is_request()};
     std::stop_source stop;  // the lease is lost, or we are in a hurry
     const auto request = [&stop] { stop.request_stop(); };
     const std::stop_callback lost{delivery.stop_token(), request};

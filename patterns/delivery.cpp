@@ -114,6 +114,9 @@ std::string Delivery::id() const {
 std::uint32_t Delivery::attempt() const noexcept {
     return state_ == nullptr ? 0 : state_->begun.attempt;
 }
+std::uint64_t Delivery::sequence() const noexcept {
+    return state_ == nullptr ? 0 : state_->begun.offset;
+}
 bool Delivery::maybe_duplicate() const noexcept {
     return state_ != nullptr && state_->begun.maybe_duplicate;
 }

@@ -22,6 +22,7 @@ Subscriber::Subscriber(Context& context, const std::string& topic, const std::st
                                             .drain_timeout = options.drain_timeout,
                                             .bindings = std::move(options.bindings),
                                             .temporary = options.temporary,
-                                            .exclusive = options.exclusive})) {}
+                                            .exclusive = options.exclusive,
+                                            .from = options.from})) {}
 
 }  // namespace posthorn::fanout

@@ -65,12 +65,18 @@ void check(const Here& home, const ProducerTraits& traits) {
     if (traits.live && !home.store.empty()) throw Error("a live topic keeps nothing: leave Here.store out");
     if (!home.subscriptions.empty() && !traits.topic)
         throw Error("Here.subscriptions are for a topic; a queue has none");
+    if (home.retain) {
+        validate(*home.retain);
+        if (!traits.topic) throw Error("Here.retain is for a topic; a queue has none");
+        if (home.store.empty()) throw Error("Here.retain needs a store: give Here.store, or a node's topic");
+    }
     std::set<std::string_view> names;
     for (const Subscription& one : home.subscriptions) {
         if (!valid_queue_name(one.name)) {
             throw Error("\"" + one.name.substr(0, 200) +
                         "\" is not a subscription's name: 1 to 200 of A-Z a-z 0-9 . _ -, not ending in .dlq");
         }
+        if (one.name == retained_name) throw Error("Here.subscriptions: " + one.name + " is kept for retained topics");
         if (!names.insert(one.name).second) throw Error("Here.subscriptions has " + one.name + " twice");
         validate(one.bindings);
         if (one.policy) validate(*one.policy);
@@ -123,6 +129,7 @@ void ProducerCore::start(const Home& home) {
         options.only_queue = queue_;
         if (traits_.live) options.live[queue_] = home.options().live;
         if (traits_.topic) options.topics[queue_] = home.options().subscriptions;
+        if (home.options().retain) options.retained[queue_] = *home.options().retain;
         for (const Subscription& one : home.options().subscriptions) {
             if (one.policy) options.queues[queue_ + "/" + one.name] = *one.policy;
         }

@@ -88,6 +88,7 @@ MadeUpDelivery::MadeUpDelivery(const Message& message, MadeUpOptions options)
     state_->sink = recorder_;
     state_->begun.attempt = options.attempt;
     state_->begun.maybe_duplicate = options.maybe_duplicate;
+    state_->begun.offset = options.sequence;
     state_->begun.envelope = Slice{std::move(bytes)};
 }
 
@@ -140,6 +141,8 @@ struct Node::Impl {
         validate(options.queue);
         for (const auto& [name, policy] : options.queues) validate(policy);
         for (const auto& [name, policy] : options.live) validate(policy);
+        for (const auto& [name, retention] : options.retained) validate(retention);
+        if (!options.retained.empty() && !options.on_disk) throw Error("NodeOptions.retained needs on_disk");
         context = given_context != nullptr ? given_context : &own.emplace(ContextOptions{.clock = options.clock});
         folder = make_folder();
         endpoint = options.bind.empty() ? "ipc://" + (folder / "node").string() : options.bind;
@@ -160,6 +163,7 @@ struct Node::Impl {
         host_options.queues = options.queues;
         host_options.topics = options.topics;
         host_options.live = options.live;
+        host_options.retained = options.retained;
         host_options.on_event = options.on_event;
         auto store = options.on_disk ? store::open_sqlite_store({.folder = folder / "data", .min_free = 0, .vfs = {}})
                                      : store::make_memory_store();

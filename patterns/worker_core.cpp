@@ -89,7 +89,8 @@ WorkerCore::WorkerCore(Context& context, std::string queue, ConsumerOptions opti
                 .bindings = options_.bindings,
                 .temporary = options_.temporary,
                 .exclusive = options_.exclusive,
-                .replier = options_.replier}),
+                .replier = options_.replier,
+                .from = options_.from}),
       last_activity_(loop_.mono()) {}
 
 WorkerCore::~WorkerCore() {

@@ -40,6 +40,7 @@ struct ConsumerOptions {
     bool temporary = false;
     bool exclusive = false;
     bool replier = false;  // answers requests
+    std::optional<From> from{};
 };
 
 class WorkerCore final : public std::enable_shared_from_this<WorkerCore>,

@@ -132,6 +132,10 @@ bool takes_everything(const std::vector<Binding>& bindings) noexcept {
            });
 }
 
+bool is_wanted(const std::vector<Binding>& bindings, std::string_view envelope) {
+    return takes_everything(bindings) || matches(bindings, read_labels(envelope));
+}
+
 bool matches(const std::vector<Binding>& bindings, const Labels& labels) noexcept {
     if (bindings.empty()) return true;
     const auto carried = [&](const auto& wanted) {

@@ -15,7 +15,9 @@ void write_bindings(wire::Writer& out, const std::vector<Binding>& bindings);
 void read_bindings(wire::Reader& in, std::vector<Binding>& bindings);
 
 [[nodiscard]] bool takes_everything(const std::vector<Binding>& bindings) noexcept;
-// Whether a subscription with these bindings gets a message with these labels.
+// Whether a subscription with these bindings gets this message, which read_routing() has read before.
+[[nodiscard]] bool is_wanted(const std::vector<Binding>& bindings, std::string_view envelope);
+// The same of its labels.
 [[nodiscard]] bool matches(const std::vector<Binding>& bindings, const Labels& labels) noexcept;
 
 }  // namespace posthorn::envelope

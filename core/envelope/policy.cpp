@@ -134,4 +134,8 @@ void validate(const LivePolicy& policy) {
         throw Error("live policy: when_full is drop_oldest or block; a live topic can neither refuse nor dead-letter");
 }
 
+void validate(const Retention& retention) {
+    if (retention.age < 0s || retention.age > longest) throw Error("retain.age must be between 0 and 365 days");
+}
+
 }  // namespace posthorn

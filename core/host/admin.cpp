@@ -318,6 +318,9 @@ void Host::Impl::unsubscribe(Question question, Now now) {
     Box* const box = find_box(question.topic);
     if (box == nullptr || box->topic == nullptr || box->removing) {
         question.result.error = "there is no subscription " + question.topic + " here; posthorn queues lists them";
+    } else if (is_log(question.topic)) {
+        question.result.error = question.topic + " is what " + box->topic->queue.name() +
+                                " retains; it goes when the topic's retain_... settings do, at the next start";
     } else if (failed) {
         question.result.error = "the store has failed: " + failure;
     }

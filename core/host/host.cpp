@@ -104,6 +104,14 @@ Box* Host::Impl::find_box(const std::string& name) {
 
 QueuePolicy Host::Impl::policy_of(const std::string& name) const {
     const auto slash = name.find('/');
+    if (is_log(name)) {
+        const auto found = options.retained.find(name.substr(0, slash));
+        const Retention bounds = found == options.retained.end() ? Retention{} : found->second;
+        return {.max_messages = bounds.messages,
+                .max_bytes = bounds.bytes,
+                .when_full = WhenFull::drop_oldest,
+                .max_age = bounds.age};
+    }
     auto found = options.queues.find(name);
     if (found == options.queues.end()) found = options.queues.find(name.substr(0, slash));
     if (found == options.queues.end() && !service_of(name.substr(0, slash)).empty()) {
@@ -122,7 +130,10 @@ QueuePolicy Host::Impl::policy_of(const std::string& name) const {
 
 Box& Host::Impl::make_box(const std::string& name) {
     const std::uint64_t seed = options.seed ^ std::hash<std::string>{}(name);
-    auto box = std::make_unique<Box>(name, policy_of(name), store.durable(), seed, options.on_event, options.limits);
+    queue::Limits limits = options.limits;
+    if (is_log(name)) limits.ready = std::min(limits.ready, 2 * limits.block);  // to make room from, not to deliver
+    auto box = std::make_unique<Box>(name, policy_of(name), store.durable(), seed, options.on_event, limits);
+    if (is_log(name)) box->queue.become_log();
     if (!service_of(std::string_view{name}.substr(0, name.find('/'))).empty()) box->queue.become_replies();
     return *boxes.emplace(name, std::move(box)).first->second;
 }
@@ -412,7 +423,11 @@ Mono Host::Impl::next_deadline() const {
 // Store ------------------------------------------------------------------------------------------------------------
 
 bool Host::Impl::has_changes(const Box& box) const {
-    return box.queue.has_changes(disk_room == Room::plenty);
+    return box.queue.has_changes(disk_room == Room::plenty) || is_to_replay(box);
+}
+
+bool Host::Impl::is_to_replay(const Box& box) const {
+    return box.replay && disk_room == Room::plenty && !disk_full && !draining;
 }
 
 // Messages are stored at once, with whatever gathered while the last commit was under way. Settlements alone wait a
@@ -426,7 +441,7 @@ bool Host::Impl::job_is_due(Now now) const {
     std::size_t settlements = 0;
     for (const Box* box : unsaved) {
         if (!has_changes(*box)) continue;
-        if (disk_room == Room::plenty && box->queue.has_appends()) return true;
+        if ((disk_room == Room::plenty && box->queue.has_appends()) || is_to_replay(*box)) return true;
         if (!store.durable() || draining || box->sync) return true;
         settlements += box->queue.settlements();
         const auto since = box->queue.changed_since();
@@ -452,6 +467,7 @@ std::shared_ptr<const store::Job> Host::Impl::take_job(Now now) {
         if (due || !box->queue.has_changes()) box->sync = false;
         if (due && has_changes(*box)) {
             next.batch.push_back(box->queue.gather(now, disk_room == Room::plenty));
+            if (is_to_replay(*box)) next.batch.back().replay = slice_of(*box);
             box->record_in_job = next.batch.back().subscription.has_value();
             box->gone_from_store = next.batch.back().gone;
             job_boxes.push_back(box);
@@ -465,7 +481,7 @@ std::shared_ptr<const store::Job> Host::Impl::take_job(Now now) {
             }
         }
         box->queue.wanted_reads(next.reads, now);
-        box->unsaved = box->queue.has_changes();
+        box->unsaved = box->queue.has_changes() || box->replay;
         if (box->unsaved) still_unsaved.push_back(box);
     }
     unsaved = std::move(still_unsaved);
@@ -496,7 +512,7 @@ void Host::Impl::complete(store::Outcome outcome, Now now) {
     for (Box* box : std::exchange(job_boxes, {})) {
         box->in_job = false;
         box->queue.committed();
-        if (std::exchange(box->record_in_job, false)) box->recorded = !box->queue.has_new_record();
+        if (std::exchange(box->record_in_job, false)) box->recorded = !box->queue.has_new_record() && !box->replay;
         for (auto& [id, session] : box->consumers) {
             session->safe_settles = std::max(session->safe_settles, session->gathered_settles);
         }
@@ -505,6 +521,7 @@ void Host::Impl::complete(store::Outcome outcome, Now now) {
         }
         touch(*box);
     }
+    for (const store::Replayed& part : outcome.replayed) replayed(part, now);
     for (const store::DeadDropped& one : outcome.dropped) {
         find_box(one.topic)->queue.dead_dropped(one.messages, one.bytes);
     }
@@ -631,7 +648,7 @@ bool Host::idle() const {
 
 std::uint64_t Host::unsettled() const {
     std::uint64_t messages = 0;
-    for (const auto& [name, box] : impl_->boxes) messages += box->queue.messages();
+    for (const auto& [name, box] : impl_->boxes) messages += box->queue.is_log() ? 0 : box->queue.messages();
     return messages;
 }
 

@@ -34,6 +34,7 @@ struct Options {
     std::map<std::string, std::vector<Subscription>> topics;  // with the subscriptions that are there from the start
     std::map<std::string, LivePolicy> live;                   // live topics that are there from the start
     LivePolicy live_defaults;                                 // of others
+    std::map<std::string, Retention> retained;                // topics that keep what was published
     bool auto_create = true;                                  // queues, topics and subscriptions appear on first use
     std::string only_queue;  // a brokerless producer hosts this one, or this topic, and no other; empty: any
     std::uint64_t message_limit = posthorn::defaults::message_limit;
@@ -76,7 +77,7 @@ public:
     [[nodiscard]] bool idle() const;
     // All subscribers of live topics that are there have been sent everything.
     [[nodiscard]] bool all_fed() const;
-    // Messages not settled, in all queues.
+    // Messages not settled, in all queues; what topics retain is nobody's to settle.
     [[nodiscard]] std::uint64_t unsettled() const;
 
 private:

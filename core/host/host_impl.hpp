@@ -14,6 +14,9 @@ namespace posthorn::host {
 
 struct Box;
 
+// The subscription that keeps what a retained topic retains. Nobody consumes it.
+[[nodiscard]] bool is_log(std::string_view address);
+
 // One peer's session. Ends when the peer says bye, is silent for too long, breaks the protocol, or comes back.
 struct Session {
     Session(PeerId of, protocol::Role as, std::uint64_t joined_limit)
@@ -94,7 +97,9 @@ struct Box {
     std::map<feed::LinkId, Session*> subscribers;
     Mono gap_at = never;  // the first of theirs that is due
 
-    std::vector<Box*> subscriptions;  // of a topic
+    // of a topic
+    std::vector<Box*> subscriptions;  // its log among them
+    Box* log = nullptr;               // where it is retained
     // of a subscription
     Box* topic = nullptr;
     std::vector<Binding> bindings;
@@ -102,6 +107,8 @@ struct Box {
     Mono alone_until = never;  // which is gone, and may come back until then
     Mono answers_until{};      // of a reply queue: the latest deadline of the requests that are answered here
     bool removing = false;
+    // It is given what its topic retains, slice by slice: what is still to come. Then it joins the others.
+    std::optional<store::Replay> replay{};
     // of both
     bool recorded = false;         // what it is has been stored
     bool record_in_job = false;    // or is being stored
@@ -142,7 +149,8 @@ struct Host::Impl {
     void check_sessions(Now now);
     void touch(Box& box);
     void touch_all();
-    [[nodiscard]] bool has_changes(const Box& box) const;  // that the next job may hold
+    [[nodiscard]] bool has_changes(const Box& box) const;   // that the next job may hold
+    [[nodiscard]] bool is_to_replay(const Box& box) const;  // with the next job
     [[nodiscard]] bool job_is_due(Now now) const;
     std::shared_ptr<const store::Job> take_job(Now now);
     void complete(store::Outcome outcome, Now now);
@@ -161,11 +169,18 @@ struct Host::Impl {
 
     // topics.cpp
     Box& open_topic(const std::string& name, Now now);
-    Box& open_subscription(const std::string& address, bool temporary, std::vector<Binding> bindings, Now now);
+    // `from`: where it begins if it is new; its topic is retained then.
+    Box& open_subscription(const std::string& address, bool temporary, std::vector<Binding> bindings,
+                           const std::optional<From>& from, Now now);
+    void open_log(Box& topic, Now now);
+    [[nodiscard]] static store::Replay slice_of(const Box& box);
+    void replayed(const store::Replayed& part, Now now);
     static void join(Box& topic, Box& box);
     void describe(Box& box, Now now);
     void rebind(Box& box, std::vector<Binding> bindings, Now now);
     void restore_topics(const store::Recovery& recovery, Now now);
+    void drop_log(Box& box, Now now);
+    void declare_topics(Now now);
     [[nodiscard]] std::optional<protocol::Refusal> refusal_of_address(const protocol::Hello& hello) const;
     bool is_prepared(PeerId peer, const protocol::Hello& hello, bool bound, Now now);
     void look_at_postponed(Now now);

@@ -1,5 +1,6 @@
 // Topics and their subscriptions: how they come to be, what of them is stored, and how they go.
 #include <algorithm>
+#include <limits>
 
 #include <posthorn/status.hpp>
 
@@ -15,6 +16,7 @@ struct Record {
     bool subscription = false;
     bool temporary = false;
     std::vector<Binding> bindings{};
+    bool incomplete = false;  // it was to begin in the past, and has not been given all of that yet
 };
 
 std::string encode(const Record& record) {
@@ -22,6 +24,7 @@ std::string encode(const Record& record) {
     wire::Writer out(bytes);
     out.boolean(record.subscription).boolean(record.temporary);
     envelope::write_bindings(out, record.bindings);
+    if (record.incomplete) out.boolean(true);
     return bytes;
 }
 
@@ -31,7 +34,26 @@ std::optional<Record> decode(std::string_view bytes) {
     record.subscription = in.boolean();
     record.temporary = in.boolean();
     envelope::read_bindings(in, record.bindings);
+    record.incomplete = in.ok() && !in.at_end() && in.boolean();
     return in.ok() && in.at_end() ? std::optional(std::move(record)) : std::nullopt;
+}
+
+const std::string log_suffix = std::string{"/"}.append(retained_name);
+
+// Where a subscription begins, and no more of it yet.
+store::Replay begin_of(const From& from) {
+    switch (from.what) {
+        case From::What::time: {
+            constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+            const auto ms = static_cast<std::int64_t>(std::min(from.number, most));
+            return {.since = Wall{WallClock::duration{ms}}};
+        }
+        case From::What::last:
+            return {.last = std::max<std::uint64_t>(from.number, 1)};
+        case From::What::sequence:
+            break;
+    }
+    return {.from = from.number};
 }
 
 constexpr std::size_t postponed_limit = 100;  // each may be as large as a hello
@@ -42,10 +64,14 @@ std::string topic_part(const std::string& address) {
 
 }  // namespace
 
+bool is_log(std::string_view address) {
+    return address.ends_with(log_suffix);
+}
+
 void Host::Impl::describe(Box& box, Now now) {
     box.recorded = false;
     box.sync = true;
-    box.queue.describe(encode({box.topic != nullptr, box.temporary, box.bindings}), now);
+    box.queue.describe(encode({box.topic != nullptr, box.temporary, box.bindings, box.replay.has_value()}), now);
     touch(box);
 }
 
@@ -57,22 +83,67 @@ Box& Host::Impl::open_topic(const std::string& name, Now now) {
     return box;
 }
 
-Box& Host::Impl::open_subscription(const std::string& address, bool temporary, std::vector<Binding> bindings, Now now) {
+Box& Host::Impl::open_subscription(const std::string& address, bool temporary, std::vector<Binding> bindings,
+                                   const std::optional<From>& from, Now now) {
     if (Box* known = find_box(address)) return *known;
     Box& topic = open_topic(topic_part(address), now);
     Box& box = make_box(address);
-    box.queue.start_at(topic.queue.next_offset());
     box.temporary = temporary;
     box.bindings = std::move(bindings);
-    if (temporary) box.alone_until = now.mono + box.queue.policy().lease;  // if nobody comes after all
-    join(topic, box);
+    if (from) {
+        box.topic = &topic;
+        box.replay = begin_of(*from);
+        box.replay->of = topic.log->queue.name();
+        box.replay->max_messages = options.limits.replayed;
+    } else {
+        box.queue.start_at(topic.queue.next_offset());
+        if (temporary) box.alone_until = now.mono + box.queue.policy().lease;  // if nobody comes after all
+        join(topic, box);
+    }
     describe(box, now);
     return box;
+}
+
+void Host::Impl::open_log(Box& topic, Now now) {
+    if (topic.log == nullptr) open_subscription(topic.queue.name() + log_suffix, false, {}, std::nullopt, now);
+}
+
+// The next slice of what it is given, as its bindings are now. Run by the store, on a thread of its own.
+store::Replay Host::Impl::slice_of(const Box& box) {
+    store::Replay slice = *box.replay;
+    if (!envelope::takes_everything(box.bindings)) {
+        slice.wants = [bindings = box.bindings](std::string_view bytes) {
+            return envelope::is_wanted(bindings, bytes);
+        };
+    }
+    slice.subscription = encode({true, box.temporary, box.bindings});
+    return slice;
+}
+
+// After a commit. What the log had gathered for it is in the part, so what it has accepted since is all that is missing
+// when the part is the last one.
+void Host::Impl::replayed(const store::Replayed& part, Now now) {
+    Box* const box = find_box(part.topic);
+    if (box == nullptr || !box->replay) return;  // removed meanwhile
+    box->queue.replayed(part, now);
+    touch(*box);
+    if (!part.whole) {
+        box->replay->from = part.next;
+        box->replay->last = 0;
+        return;
+    }
+    box->replay.reset();
+    box->queue.catch_up(box->topic->log->queue, box->bindings, now);
+    join(*box->topic, *box);
+    box->recorded = !box->queue.has_new_record();
+    if (!box->recorded) describe(*box, now);  // its bindings have changed since the slice was cut
+    if (box->temporary) box->alone_until = now.mono + box->queue.policy().lease;
 }
 
 void Host::Impl::join(Box& topic, Box& box) {
     box.topic = &topic;
     topic.subscriptions.push_back(&box);
+    if (box.queue.is_log()) topic.log = &box;
     if (!has_answers(box)) topic.queue.add_subscription(box.queue, box.bindings);
 }
 
@@ -105,17 +176,37 @@ void Host::Impl::restore_topics(const store::Recovery& recovery, Now now) {
         if (!record) describe(box, now);  // it was damaged: every message is more than it asked for, and none too few
         box.answers_until = now.mono + defaults::reply_memory;  // nobody knows any more
         if (box.temporary) box.alone_until = kept_until(box, now);
+        if (record && record->incomplete) remove_subscription(box, now);  // its consumer asks for it again
+        if (box.queue.is_log() && !options.retained.contains(topic_part(topic.topic))) drop_log(box, now);
     }
-    for (const auto& [name, subscriptions] : options.topics) {
+    declare_topics(now);
+}
+
+void Host::Impl::drop_log(Box& box, Now now) {
+    if (options.log) {
+        options.log(LogLevel::info, "the topic " + box.topic->queue.name() +
+                                        " is not retained any more: what it kept is removed, " +
+                                        std::to_string(box.queue.messages()) + " messages");
+    }
+    remove_subscription(box, now);
+}
+
+// As the configuration has them.
+void Host::Impl::declare_topics(Now now) {
+    const auto open = [&](const std::string& name) -> Box& {
         const Box* known = find_box(name);
         if (known != nullptr && !known->queue.is_topic() && known->queue.has_messages()) {
             throw Error(
                 "its queue " + name +
                 " holds messages, and is to be a topic; let them be worked off as a queue, or take another name");
         }
-        open_topic(name, now);
+        return open_topic(name, now);
+    };
+    for (const auto& [name, retention] : options.retained) open_log(open(name), now);
+    for (const auto& [name, subscriptions] : options.topics) {
+        open(name);
         for (const Subscription& one : subscriptions) {
-            Box& box = open_subscription(name + "/" + one.name, false, one.bindings, now);
+            Box& box = open_subscription(name + "/" + one.name, false, one.bindings, std::nullopt, now);
             rebind(box, one.bindings, now);
             if (!std::exchange(box.temporary, false)) continue;
             box.alone_until = never;
@@ -157,7 +248,19 @@ std::optional<protocol::Refusal> Host::Impl::refusal_of_address(const protocol::
                                                    "name of your own: " +
                                                    name + "/NAME"};
     }
+    if (is_log(hello.address)) {
+        return protocol::Refusal{"wrong_kind", hello.address + " is what " + name + " retains; subscribe to " + name +
+                                                   " under a name of your own, from wherever in it you like"};
+    }
     const auto box = boxes.find(hello.address);
+    if (box == boxes.end() && hello.from && hello.role == protocol::Role::consumer &&
+        (!is_topic || found->second->log == nullptr)) {
+        return protocol::Refusal{"not_retained",
+                                 name +
+                                     " keeps nothing for those that come later, and a new subscription was to begin "
+                                     "with that; give the topic retain_age, retain_bytes or retain_messages where it "
+                                     "lives, or subscribe from now on"};
+    }
     if (box == boxes.end() || hello.role != protocol::Role::consumer) return std::nullopt;
     for (const auto& [id, session] : box->second->consumers) {
         const bool replaced = !hello.name.empty() && session->name == hello.name;
@@ -180,7 +283,8 @@ bool Host::Impl::is_prepared(PeerId peer, const protocol::Hello& hello, bool bou
     if (!subscribes && !hello.topic && hello.replies.empty()) return true;
     Box* box = nullptr;
     if (subscribes) {
-        box = &open_subscription(hello.address, hello.temporary, hello.bindings.value_or(std::vector<Binding>{}), now);
+        box = &open_subscription(hello.address, hello.temporary, hello.bindings.value_or(std::vector<Binding>{}),
+                                 hello.from, now);
         // Once: of two that want different ones the later has its way, and neither waits for the other.
         if (hello.bindings && !box->removing && !bound) rebind(*box, *hello.bindings, now);
         bound = !box->removing;
@@ -210,6 +314,8 @@ void Host::Impl::left_alone(Box& box, bool in_order, Now now) {
 void Host::Impl::remove_subscription(Box& box, Now now) {
     box.removing = true;
     box.alone_until = never;
+    box.replay.reset();
+    if (box.topic->log == &box) box.topic->log = nullptr;
     box.sync = true;
     std::vector<PeerId> peers;
     for (const auto& [id, session] : box.consumers) peers.push_back(session->peer);

@@ -111,6 +111,18 @@ std::string_view name_of(Role role) noexcept {
     return "";
 }
 
+std::string_view name_of(From::What what) noexcept {
+    switch (what) {
+        case From::What::time:
+            return "time";
+        case From::What::last:
+            return "last";
+        case From::What::sequence:
+            break;
+    }
+    return "sequence";
+}
+
 void write(const Hello& hello, std::string& out) {
     Body body(out, "hello");
     body.field("protocol").string(magic);
@@ -143,6 +155,7 @@ void write(const Hello& hello, std::string& out) {
     if (hello.exclusive) body.field("exclusive").boolean(true);
     body.number("link", hello.link);
     body.number("received", hello.received);
+    if (hello.from) body.field("from").array(2).string(name_of(hello.from->what)).unsigned_integer(hello.from->number);
 }
 
 void write(const Publish& publish, std::string& out) {

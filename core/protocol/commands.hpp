@@ -93,6 +93,8 @@ struct Hello {                                  // "hello"
     // consumer of a live topic "link", "received": the link it had with this host, and the last number it has of it
     std::uint64_t link = 0;
     std::uint64_t received = 0;
+    // consumer "from" ["sequence" | "time" | "last", n]: where a subscription that is new begins; nothing: now
+    std::optional<From> from{};
 };
 
 struct Publish {  // "publish" {"m": [bin, ...]}: envelopes in sequence order

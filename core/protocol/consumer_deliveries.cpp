@@ -406,6 +406,7 @@ void ConsumerSession::say_hello(Host& host, Now now) {
     hello.temporary = options_.temporary;
     hello.exclusive = options_.exclusive;
     hello.replier = options_.replier;
+    hello.from = options_.from;
     for (const Slot& slot : slots_) {
         if (slot.host != host.index || (slot.state != State::unbegun && slot.state != State::begun)) continue;
         hello.held.push_back({slot.offset, slot.token, slot.state == State::begun});

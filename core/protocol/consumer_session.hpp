@@ -45,6 +45,7 @@ public:
         // Answers requests: what it holds counts as begun by those who wait for the answers, so it holds no more than
         // its handlers are at, or will have begun within some 10 ms.
         bool replier = false;
+        std::optional<From> from{};
         Timing timing{};
         std::size_t frame_limit = defaults::frame_limit;
         std::size_t message_limit = defaults::message_limit;

@@ -163,6 +163,14 @@ public:
         envelope::read_bindings(*reader_, into);
         return true;
     }
+    bool from(From& into) {
+        return row(2, [&] {
+            const std::string_view what = reader_->string();
+            if (what != "sequence" && what != "time" && what != "last") reader_->fail();
+            into.what = what == "time" ? From::What::time : what == "last" ? From::What::last : From::What::sequence;
+            number(into.number);
+        });
+    }
     bool words(std::vector<std::string>& into) {
         return list(into, 1, [&](std::string& item) { word(item); });
     }
@@ -189,6 +197,7 @@ bool read_topic(Source& in, std::string_view key, Hello& hello) {
     if (key == "bindings") return in.bindings(hello.bindings.emplace());
     if (key == "temporary") return in.flag(hello.temporary);
     if (key == "exclusive") return in.flag(hello.exclusive);
+    if (key == "from") return in.from(hello.from.emplace());
     return false;
 }
 

@@ -21,7 +21,8 @@ struct Limits {
     // others; when there are fewer than an eighth of it, they are read on.
     std::size_t line = 256;
     std::size_t dedup = defaults::dedup_bytes;
-    store::Offset block = 4096;  // offsets the backlog speaks of together
+    store::Offset block = 4096;     // offsets the backlog speaks of together
+    std::size_t replayed = 65'536;  // messages of a log that one commit looks at for a subscription, about
 };
 
 }  // namespace posthorn::queue

@@ -315,7 +315,8 @@ void Queue::read_blocks(std::vector<store::Read>& reads, Now now) {
     }
     reading_.to = std::min(backlog_.end_of(reading_.taken.back().first), end);
     reading_.known_to = next_offset_ - 1;
-    store::Read read{.topic = name_, .from = reading_.taken.front().second.first, .to = reading_.to};
+    store::Read read{
+        .topic = name_, .from = reading_.taken.front().second.first, .to = reading_.to, .bodies = !is_log_};
     if (durable_) {
         const std::uint64_t keys = reading_.key == 0 ? 0 : std::uint64_t{1} << store::key_group(reading_.key);
         read.max_messages = limits_.ready - std::min(ready_from(reading_.priority), limits_.ready);
@@ -460,6 +461,17 @@ void Queue::reads_dropped() {
     if (reading_.key != 0) hungry_.insert(reading_.key);
     reading_ = {};
     fetching_.clear();
+}
+
+// Not read yet, like what is found at a start.
+void Queue::replayed(const store::Replayed& part, Now now) {
+    for (const store::OffsetRange& range : part.ranges) {
+        backlog_.add(range, end_of_age(part.oldest, now));
+        next_offset_ = std::max(next_offset_, range.last + 1);
+    }
+    if (messages_ == 0 && part.messages > 0) recovered_oldest_ = part.oldest;
+    messages_ += part.messages;
+    bytes_ += part.bytes;
 }
 
 // Recovery ---------------------------------------------------------------------------------------------------------

@@ -160,6 +160,14 @@ public:
     void add_subscription(Queue& subscription, std::vector<Binding> bindings);
     void rebind(const Queue& subscription, std::vector<Binding> bindings);
     void remove_subscription(Queue& subscription);
+    // From here on this is the log of a retained topic: a subscription that nobody consumes. Its messages are plain,
+    // whatever keys, priorities and times they have, and none of their bodies is in memory.
+    void become_log() noexcept { is_log_ = true; }
+    [[nodiscard]] bool is_log() const noexcept { return is_log_; }
+    // The store has put a part of a topic's log here, behind what there was.
+    void replayed(const store::Replayed& part, Now now);
+    // When all of the log that was gathered is here: what it has accepted since, before this is subscribed itself.
+    void catch_up(const Queue& log, const std::vector<Binding>& bindings, Now now);
     // What the store is to remember of this topic or subscription; recover() gives it back.
     void describe(std::string record, Now now);
     [[nodiscard]] bool has_new_record() const noexcept { return record_.has_value(); }  // not gathered yet
@@ -547,6 +555,7 @@ private:
     std::vector<Answer> answers_;
     bool is_topic_ = false;
     bool live_ = false;
+    bool is_log_ = false;
     std::vector<Subscriber> subscribers_;  // of a topic
     std::vector<Queue*> takers_;           // of the message at hand
     std::unordered_map<Offset, PassedOn> passed_on_;

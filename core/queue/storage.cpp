@@ -16,6 +16,7 @@ std::vector<store::OffsetRange> ranges(std::vector<Offset>& offsets) {
 }  // namespace
 
 void Queue::keep_body(Entry& entry, Slice body) {
+    if (is_log_) return;
     entry.body = std::move(body);
     window_used_ += entry.size;
 }

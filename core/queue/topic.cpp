@@ -55,11 +55,12 @@ bool Queue::find_takers(std::string_view envelope) {
 // The same offset in all of them, though each may have moved on by itself: by what was sent back to it.
 void Queue::pass_on(const envelope::Routing& routing, const Slice& envelope, bool maybe_duplicate, Producer& producer,
                     Now now) {
+    const envelope::Routing plain{.producer = routing.producer, .sequence = routing.sequence};
     Offset offset = next_offset_;
     for (const Queue* taker : takers_) offset = std::max(offset, taker->next_offset_);
     for (Queue* taker : takers_) {
         taker->skip_to(offset);
-        taker->take(routing, envelope, maybe_duplicate, nullptr, now);
+        taker->take(taker->is_log_ ? plain : routing, envelope, maybe_duplicate, nullptr, now);
     }
     if (!durable_) {
         ++producer.unsettled;
@@ -76,6 +77,20 @@ void Queue::pass_on(const envelope::Routing& routing, const Slice& envelope, boo
 // Nothing of it is under way: so it need not remember what others got as holes of its own, however many those are.
 void Queue::keep_up(Offset offset) noexcept {
     if (pending_.empty() && !committing_) next_offset_ = std::max(next_offset_, offset);
+}
+
+// They are not in the store, nor under way there: a log is caught up with as soon as a commit has ended.
+void Queue::catch_up(const Queue& log, const std::vector<Binding>& bindings, Now now) {
+    Offset offset = log.pending_first();
+    for (const Pending& pending : log.pending_) {
+        const std::string_view bytes = pending.envelope.view();
+        const auto routing = pending.done ? std::nullopt : envelope::read_routing(bytes);
+        if (routing && envelope::is_wanted(bindings, bytes)) {
+            skip_to(offset);
+            take(*routing, pending.envelope, pending.maybe_duplicate, nullptr, now);
+        }
+        ++offset;
+    }
 }
 
 // Offsets that went to others. While a batch is under way the place of every message that is not in it is counted from

@@ -99,6 +99,12 @@ private:
     std::vector<MarkRun> marks_;
 };
 
+// Whether a queue is to know of both as one range, the second behind the first: there may be many more chunks than it
+// wants to know of. The lives of a host lie far apart.
+[[nodiscard]] constexpr bool are_near(const OffsetRange& before, const OffsetRange& behind) noexcept {
+    return behind.first - before.last <= Chunk::max_messages;
+}
+
 struct PackedChunk {
     Chunk chunk;
     std::string body;

@@ -27,9 +27,12 @@ ChunkTable::ChunkTable(Database& db, UpkeepPlan& plan)
                     "VALUES(?,?,?,?,?,?,?,?)"),
       insert_body_(db, "INSERT INTO body(bytes) VALUES(?)"),
       insert_shared_(db, "INSERT INTO shared_body(body, chunks, layout) VALUES(?,?,?)"),
+      join_shared_(db, "UPDATE shared_body SET chunks=chunks+1 WHERE body=?"),
       release_shared_(db, "UPDATE shared_body SET chunks=chunks-1 WHERE body=?"),
       delete_shared_(db, "DELETE FROM shared_body WHERE body=?"),
       select_sharers_(db, "SELECT chunks FROM shared_body WHERE body=?"),
+      select_layout_(db, "SELECT layout FROM shared_body WHERE body=?"),
+      share_chunk_(db, "UPDATE chunk SET body=?, header=? WHERE topic=? AND first=?"),
       delete_chunk_(db, "DELETE FROM chunk WHERE topic=? AND first=?"),
       delete_body_(db, "DELETE FROM body WHERE id=?"),
       delete_state_(db, "DELETE FROM chunk_state WHERE topic=? AND first=?"),
@@ -43,6 +46,9 @@ ChunkTable::ChunkTable(Database& db, UpkeepPlan& plan)
       select_rows_(db,
                    "SELECT first, last, messages, bytes, body FROM chunk WHERE topic=? AND first>=? "
                    "ORDER BY first LIMIT ?"),
+      select_backwards_(db,
+                        "SELECT first, messages, state FROM chunk LEFT JOIN chunk_state USING(topic, first) "
+                        "WHERE topic=? ORDER BY first DESC"),
       select_header_(
           db,
           "SELECT header, state, layout FROM chunk LEFT JOIN chunk_state USING(topic, first) "
@@ -87,6 +93,23 @@ void ChunkTable::insert(const SharedBody& shared, TopicId topic, Chunk chunk) {
     held.chunk = std::move(chunk);
     const std::string header = encode_header(held.chunk, topic, shared.body, shared.crc, shared.layout);
     insert_row(std::move(held), header, nullptr, true);
+}
+
+std::optional<SharedBody> ChunkTable::share(HeldChunk& held) {
+    SharedBody shared{.body = is_shared(held.body) ? held.body : -held.body, .crc = held.body_crc, .layout = {}};
+    if (is_shared(held.body)) {
+        Query query(select_layout_);
+        if (!query.signed_integer(body_row(held.body)).step()) return std::nullopt;
+        shared.layout = query.bytes_at(0);
+        Query(join_shared_).signed_integer(body_row(held.body)).run();
+        return shared;
+    }
+    shared.layout = encode_layout(held.chunk, shared.crc);
+    Query(insert_shared_).signed_integer(body_row(shared.body)).integer(2).bytes(shared.layout).run();
+    held.body = shared.body;
+    const std::string header = encode_header(held.chunk, held.topic, held.body, held.body_crc, shared.layout);
+    Query(share_chunk_).signed_integer(held.body).bytes(header).integer(held.topic).integer(held.chunk.first()).run();
+    return shared;
 }
 
 void ChunkTable::insert_row(HeldChunk held, std::string_view header, const std::string* small, bool planned) {
@@ -198,6 +221,32 @@ std::vector<ChunkRow> ChunkTable::rows_from(TopicId topic, Offset first, std::si
     query.integer(topic).integer(first).integer(most);
     while (query.step()) rows.push_back(read_row(query, topic));
     return rows;
+}
+
+Offset ChunkTable::begin_of_last(TopicId topic, std::uint64_t messages) {
+    flush();  // what is settled is counted by its rows
+    Offset first = 0;
+    std::uint64_t skipped = 0;  // of those that are unsettled in the chunk at `first`
+    {
+        Query query(select_backwards_);
+        query.integer(topic);
+        for (std::uint64_t left = messages; left != 0;) {
+            if (!query.step()) return 0;
+            std::uint64_t live = query.integer_at(1);
+            if (!query.null_at(2)) {
+                const auto state = read_state_summary(query.bytes_at(2));
+                live -= state ? std::min(state->settled, live) : 0;
+            }
+            first = query.integer_at(0);
+            skipped = live - std::min(live, left);
+            left -= std::min(live, left);
+        }
+    }
+    const HeldChunk* held = at_or_behind(topic, first);
+    if (held == nullptr || held->chunk.first() != first) return first;
+    std::size_t index = held->chunk.next_live(0);
+    for (; skipped != 0 && index < held->chunk.size(); --skipped) index = held->chunk.next_live(index + 1);
+    return index < held->chunk.size() ? held->chunk.offset(index) : held->chunk.last() + 1;
 }
 
 HeldChunk* ChunkTable::load(const ChunkRow& row) {

@@ -83,6 +83,9 @@ public:
     // A body for so many chunks, each of which has all its messages; those to come are inserted over it.
     [[nodiscard]] SharedBody insert_shared(const PackedChunk& packed, std::size_t chunks);
     void insert(const SharedBody& shared, TopicId topic, Chunk chunk);
+    // One more chunk is to be inserted over this one's body, which is in a row. Nothing: how many there are is not
+    // known any more, so none may join them.
+    [[nodiscard]] std::optional<SharedBody> share(HeldChunk& held);
     void settle(TopicId topic, OffsetRange range);
     void set_marks(TopicId topic, std::span<const Mark> marks);
     void erase(HeldChunk& held);
@@ -92,6 +95,8 @@ public:
     // The chunk that holds `offset`, else the next one; damaged ones are set aside on the way. The pointer holds
     // until the next call that may load a chunk.
     HeldChunk* at_or_behind(TopicId topic, Offset offset);
+    // Where the last so many unsettled messages begin; 0: there are no more than that.
+    [[nodiscard]] Offset begin_of_last(TopicId topic, std::uint64_t messages);
     // How many chunks lie over this chunk's body; 0: that is not known any more, and the body stays.
     [[nodiscard]] std::uint64_t sharers(BodyRef body);
     // Nothing: the body is damaged and the chunk has been set aside; `held` is gone.
@@ -136,9 +141,12 @@ private:
     Statement insert_chunk_;
     Statement insert_body_;
     Statement insert_shared_;
+    Statement join_shared_;
     Statement release_shared_;
     Statement delete_shared_;
     Statement select_sharers_;
+    Statement select_layout_;
+    Statement share_chunk_;
     Statement delete_chunk_;
     Statement delete_body_;
     Statement delete_state_;
@@ -146,6 +154,7 @@ private:
     Statement select_before_;
     Statement select_behind_;
     Statement select_rows_;
+    Statement select_backwards_;
     Statement select_header_;
     Statement select_body_;
     Statement select_small_body_;

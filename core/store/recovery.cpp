@@ -73,11 +73,9 @@ private:
         if (UpkeepPlan::is_sparse(row.body_size, live_bytes)) plan_.sparse({row.topic, row.first});
     }
 
-    // Neighbours that are alike become one: there may be many more chunks than a queue wants to know of. The lives of a
-    // host lie far apart.
+    // Neighbours that are alike become one.
     static void add_span(std::vector<Span>& spans, const Span& span) {
-        const bool near = !spans.empty() && span.range.first - spans.back().range.last <= Chunk::max_messages;
-        if (near && spans.back().plain == span.plain) {
+        if (!spans.empty() && are_near(spans.back().range, span.range) && spans.back().plain == span.plain) {
             spans.back().range.last = span.range.last;
         } else {
             spans.push_back(span);

@@ -20,6 +20,7 @@
 #include "store/gathering.hpp"
 #include "store/ledger.hpp"
 #include "store/recovery.hpp"
+#include "store/replaying.hpp"
 #include "store/schema.hpp"
 #include "store/sharing.hpp"
 #include "store/upkeep.hpp"
@@ -83,6 +84,7 @@ private:
     void commit(const std::vector<TopicBatch>& batches);
     std::vector<StoredBody> store_common(const std::vector<TopicBatch>& batches);
     void apply(const TopicBatch& batch, const std::vector<StoredBody>& bodies);
+    void replay(const TopicBatch& batch);
     void bury(TopicRow& topic, const DeadLetter& letter);
     void edit(TopicRow& topic, const Edit& edit);
     void send_back(TopicRow& topic, const Redrive& redrive, Wall accepted_at);
@@ -112,6 +114,7 @@ private:
     Upkeep upkeep_;
     std::vector<Damage> dead_damage_;   // dead letters that a commit found damaged
     std::vector<DeadDropped> dropped_;  // by the commit under way
+    std::vector<Replayed> replayed_;    // the same
     std::unique_ptr<Backup> backup_;    // under way
     std::string broken_;                // why nothing is stored any more
 };
@@ -136,8 +139,10 @@ Outcome SqliteStore::run(const Job& job) {
     }
     try {
         dropped_.clear();
+        replayed_.clear();
         if (!job.batch.empty()) commit(job.batch);
         outcome.dropped = std::exchange(dropped_, {});
+        outcome.replayed = std::exchange(replayed_, {});
         add_lost(outcome.damage);
         for (const Read& read : job.reads) outcome.reads.push_back(this->read(read));
         for (const ReadDead& read : job.dead_reads) outcome.dead_reads.push_back(read_dead(read));
@@ -171,6 +176,9 @@ void SqliteStore::commit(const std::vector<TopicBatch>& batches) {
     Transaction transaction(db_);
     const std::vector<StoredBody> bodies = store_common(batches);
     for (const TopicBatch& batch : batches) apply(batch, bodies);
+    for (const TopicBatch& batch : batches) {
+        if (batch.replay && !batch.gone) replay(batch);
+    }
     chunks_.flush();
     transaction.commit();
     plan_.committed();
@@ -222,6 +230,20 @@ void SqliteStore::apply(const TopicBatch& batch, const std::vector<StoredBody>& 
     } else {
         ledger_.write(topic);
     }
+}
+
+void SqliteStore::replay(const TopicBatch& batch) {
+    TopicRow& topic = ledger_.topic(batch.topic);
+    const TopicRow* of = ledger_.find(batch.replay->of);
+    Replayed& part = replayed_.emplace_back();
+    if (of != nullptr) part = copy_slice(chunks_, *batch.replay, of->id, topic.id);
+    part.topic = batch.topic;
+    part.whole = part.whole || of == nullptr;
+    if (part.whole) ledger_.remember(topic, batch.replay->subscription);
+    if (part.ranges.empty() || part.ranges.back().last < topic.next_offset) return;
+    topic.next_offset = part.ranges.back().last + 1;
+    topic.changed = true;
+    ledger_.write(topic);
 }
 
 void SqliteStore::bury(TopicRow& topic, const DeadLetter& letter) {
@@ -402,7 +424,7 @@ std::uint64_t SqliteStore::free_bytes() {
 
 void SqliteStore::check_room(const std::vector<TopicBatch>& batches) {
     const bool grows = std::any_of(batches.begin(), batches.end(), [](const auto& b) {
-        return !b.appends.empty() || !b.edits.empty() || !b.dedup_keys.empty();
+        return !b.appends.empty() || !b.edits.empty() || !b.dedup_keys.empty() || b.replay;
     });
     if (!grows) return;
     const std::uint64_t floor = options_.min_free / floor_share;

@@ -7,6 +7,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <limits>
 #include <optional>
 #include <set>
 #include <string>
@@ -129,6 +131,20 @@ struct DeadBound {
     std::set<Offset> keep;           // not these
 };
 
+// A stretch of what another topic holds, to be stored here too: at the same offsets, as plain messages without marks,
+// settled by each topic for itself. It is looked at when all batches of the job have been applied, so what they brought
+// is in it. The store may stop wherever it has done enough for one commit, and says so (Replayed). The batch's topic
+// has nothing at `from` or behind. For durable stores only.
+struct Replay {
+    std::string of{};
+    Offset from = 1;
+    std::uint64_t last = 0;  // not 0: from where its last so many messages begin, whatever `from` says
+    Wall since{};            // only what was accepted then or later
+    std::function<bool(std::string_view envelope)> wants{};  // only these, none: all; called by whoever runs the job
+    std::size_t max_messages = std::numeric_limits<std::size_t>::max();  // to be looked at, about
+    std::string subscription{};  // to be remembered of the topic, opaque, in the commit that reaches the end
+};
+
 // All that changes in one topic in one commit. The parts take effect in the order of the members.
 struct TopicBatch {
     std::string topic;  // created when new
@@ -153,11 +169,12 @@ struct TopicBatch {
     bool strict = false;                        // from here on it keeps strict order, for good
     std::optional<std::string> subscription{};  // to be remembered of it, opaque; empty: nothing any more
     bool gone = false;                          // the topic goes, with everything that was stored of it
+    std::optional<Replay> replay{};
 
     [[nodiscard]] bool empty() const noexcept {
         return appends.empty() && settled.empty() && marks.empty() && dead.empty() && edits.empty() &&
                redrives.empty() && purged.empty() && watermarks.empty() && forgotten.empty() && dedup_keys.empty() &&
-               dedup_gone == 0 && !strict && !subscription && !gone;
+               dedup_gone == 0 && !strict && !subscription && !gone && !replay;
     }
 };
 
@@ -262,6 +279,17 @@ struct DeadDropped {
     std::uint64_t bytes = 0;
 };
 
+// What a batch's Replay has come to.
+struct Replayed {
+    std::string topic;                // the batch's
+    Offset next = 1;                  // go on from here
+    bool whole = false;               // the other topic has nothing there or behind
+    std::vector<OffsetRange> ranges;  // ascending; what was copied is in one of them
+    std::uint64_t messages = 0;
+    std::uint64_t bytes = 0;  // of their envelopes
+    Wall oldest{};            // when the first was accepted; zero: there is none
+};
+
 enum class Failure {
     none,
     full,    // no room on the disk; nothing of the batch was stored, nothing read; run it later, or with less in it
@@ -273,7 +301,8 @@ struct Outcome {
     std::string text;                 // what happened, to which file, and what to do
     std::vector<ReadResult> reads;
     std::vector<ReadDeadResult> dead_reads;
-    std::vector<DeadDropped> dropped;       // by the batch, for want of room within a bound
+    std::vector<DeadDropped> dropped;  // by the batch, for want of room within a bound
+    std::vector<Replayed> replayed;
     std::optional<BackupResult> backup;     // of a step that was not to give up
     std::vector<Damage> damage;             // found by the commit or among dead letters; reads carry their own
     std::uint64_t free_bytes = UINT64_MAX;  // left for messages after the job; UINT64_MAX: not bounded by a disk

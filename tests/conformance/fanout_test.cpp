@@ -294,6 +294,36 @@ TEST(FanoutDisk, EightSubscriptionsTakeLittleMoreThanOne) {
     EXPECT_LT(static_cast<double>(disk_of(8)), 1.2 * static_cast<double>(one));
 }
 
+TEST_P(FanoutOverLives, ASubscriptionOfARetainedTopicBeginsInThePast) {
+    retain_ = {.messages = 4};
+    open();
+    for (const char* subject : {"a.1", "b.2", "a.3", "b.4", "a.5"}) publish(subject);
+    EXPECT_EQ(send({.payload = "a.6", .subject = "a.6"}).wait(patience), Status::ok) << "nobody else has to want it";
+    Subscriber all = subscriber("all", {.from = From::first()});
+    Delivery first = take(all);
+    EXPECT_EQ(first.message().payload, "a.3");
+    const std::uint64_t third = first.sequence();
+    EXPECT_EQ(first.ack(), Status::ok);
+    EXPECT_THAT(take_all(all, 3), ElementsAre("b.4", "a.5", "a.6"));
+    restart();
+    Subscriber behind = subscriber("behind", {.bindings = {{{.subject = "a.*"}}}, .from = From::sequence(third + 1)});
+    EXPECT_THAT(take_all(behind, 2), ElementsAre("a.5", "a.6"));
+    publish("a.7");
+    EXPECT_THAT(take_all(behind, 1), ElementsAre("a.7"));
+    EXPECT_THAT(take_all(all, 1), ElementsAre("a.7"));
+    Subscriber latest = subscriber("latest", {.from = From::last()});
+    Delivery last = take(latest);
+    EXPECT_EQ(last.message().payload, "a.7");
+    EXPECT_GT(last.sequence(), third);
+    EXPECT_EQ(last.ack(), Status::ok);
+}
+
+TEST_P(FanoutOverLives, WhatIsNotRetainedIsNotThere) {
+    open();
+    Subscriber one = subscriber("one", {.from = From::first()});
+    EXPECT_TRUE(event(Event::Kind::refused));
+}
+
 INSTANTIATE_TEST_SUITE_P(Conformance, Fanout, ::testing::ValuesIn(everywhere()), ::testing::PrintToStringParamName());
 INSTANTIATE_TEST_SUITE_P(Conformance, FanoutOverLives, ::testing::ValuesIn(with_a_store()),
                          ::testing::PrintToStringParamName());

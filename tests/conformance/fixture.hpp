@@ -56,6 +56,7 @@ protected:
             testing::NodeOptions options{.queue = policy_, .on_disk = true, .bind = endpoint()};
             if (!subscriptions_.empty()) options.topics["q"] = subscriptions_;
             if (live_) options.live["q"] = *live_;
+            if (retain_) options.retained["q"] = *retain_;
             for (const Subscription& one : subscriptions_) {
                 if (one.policy) options.queues["q/" + one.name] = *one.policy;
             }
@@ -132,6 +133,7 @@ protected:
 
     std::vector<Subscription> subscriptions_;  // of a topic, for open()
     std::optional<LivePolicy> live_;           // of a live topic, likewise
+    std::optional<Retention> retain_;          // of a topic, with a store
     Options producer_options_;                 // for open() and those after it
 
     // For those who consume.
@@ -160,6 +162,7 @@ private:
         home.queue = policy_;
         home.subscriptions = subscriptions_;
         if (live_) home.live = *live_;
+        home.retain = retain_;
         if (stores()) home = stored_at(std::move(home), folder_.path() / "store");
         producer_.emplace(near_, "q", here(std::move(home)), options);
     }

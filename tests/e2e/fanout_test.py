@@ -98,6 +98,50 @@ class Topics(Case):
         for name, expected in (("both", ["now"]), ("one", ["near", "now"]), ("all", ["plain", "near", "now"])):
             self.assertEqual(self.subscribe(node, "orders", name).lines, expected, name)
 
+    def test_a_retained_topic_is_replayed_over_deaths_of_the_node(self):
+        node = Node(self, config="[topic.events]\nretain_messages = 1000\n[topic.sized]\nretain_bytes = 1KiB\n"
+                                 "[topic.aged]\nretain_age = 500ms\n")
+        texts = [f"event {n}" for n in range(3000)]
+
+        def subscribe(topic, *arguments):
+            done = self.run_posthorn("subscribe", "--node", node.endpoint, topic, *arguments)
+            self.assertEqual(done.wait(), 0, "subscribe did not succeed")
+            return done.lines
+
+        self.publish(node, "events", *texts[:1500])
+        node.restart()
+        node.until_queue("events/.retained", lambda row: row["ready"] == 1000, "what is older has gone")
+        self.assertEqual(subscribe("events", "--from", "first", "--until-empty"), texts[500:1500])
+        self.assertEqual(subscribe("events", "--from", "last", "--until-empty"), texts[1499:1500])
+        self.assertEqual(subscribe("events", "--from", "1h", "--until-empty"), texts[500:1500])
+        self.assertEqual(subscribe("events", "--from", "2100-01-31T12:00:05Z", "--idle-exit", "100ms"), [])
+        places = subscribe("events", "--from", "first", "--count", "700", "--concurrency", "1", "--exec",
+                           "echo $POSTHORN_SEQUENCE")[690:]
+        self.assertEqual(subscribe("events", "--from", places[0], "--until-empty"), texts[1190:1500])
+
+        self.subscribe(node, "events", "half", "--match", "half.#", "--from", "first")
+        audit = self.spawn("subscribe", "--node", node.endpoint, "events", "--as", "audit", "--from", "first")
+        publisher = self.spawn("publish", "--node", node.endpoint, "events", stdin=subprocess.PIPE)
+        publisher.handle.stdin.write("".join(text + "\n" for text in texts[1500:]).encode())
+        publisher.handle.stdin.flush()
+        node.restart()
+        publisher.handle.stdin.close()
+        self.assertEqual(publisher.wait(), 0)
+        until(lambda: texts[-1] in audit.lines, "all of them have come")
+        seen = list(dict.fromkeys(audit.lines))  # what was acked just before the node died may come again
+        self.assertEqual(seen, texts[3000 - len(seen):])
+        self.assertGreaterEqual(len(seen), 1000)
+        self.assertEqual(self.subscribe(node, "events", "half", "--match", "#", "--from", "first").lines, [])
+
+        self.publish(node, "sized", *(["x" * 300] * 10))
+        node.until_queue("sized/.retained", lambda row: 0 < row["bytes"] <= 1024, "what is more has gone")
+        self.publish(node, "aged", "one", "two")
+        node.until_queue("aged/.retained", lambda row: row["ready"] == 0, "what is older has gone")
+        no = self.run_posthorn("subscribe", "--node", node.endpoint, "orders", "--as", "a", "--from", "first")
+        self.assert_fails(no, 5, "orders keeps nothing .*retain_age")
+        no = self.run_posthorn("subscribe", "--node", node.endpoint, "events", "--as", ".retained")
+        self.assert_fails(no, 5, "events/.retained is what events retains")
+
     def test_unsubscribe(self):
         node = Node(self, config=CONFIG)
         self.subscribe(node, "orders", "billing")

@@ -52,7 +52,10 @@ public:
     // "<producer>-<sequence>", "-r<n>" behind it after the n-th redrive. The same over redeliveries.
     [[nodiscard]] std::string id() const;
     [[nodiscard]] std::uint32_t attempt() const noexcept;  // from 1
-    [[nodiscard]] bool maybe_duplicate() const noexcept;   // resent by a producer the host did not remember
+    // Its place in its queue or topic: ascends in the order of acceptance, with gaps, also over restarts of the host;
+    // the same in all subscriptions of a topic. A redriven message has a new one. From::sequence() begins with it.
+    [[nodiscard]] std::uint64_t sequence() const noexcept;
+    [[nodiscard]] bool maybe_duplicate() const noexcept;  // resent by a producer the host did not remember
     // Fires when the lease is lost, at drain after the grace period, and when the worker is cancelled.
     [[nodiscard]] std::stop_token stop_token() const noexcept;
 

@@ -159,6 +159,15 @@ struct Subscription {
     std::optional<QueuePolicy> policy{};  // none: as the topic's others have it
 };
 
+// How much of what was published a retained topic keeps for those that come later, whoever else has got it. What is
+// older or more goes, the oldest first, and so never the latest of all. 0: no such bound; without any, it is the disk.
+struct Retention {
+    Duration age{};           // from acceptance on, to 365 days
+    std::uint64_t bytes = 0;  // of envelopes
+    std::uint64_t messages = 0;
+    bool operator==(const Retention&) const = default;
+};
+
 // Options of here(): the queue or topic lives in this process.
 struct Here {
     std::string bind{};                  // "tcp://127.0.0.1:5555", "tcp://127.0.0.1:*", "ipc:///path", "inproc://name"
@@ -171,6 +180,8 @@ struct Here {
     QueuePolicy queue{};                          // of a topic: of each of its subscriptions
     std::vector<Subscription> subscriptions{};    // of a topic
     LivePolicy live{};                            // of a live topic, which has no other policy and no store
+    // Of a topic with a store: it is retained. What it keeps goes when it is opened without this.
+    std::optional<Retention> retain{};
 };
 
 // Where a queue lives. `here({...})`: in this process; `at(endpoint)`: at a host elsewhere.
@@ -211,5 +222,6 @@ inline Home at(std::vector<std::string> endpoints) {
 // Throws Error naming the field that is out of its range.
 void validate(const QueuePolicy& policy);
 void validate(const LivePolicy& policy);
+void validate(const Retention& retention);
 
 }  // namespace posthorn

@@ -57,6 +57,11 @@ struct SubscriberOptions {
     // and try again every second. One that died is missed after 5 heartbeats (50 s, or 5 s while it holds something);
     // with a `name` the next of that name takes over at once.
     bool exclusive = false;
+    // If this makes the subscription: it begins with what the retained topic has kept, which it gets in the order of
+    // acceptance whatever keys, priorities and times to live say, and goes on with what is published, without a gap or
+    // a double. It is made when all of that is there (see connected()). One that exists goes on where it is. Refused
+    // where nothing is retained (an event with the code "not_retained"). Not given: from now on.
+    std::optional<From> from{};
 };
 
 class Subscriber : public ConsumerEnd {

@@ -34,6 +34,7 @@ struct Verdict {
 struct MadeUpOptions {
     std::uint32_t attempt = 1;
     bool maybe_duplicate = false;
+    std::uint64_t sequence = 1;
 };
 
 // One delivery that no host knows. Thread-safe but for handle() and take(), of which one is called, once; may go before
@@ -95,6 +96,7 @@ struct NodeOptions {
     std::map<std::string, QueuePolicy> queues{};
     std::map<std::string, std::vector<Subscription>> topics{};  // with the subscriptions that are there from the start
     std::map<std::string, LivePolicy> live{};                   // live topics, others are as they are by default
+    std::map<std::string, Retention> retained{};                // topics that are retained; on_disk only
     bool on_disk = false;  // safe is stored, in a temporary folder; else settled, in memory
     // "tcp://127.0.0.1:*", "ipc:///path", "inproc://name" on a context of the test's. Empty: an ipc endpoint in the
     // temporary folder.

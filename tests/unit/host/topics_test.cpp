@@ -364,5 +364,251 @@ TEST_F(Topics, ADamagedRecordIsWrittenAnew) {
     EXPECT_THAT(received(back), ElementsAre("y")) << "rather more than it asked for than less";
 }
 
+// Topics that keep what was published.
+class Retained : public Topics {
+protected:
+    static Options retaining(const Retention& retention = {}) {
+        Options options;
+        options.retained["t"] = retention;
+        options.limits.replayed = 1;  // a commit for each chunk
+        return options;
+    }
+    // Published one by one, so that each has a chunk of its own.
+    void publish_all(Peer& peer, std::uint8_t who, std::uint64_t first, std::uint64_t last) {
+        for (std::uint64_t i = first; i <= last; ++i) publish(peer, who, i, std::to_string(i));
+    }
+    // Late is what begins in the past. Another name each time, as one that exists goes on where it is.
+    std::vector<std::string> late(const From& from, std::optional<std::vector<Binding>> bindings = {}) {
+        ++last_late;
+        Peer one = subscriber(last_late, "late-" + std::to_string(last_late),
+                              {.bindings = std::move(bindings), .temporary = true, .from = from});
+        EXPECT_THAT(heard_before(one), SizeIs(1));
+        auto subjects = all_received(one);
+        say(one, protocol::Bye{});
+        return subjects;
+    }
+    // Welcomes; what else was said stays to be heard.
+    std::vector<protocol::Welcome> heard_before(Peer& peer) {
+        const auto frames = said[peer.id];
+        auto welcomes = heard_of<protocol::Welcome>(peer);
+        peer.in.start_session(peer.in.epoch(), 1);
+        said[peer.id] = frames;
+        return welcomes;
+    }
+    // What it is given while it acks what it was given before as well.
+    std::vector<std::string> all_received(Peer& consumer) {
+        std::vector<std::string> all;
+        for (auto some = received(consumer); !some.empty(); some = received(consumer))
+            all.insert(all.end(), some.begin(), some.end());
+        return all;
+    }
+    // Published, and nothing else happens.
+    void take_in(Peer& peer, std::uint8_t who, std::uint64_t sequence) {
+        envelope::Envelope envelope{.producer = identity(who), .sequence = sequence, .previous = sequence - 1};
+        envelope.message.subject = std::to_string(sequence);
+        std::string bytes;
+        envelope::encode(envelope, bytes);
+        peer.out.add(protocol::Publish{{Slice{std::move(bytes)}}});
+        for (std::string& frame : peer.out.flush()) host->receive(peer.id, Slice{std::move(frame)}, now);
+    }
+    std::uint64_t kept() {
+        Peer admin = hello(99, {.role = protocol::Role::admin});
+        say(admin, protocol::AdminRequest{.id = 1, .verb = "queues"});
+        const auto results = heard_of<protocol::AdminResult>(admin);
+        for (const std::string& row : results.at(0).rows) {
+            if (row.find("t/.retained") == std::string::npos) continue;
+            wire::Reader in(row);
+            for (std::uint32_t left = in.map(); left > 0; --left) {
+                if (in.string() == "ready") return in.unsigned_integer();
+                in.skip();
+            }
+        }
+        return 0;
+    }
+
+    PeerId last_late = 20;
+};
+
+TEST_F(Retained, ASubscriptionBeginsWhereverItLikesInWhatIsKept) {
+    open(retaining());
+    Peer sends = publisher(1, 1);
+    Peer watches = subscriber(2, "watches");
+    publish_all(sends, 1, 1, 4);
+    EXPECT_EQ(stored(sends), 4U);
+    const Wall fifth = now.wall + 1s;
+    std::vector<std::uint64_t> offsets;
+    for (const auto& deliver : heard_of<protocol::Deliver>(watches)) offsets.push_back(deliver.items.at(0).offset);
+    now.wall = fifth;
+    publish_all(sends, 1, 5, 6);
+    EXPECT_THAT(late(From::first()), ElementsAre("1", "2", "3", "4", "5", "6"));
+    EXPECT_THAT(late(From::last()), ElementsAre("6"));
+    EXPECT_THAT(late(From::last(2)), ElementsAre("5", "6"));
+    EXPECT_THAT(late(From::last(99)), SizeIs(6));
+    EXPECT_THAT(late(From::sequence(offsets.at(2))), ElementsAre("3", "4", "5", "6"));
+    EXPECT_THAT(late(From::sequence(std::numeric_limits<std::uint64_t>::max())), IsEmpty());
+    EXPECT_THAT(late(From::time(std::chrono::system_clock::time_point{fifth.time_since_epoch()})),
+                ElementsAre("5", "6"));
+    EXPECT_THAT(late(From::first(), {{{.subject = "2"}, {.subject = "5"}}}), ElementsAre("2", "5"));
+
+    Peer lasts = subscriber(3, "lasts", {.from = From::last(2)});
+    publish(sends, 1, 7, "7");
+    EXPECT_THAT(received(lasts), ElementsAre("5", "6", "7"));
+    open(retaining());
+    Peer again = publisher(1, 1);
+    publish(again, 1, 8, "8");
+    Peer back = subscriber(3, "lasts", {.from = From::first()});
+    EXPECT_THAT(received(back), ElementsAre("8")) << "it exists, and goes on where it left off";
+    EXPECT_THAT(late(From::first()), SizeIs(8)) << "after a restart";
+}
+
+// However publishing and the commits of the slices fall.
+TEST_F(Retained, WhatIsPublishedMeanwhileComesOnceAndInOrder) {
+    for (int when = 0; when < 4; ++when) {
+        SCOPED_TRACE(when);
+        Options options = retaining();
+        options.limits.replayed = 4;  // more than comes meanwhile, so that it ends in the midst of it
+        open(options);
+        Peer sends = publisher(1, 1);
+        const std::uint64_t before = heard_of<protocol::Welcome>(sends).at(0).watermark;
+        std::uint64_t sent = before;
+        const auto publish_one = [&] {
+            ++sent;
+            publish(sends, 1, sent, std::to_string(sent));
+        };
+        const auto is_time = [&](int moment) { return when == moment || when == 3; };
+        for (int i = 0; i < 12; ++i) publish_one();
+        stores = false;
+        Peer one = subscriber(2, "late" + std::to_string(when), {.from = From::first()});
+        int jobs = 0;
+        while (heard_before(one).empty() && jobs < 100) {
+            if (is_time(0)) publish_one();
+            host->turn(now);
+            if (is_time(1)) take_in(sends, 1, ++sent);  // without a turn: what the log has accepted is not gathered
+            const auto job = host->take_job(now);
+            if (!job) break;
+            ++jobs;
+            if (is_time(2)) publish_one();
+            host->complete(store->run(*job), now);
+            pass(0ms);
+        }
+        EXPECT_GT(jobs, 3);
+        stores = true;
+        std::vector<std::string> wanted;
+        for (std::uint64_t i = 1; i <= sent; ++i) wanted.push_back(std::to_string(i));
+        EXPECT_EQ(all_received(one), wanted);
+        publish_one();
+        EXPECT_THAT(received(one), ElementsAre(std::to_string(sent)));
+    }
+}
+
+TEST_F(Retained, ARestartBeforeAllOfThePastIsThereBeginsAnew) {
+    open(retaining());
+    Peer sends = publisher(1, 1);
+    publish_all(sends, 1, 1, 5);
+    stores = false;
+    Peer one = subscriber(2, "late", {.from = From::first()});
+    for (int slices = 0; slices < 3; ++slices) {
+        host->turn(now);
+        host->complete(store->run(*host->take_job(now)), now);
+    }
+    pass(0ms);
+    EXPECT_THAT(heard_before(one), IsEmpty());
+    stores = true;
+    open(retaining());
+    Peer unsubscribed = hello(9, {.role = protocol::Role::admin});
+    say(unsubscribed, protocol::AdminRequest{.id = 1, .verb = "unsubscribe", .address = "t/late"});
+    EXPECT_THAT(heard_of<protocol::AdminResult>(unsubscribed).at(0).error, HasSubstr("no subscription"));
+    Peer again = subscriber(2, "late", {.from = From::last(3)});
+    EXPECT_THAT(all_received(again), ElementsAre("3", "4", "5"));
+}
+
+TEST_F(Retained, OneThatIsRemovedMeanwhileIsNoMore) {
+    open(retaining());
+    Peer sends = publisher(1, 1);
+    publish_all(sends, 1, 1, 3);
+    stores = false;
+    Peer one = subscriber(2, "late", {.from = From::first()});
+    host->turn(now);
+    const auto job = host->take_job(now);
+    Peer admin = hello(9, {.role = protocol::Role::admin});
+    say(admin, protocol::AdminRequest{.id = 1, .verb = "unsubscribe", .address = "t/late"});
+    host->complete(store->run(*job), now);
+    stores = true;
+    pass(0ms);
+    EXPECT_THAT(heard_of<protocol::AdminResult>(admin), SizeIs(1));
+    EXPECT_THAT(all_received(one), ElementsAre("1", "2", "3")) << "its hello waits, so it is made anew";
+}
+
+TEST_F(Retained, WhatGoesIsTheOldestByCountBytesOrAge) {
+    open(retaining({.messages = 3}));
+    Peer sends = publisher(1, 1);
+    publish_all(sends, 1, 1, 5);
+    EXPECT_EQ(stored(sends), 5U) << "it reaches no subscription but the log";
+    EXPECT_THAT(late(From::first()), ElementsAre("3", "4", "5"));
+    const std::uint64_t size = [&] {
+        Peer one = subscriber(3, "sizes", {.from = From::last()});
+        return heard_of<protocol::Deliver>(one).at(0).items.at(0).envelope.size();
+    }();
+    open(retaining({.bytes = 2 * size}));
+    pass(0ms);
+    EXPECT_THAT(late(From::first()), ElementsAre("4", "5"));
+    open(retaining({.age = 1h}));
+    Peer again = publisher(1, 1);
+    now.wall += 30min;
+    now.mono += 30min;
+    again = publisher(1, 1);
+    publish(again, 1, 6, "6");
+    EXPECT_THAT(late(From::first()), ElementsAre("4", "5", "6"));
+    now.wall += 31min;
+    pass(31min);
+    EXPECT_THAT(late(From::first()), ElementsAre("6"));
+    EXPECT_EQ(kept(), 1U);
+}
+
+TEST_F(Retained, NobodyConsumesTheLogAndItGoesWhenItIsNotAskedForAnyMore) {
+    std::vector<std::string> notes;
+    Options options = retaining();
+    open(options);
+    Peer sends = publisher(1, 1);
+    publish_all(sends, 1, 1, 3);
+    Peer at_log = subscriber(2, ".retained");
+    EXPECT_EQ(refused(at_log), "wrong_kind");
+    Peer admin = hello(9, {.role = protocol::Role::admin});
+    say(admin, protocol::AdminRequest{.id = 1, .verb = "unsubscribe", .address = "t/.retained"});
+    EXPECT_THAT(heard_of<protocol::AdminResult>(admin).at(0).error, HasSubstr("retain"));
+    EXPECT_EQ(kept(), 3U);
+    options.retained.clear();
+    options.log = [&](LogLevel, std::string_view note) { notes.emplace_back(note); };
+    open(options);
+    pass(defaults::settle_delay);
+    EXPECT_EQ(kept(), 0U);
+    EXPECT_THAT(notes, ::testing::Contains(HasSubstr("the topic t is not retained any more")));
+    Peer one = subscriber(2, "late", {.from = From::first()});
+    EXPECT_EQ(refused(one), "not_retained");
+    Peer now_on = subscriber(3, "now");
+    EXPECT_THAT(heard_of<protocol::Welcome>(now_on), SizeIs(1));
+    open(retaining());
+    EXPECT_THAT(late(From::first()), IsEmpty()) << "from here on";
+}
+
+// Nor do they mean anything to those that get it from there, but to those that get it live.
+TEST_F(Retained, TheLogIsInTheOrderOfAcceptanceWhateverPrioritiesSay) {
+    open(retaining());
+    Peer sends = publisher(1, 1);
+    for (std::uint64_t i = 1; i <= 3; ++i) {
+        envelope::Envelope envelope{.producer = identity(1), .sequence = i, .previous = i - 1};
+        envelope.message.subject = std::to_string(i);
+        envelope.message.priority = static_cast<std::uint8_t>(i);
+        envelope.message.ordering_key = "k";
+        envelope.message.ttl = 1s;
+        std::string bytes;
+        envelope::encode(envelope, bytes);
+        say(sends, protocol::Publish{{Slice{std::move(bytes)}}});
+    }
+    now.wall += 1min;
+    pass(1min);
+    EXPECT_THAT(late(From::first()), ElementsAre("1", "2", "3"));
+}
+
 }  // namespace
 }  // namespace posthorn::host

@@ -125,6 +125,15 @@ TEST(Config, TheExampleThatIsPrintedIsOne) {
     ASSERT_TRUE(config.topics.contains("orders")) << ini;
     EXPECT_EQ(config.topics.at("orders"), expected);
     EXPECT_EQ(config.live.at("prices"), LivePolicy{});
+    EXPECT_EQ(config.retained.at("orders"), (Retention{.age = std::chrono::hours{48}, .bytes = 10ULL << 30U}));
+}
+
+TEST(Config, ATopicIsRetainedByAnyOfItsBounds) {
+    const NodeConfig config = configured("[topic.a]\nretain_messages = 0\n[topic.b]\nretain_age = 2h\n[topic.c]\n");
+    EXPECT_EQ(config.retained, (std::map<std::string, Retention>{{"a", {}}, {"b", {.age = 2h}}}));
+    expect_refused("[topic.a]\nretain_age = 9000h\n", "[topic.a] retain.age must be between 0 and 365 days");
+    expect_refused("[topic.a]\nsubscriptions = .retained\n", "kept for retained topics");
+    expect_refused("[subscription.a/.retained]\n", "kept for retained topics");
 }
 
 TEST(Config, LiveTopicsHaveSettingsOfTheirOwn) {
@@ -193,7 +202,7 @@ headers = region=eu   # a comment
 
 TEST(Config, TopicsThatMakeNoSenseAreRefused) {
     expect_refused("[topic.orders]\nbindings = a\n",
-                   "unknown setting 'topic.orders.bindings'; valid ones are subscriptions, max_attempts");
+                   "unknown setting 'topic.orders.bindings'; valid ones are subscriptions, retain_age");
     expect_refused("[topic.orders]\nsubscriptions = a b\n", "topic.orders.subscriptions: 'a b' is not a name");
     expect_refused("[topic.orders]\nsubscriptions = a, a\n", "topic.orders.subscriptions: 'a' is given twice");
     expect_refused("[topic.orders]\nmax_attempts = 0\n", "[topic.orders] ");

@@ -31,27 +31,27 @@ int exited(int status) {
 }  // as waitpid tells it
 
 Job job_with(std::string_view payload) {
-    return {"ab-1", 1, "", "", {}, payload};
+    return {"ab-1", 1, 7, "", "", {}, payload};
 }
 
 TEST(JobEnvironment, HasTheMessageAndWhatWasThere) {
-    const Job job{"ab-1", 3, "encode", "video.new", {{"Lang", "en"}, {"x-retry after", "1=2"}}, ""};
+    const Job job{"ab-1", 3, 7, "encode", "video.new", {{"Lang", "en"}, {"x-retry after", "1=2"}}, ""};
     EXPECT_THAT(job_environment(job, {"PATH=/bin", "POSTHORN_NODE=tcp://x:1"}),
                 UnorderedElementsAre("PATH=/bin", "POSTHORN_NODE=tcp://x:1", "POSTHORN_ID=ab-1", "POSTHORN_ATTEMPT=3",
-                                     "POSTHORN_TYPE=encode", "POSTHORN_SUBJECT=video.new", "POSTHORN_HEADER_LANG=en",
-                                     "POSTHORN_HEADER_X_RETRY_AFTER=1=2"));
+                                     "POSTHORN_SEQUENCE=7", "POSTHORN_TYPE=encode", "POSTHORN_SUBJECT=video.new",
+                                     "POSTHORN_HEADER_LANG=en", "POSTHORN_HEADER_X_RETRY_AFTER=1=2"));
 }
 
 TEST(JobEnvironment, ForgetsWhatAnOuterMessageSet) {
     const auto variables =
         job_environment(job_with(""), {"POSTHORN_ID=old", "POSTHORN_HEADER_LANG=old", "POSTHORN_ATTEMPT=9",
                                        "POSTHORN_TYPE=old", "POSTHORN_SUBJECT=old", "POSTHORN_IDLE=kept"});
-    EXPECT_THAT(variables, UnorderedElementsAre("POSTHORN_ID=ab-1", "POSTHORN_ATTEMPT=1",
+    EXPECT_THAT(variables, UnorderedElementsAre("POSTHORN_ID=ab-1", "POSTHORN_ATTEMPT=1", "POSTHORN_SEQUENCE=7",
                                                 "POSTHORN_TYPE=", "POSTHORN_SUBJECT=", "POSTHORN_IDLE=kept"));
 }
 
 TEST(JobEnvironment, NoHeaderSetsAnyOtherVariable) {
-    const Job job{"ab-1", 1, "", "", {{"PATH", "/evil"}, {"A=B\nPATH", "/evil"}, {"", "x"}, {"\xc3\xa4", "y"}}, ""};
+    const Job job{"ab-1", 1, 7, "", "", {{"PATH", "/evil"}, {"A=B\nPATH", "/evil"}, {"", "x"}, {"\xc3\xa4", "y"}}, ""};
     for (const auto& variable : job_environment(job, {})) EXPECT_THAT(variable, StartsWith("POSTHORN_"));
     EXPECT_THAT(job_environment(job, {}), Contains("POSTHORN_HEADER_A_B_PATH=/evil"));
     EXPECT_THAT(job_environment(job, {}), Contains("POSTHORN_HEADER___=y"));
@@ -59,14 +59,14 @@ TEST(JobEnvironment, NoHeaderSetsAnyOtherVariable) {
 }
 
 TEST(JobEnvironment, OfTwoHeadersWithOneNameTheFirstCounts) {
-    const Job job{"ab-1", 1, "", "", {{"a-b", "first"}, {"a_b", "second"}}, ""};
+    const Job job{"ab-1", 1, 7, "", "", {{"a-b", "first"}, {"a_b", "second"}}, ""};
     EXPECT_THAT(job_environment(job, {}), Contains("POSTHORN_HEADER_A_B=first"));
     EXPECT_THAT(job_environment(job, {}), Not(Contains("POSTHORN_HEADER_A_B=second")));
 }
 
 TEST(JobEnvironment, LeavesOutValuesWithANulByte) {
-    const Job job{"ab-1", 1, std::string("a\0b", 3), std::string("s\0", 2), {{"nul", std::string("c\0d", 3)}}, ""};
-    EXPECT_THAT(job_environment(job, {}), ElementsAre("POSTHORN_ID=ab-1", "POSTHORN_ATTEMPT=1"));
+    const Job job{"ab-1", 1, 7, std::string("a\0b", 3), std::string("s\0", 2), {{"nul", std::string("c\0d", 3)}}, ""};
+    EXPECT_THAT(job_environment(job, {}), ElementsAre("POSTHORN_ID=ab-1", "POSTHORN_ATTEMPT=1", "POSTHORN_SEQUENCE=7"));
 }
 
 TEST(LastLineOf, IsTheLastThatIsNotBlank) {
@@ -141,7 +141,7 @@ TEST_F(RunCommand, ACommandNeedNotReadItsInput) {
 }
 
 TEST_F(RunCommand, SetsTheVariables) {
-    const Job job{"ab-7", 2, "", "", {{"who's", "it's $(touch x)"}}, ""};
+    const Job job{"ab-7", 2, 7, "", "", {{"who's", "it's $(touch x)"}}, ""};
     const auto result =
         run_command("echo \"$POSTHORN_ID $POSTHORN_ATTEMPT $POSTHORN_HEADER_WHO_S\" >&2; exit 1", job, {});
     EXPECT_EQ(result.outcome, Outcome::nack);

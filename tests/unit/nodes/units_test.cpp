@@ -74,6 +74,23 @@ TEST(Units, CountsAreDigitsOnly) {
         EXPECT_THROW(static_cast<void>(parse_count(text)), Error) << text;
 }
 
+TEST(Units, PlacesInARetainedTopic) {
+    using std::chrono::sys_days;
+    using std::chrono::system_clock;
+    const system_clock::time_point now = sys_days{std::chrono::year{2026} / 1 / 31} + 12h;
+    EXPECT_EQ(parse_from("first", now), From::first());
+    EXPECT_EQ(parse_from("last", now), From::last());
+    EXPECT_EQ(parse_from("18446744073709551615", now), From::sequence(UINT64_MAX));
+    EXPECT_EQ(parse_from("2h", now), From::time(now - 2h));
+    EXPECT_EQ(parse_from("2026-01-31T12:00:05Z", now), From::time(now + 5s));
+    EXPECT_EQ(parse_from("2026-01-31 12:00:05.25Z", now), From::time(now + 5250ms));
+    for (const char* text :
+         {"", "-1", "2x", "lasts", "2026-01-31", "2026-02-30T12:00:05Z", "2026-01-31T24:00:00Z", "2026-01-31T12:00:05",
+          "2026-01-31T12:00:05.Z", "2026-01-31T12:00:05+01:00", "9999-01-31T12:00:05Z"}) {
+        EXPECT_THROW(static_cast<void>(parse_from(text, now)), Error) << text;
+    }
+}
+
 TEST(Units, PeopleReadAgesSizesAndTimes) {
     EXPECT_EQ(format_age(999ms), "999ms");
     EXPECT_EQ(format_age(59s), "59s");

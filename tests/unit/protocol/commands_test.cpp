@@ -162,6 +162,7 @@ void add_hellos_and_welcomes(Expected& expected) {
     subscribes.address = "orders/billing";
     subscribes.bindings = {{.subject = "order.*"}, {.headers = {{"region", "eu"}, {"urgent", "yes"}}, .any = true}};
     subscribes.temporary = subscribes.exclusive = true;
+    subscribes.from = From{From::What::time, 1'700'000'000'000};
     expected["commands/hello of a subscriber"] = {subscribes};
     Hello live = watches;
     live.topic = false;
