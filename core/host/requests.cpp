@@ -57,7 +57,8 @@ void Host::Impl::open_service(const std::string& name, Now now) {
 
 Box& Host::Impl::open_reply_queue(const protocol::Hello& hello, Now now) {
     open_service(hello.address, now);
-    Box& box = open_subscription(replies_of(hello.address) + "/" + hello.replies, !hello.keeps_replies, {}, now);
+    Box& box =
+        open_subscription(replies_of(hello.address) + "/" + hello.replies, !hello.keeps_replies, {}, std::nullopt, now);
     if (hello.keeps_replies && std::exchange(box.temporary, false)) {
         box.alone_until = never;
         describe(box, now);
