@@ -224,6 +224,21 @@ TEST_F(Requests, NobodyIsGivenOneBeforeTheStoreKnows) {
     EXPECT_THAT(answered(hears), ElementsAre(HasSubstr("1 replier_lost")));
 }
 
+TEST_F(Requests, AnAnswerIsHeardOnceItIsStored) {
+    open();
+    Peer asks = requester(1);
+    Peer hears = answers(2);
+    Peer works = replier(3, 3);
+    request(asks, 1);
+    const auto given = delivered(works);
+    stores = false;
+    reply(works, given.at(0));
+    EXPECT_THAT(answered(hears), IsEmpty()) << "if the host and the replier died now, it would be replier_lost";
+    stores = true;
+    pass(0ms);
+    EXPECT_THAT(answered(hears), ElementsAre("1  42"));
+}
+
 TEST_F(Requests, AReplierAnswersOverARestart) {
     open();
     Peer asks = requester(1);

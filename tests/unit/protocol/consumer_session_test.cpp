@@ -933,5 +933,87 @@ TEST_F(ConsumerSessionTest, SaysWhyTheHostEndedItsSession) {
     EXPECT_EQ(events_.back().code, "removed");
 }
 
+class ReplierSession : public ConsumerSessionTest {
+protected:
+    void start() {
+        auto replier = options(2, 0);
+        replier.replier = true;
+        ConsumerSessionTest::start(std::move(replier));
+    }
+    // The offsets of what was given back, and of what was answered, with the bytes of the answers in each command.
+    struct Said {
+        std::vector<std::uint64_t> released, answered, given_up;
+        std::vector<std::size_t> bytes;
+    };
+    Said said() {
+        Said all;
+        for (const Settle& settle : host().take<Settle>()) {
+            std::size_t bytes = 0;
+            for (const SettleOne& one : settle.others) {
+                bytes += one.reply.size();
+                if (one.verdict == Verdict::release) all.released.push_back(one.offset);
+                if (one.verdict == Verdict::nack) all.given_up.push_back(one.offset);
+                if (one.verdict == Verdict::ack) all.answered.push_back(one.offset);
+            }
+            all.bytes.push_back(bytes);
+        }
+        return all;
+    }
+};
+
+TEST_F(ReplierSession, HoldsNoMoreThanItsHandlersHaveBegunOrSoonWill) {
+    start();
+    EXPECT_TRUE(host().hellos.back().replier);
+    EXPECT_EQ(session_->window(), 2U) << "what it holds when it dies is lost";
+    std::uint64_t offset = 0;
+    Duration time = 1ms;
+    for (int round = 0; round < 50; ++round, time += 1ms) {
+        const std::uint64_t count = session_->window();
+        deliver(host(), offset + 1, offset + count);
+        offset += count;
+        answer(time);
+        while (auto begun = session_->begin(at(time + 500us).mono))
+            session_->settle(begun->handle, {}, at(time + 500us).mono);
+    }
+    EXPECT_GT(session_->window(), 10U);
+    deliver(host(), offset + 1, offset + 10);
+    answer(time);
+    (void)begin();
+    (void)begin();
+    (void)said();
+    for (int round = 0; round < 3; ++round) turn(time += 10ms);
+    EXPECT_EQ(session_->window(), 2U);
+    EXPECT_THAT(said().released, SizeIs(8)) << "at once, though nobody has asked for them";
+}
+
+TEST_F(ReplierSession, LargeAnswersGoInCommandsOfTheirOwn) {
+    start();
+    deliver(host(), 1, 4);
+    answer(1ms);
+    for (const std::size_t size : {40'000, 40'000, 100'000, 10})
+        settle(begin(), {.reply = Slice{std::string(size, 'x')}});
+    turn(2ms);
+    const Said all = said();
+    EXPECT_THAT(all.answered, ElementsAre(1, 2, 3, 4));
+    EXPECT_THAT(all.bytes, ElementsAre(40'000, 40'000, 100'000, 10));
+    host().say(Settled{.count = 4});
+    answer(3ms);
+    EXPECT_TRUE(session_->quiet());
+}
+
+TEST_F(ReplierSession, GivesUpWhatItHasBegunWhenItEnds) {
+    start();
+    deliver(host(), 1, 2);
+    answer(1ms);
+    (void)begin();
+    session_->drain(at(2ms).mono);
+    session_->bye(at(2ms));
+    host().hear(session_->take_frames());
+    const Said all = said();
+    EXPECT_THAT(all.released, ElementsAre(2));
+    EXPECT_THAT(all.given_up, ElementsAre(1)) << "a bye would have it begun again";
+    EXPECT_THAT(host().take<Bye>(), SizeIs(1));
+}
+
 }  // namespace
 }  // namespace posthorn::protocol
