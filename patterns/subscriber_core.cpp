@@ -28,7 +28,7 @@ void check(const std::string& topic, const Home& home, const pub_sub::Subscriber
 }  // namespace
 
 SubscriberCore::SubscriberCore(Context& context, const std::string& topic, const Home& home,
-                               pub_sub::SubscriberOptions options)
+                               const pub_sub::SubscriberOptions& options)
     : context_(context),
       loop_(context.loop()),
       topic_(topic),
