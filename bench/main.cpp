@@ -14,6 +14,7 @@
 #include <boost/program_options.hpp>
 #include <nlohmann/json.hpp>
 
+#include "pub_sub.hpp"
 #include "work_queue.hpp"
 
 namespace bench {
@@ -201,13 +202,61 @@ void work_queue(const options::variables_map& given) {
     for (const Comparison& it : comparisons) std::cout << as_json(it, messages) << '\n';
 }
 
+struct Contender {
+    std::string name;
+    bench::Fan (*run)(std::uint64_t messages, unsigned subscribers);
+};
+
+// One publisher and some subscribers that want everything; each contender in turn, with as many.
+void pub_sub(const options::variables_map& given) {
+    const auto messages = given["messages"].as<std::uint64_t>();
+    const int rounds = given["runs"].as<int>();
+    if (messages < 1 || rounds < 1) throw std::runtime_error("--messages and --runs must be 1 or more");
+    const std::vector<Contender> contenders{{"ours, publishers wait (block)", bench::ours_blocking},
+                                            {"ours, the oldest give way", bench::ours_dropping},
+                                            {"libzmq XPUB_NODROP/SUB", bench::xpub_nodrop},
+                                            {"libzmq PUB/SUB", bench::pub}};
+    const json host = machine();
+    for (const unsigned subscribers : {1U, 8U}) {
+        std::vector<std::vector<double>> rates(contenders.size());
+        std::vector<double> least(contenders.size(), 1);
+        for (int round = 0; round < rounds; ++round) {
+            std::cerr << subscribers << " subscribers, round " << round + 1 << " of " << rounds << '\n';
+            for (std::size_t i = 0; i < contenders.size(); ++i) {
+                const bench::Fan fan = contenders[i].run(messages, subscribers);
+                rates[i].push_back(fan.per_second);
+                least[i] = std::min(least[i], fan.received);
+            }
+        }
+        for (std::size_t i = 0; i < contenders.size(); ++i) {
+            if (given.count("json") > 0) {
+                std::cout << json{{"bench", "pub-sub"},
+                                  {"contender", contenders[i].name},
+                                  {"subscribers", subscribers},
+                                  {"messages", messages},
+                                  {"payload_bytes", bench::payload_bytes},
+                                  {"received_per_s_each", median(rates[i])},
+                                  {"received_per_s_each_by_round", rates[i]},
+                                  {"received_share_least", least[i]},
+                                  {"machine", host}}
+                          << '\n';
+                continue;
+            }
+            std::cout << std::left << std::setw(32) << contenders[i].name << std::right << std::setw(3) << subscribers
+                      << " subscribers" << std::fixed << std::setprecision(0) << std::setw(12) << median(rates[i])
+                      << " messages/s to each" << std::setprecision(1) << std::setw(8) << 100 * least[i]
+                      << " % received, at the least\n";
+        }
+    }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
     try {
-        options::options_description known("posthorn_bench work-queue");
+        options::options_description known("posthorn_bench work-queue|pub-sub");
         known.add_options()("help", "this text")                                                //
-            ("what", options::value<std::string>(), "work-queue")                               //
+            ("what", options::value<std::string>(), "work-queue or pub-sub")                    //
             ("json", "one JSON object per line instead of a table")                             //
             ("messages", options::value<std::uint64_t>()->default_value(1'000'000), "per run")  //
             ("runs", options::value<int>()->default_value(5), "of every contender, in turns")   //
@@ -220,9 +269,14 @@ int main(int argc, char** argv) {
             std::cout << known;
             return EXIT_SUCCESS;
         }
-        if (given.count("what") == 0 || given["what"].as<std::string>() != "work-queue")
-            throw std::runtime_error("what is to be measured? work-queue");
-        work_queue(given);
+        const std::string what = given.count("what") == 0 ? "" : given["what"].as<std::string>();
+        if (what == "work-queue") {
+            work_queue(given);
+        } else if (what == "pub-sub") {
+            pub_sub(given);
+        } else {
+            throw std::runtime_error("what is to be measured? work-queue or pub-sub");
+        }
         return EXIT_SUCCESS;
     } catch (const std::exception& error) {
         std::cerr << "posthorn_bench: " << error.what() << '\n';

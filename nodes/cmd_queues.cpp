@@ -16,7 +16,7 @@ namespace {
 Verb queues_verb() {
     return {
         "queues", "[--json]",
-        R"(Lists the queues of a node, its topics, and the subscriptions of these as TOPIC/NAME: messages that are ready, waiting for their next attempt, in flight (with a
+        R"(Lists the queues of a node, its topics, the subscriptions of these as TOPIC/NAME, and its live topics: messages that are ready, waiting for their next attempt, in flight (with a
 worker) and dead-lettered; how many came in and were acked a second in about the last minute, and how long it
 takes at these rates until all are done ("never" if it grows or nothing is done); the age of the oldest one
 not settled; consumers and producers connected; and what has happened to messages since the node started, by

@@ -15,8 +15,8 @@ Status Publisher::wait_for_subscribers(std::uint32_t count, Duration timeout) co
     return wait_for_consumers(count, timeout);
 }
 
-Subscriber::Subscriber(Context& context, const std::string& topic, Home home, SubscriberOptions options)
-    : core_(std::make_shared<detail::SubscriberCore>(context, topic, home, std::move(options))) {}
+Subscriber::Subscriber(Context& context, const std::string& topic, const Home& home, const SubscriberOptions& options)
+    : core_(std::make_shared<detail::SubscriberCore>(context, topic, home, options)) {}
 
 Subscriber::~Subscriber() {
     if (core_) core_->close();

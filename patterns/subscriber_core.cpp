@@ -21,6 +21,8 @@ void check(const std::string& topic, const Home& home, const pub_sub::Subscriber
     if (home.is_here())
         throw Error("a subscriber does not host its topic: give at(endpoint of the publisher or a node), or " +
                     std::string{"SubscriberOptions.bind"});
+    if (home.endpoints().empty() && options.bind.empty())
+        throw Error("a subscriber needs at(endpoint of the publisher or a node), or SubscriberOptions.bind");
     if (options.buffer_messages == 0) throw Error("SubscriberOptions.buffer_messages is 0; give at least 1");
     if (options.buffer_bytes == 0) throw Error("SubscriberOptions.buffer_bytes is 0; give at least 1");
 }
@@ -28,7 +30,7 @@ void check(const std::string& topic, const Home& home, const pub_sub::Subscriber
 }  // namespace
 
 SubscriberCore::SubscriberCore(Context& context, const std::string& topic, const Home& home,
-                               pub_sub::SubscriberOptions options)
+                               const pub_sub::SubscriberOptions& options)
     : context_(context),
       loop_(context.loop()),
       topic_(topic),

@@ -21,7 +21,8 @@ namespace posthorn::detail {
 
 class SubscriberCore final : private transport::Participant {
 public:
-    SubscriberCore(Context& context, const std::string& topic, const Home& home, pub_sub::SubscriberOptions options);
+    SubscriberCore(Context& context, const std::string& topic, const Home& home,
+                   const pub_sub::SubscriberOptions& options);
     ~SubscriberCore() override;
     SubscriberCore(const SubscriberCore&) = delete;
     SubscriberCore& operator=(const SubscriberCore&) = delete;

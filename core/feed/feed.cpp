@@ -243,16 +243,16 @@ void Feed::collect_values(Link& link) {
     counters_.matched += link.before;
 }
 
-void Feed::detach(LinkId link, Mono now) {
-    const auto found = links_.find(link);
+void Feed::detach(LinkId id, Mono now) {
+    const auto found = links_.find(id);
     if (found == links_.end() || found->second.away_since != never) return;
     found->second.away_since = now;
-    away_.emplace(now, link);
+    away_.emplace(now, id);
     if (away_.size() > away_limit) leave(away_.begin()->second);
 }
 
-void Feed::leave(LinkId link) {
-    if (links_.contains(link)) forget(link);
+void Feed::leave(LinkId id) {
+    if (links_.contains(id)) forget(id);
 }
 
 void Feed::forget(LinkId id) {

@@ -77,20 +77,20 @@ public:
     LinkId attach(const Identity& subscriber, std::vector<Binding> filter, LinkId known, std::uint64_t received,
                   LinkId fresh);
     // Its session is lost: the link waits for it.
-    void detach(LinkId link, Mono now);
-    void leave(LinkId link);
+    void detach(LinkId id, Mono now);
+    void leave(LinkId id);
     void forget_away(Mono now);  // those that have waited for too long
     [[nodiscard]] Mono next_deadline() const;
 
     // The next messages for it, if there are any and room for them.
-    std::optional<Batch> next(LinkId link, const Room& room);
+    std::optional<Batch> next(LinkId id, const Room& room);
     // There is a gap it has not been shown yet: the number of the message behind it, which shows it.
-    [[nodiscard]] bool has_gap(LinkId link) const { return links_.at(link).told + 1 < links_.at(link).next; }
-    std::optional<std::uint64_t> gap(LinkId link);
+    [[nodiscard]] bool has_gap(LinkId id) const { return links_.at(id).told + 1 < links_.at(id).next; }
+    std::optional<std::uint64_t> gap(LinkId id);
     // It will be given nothing more: what it was not given is missed, and a gap.
-    void give_up(LinkId link);
+    void give_up(LinkId id);
     // Everything up to `number`: it will not ask for that again.
-    void taken(LinkId link, std::uint64_t number);
+    void taken(LinkId id, std::uint64_t number);
     // All that are there have been given everything.
     [[nodiscard]] bool all_given() const;
 
@@ -158,7 +158,7 @@ private:
         std::string envelope;
     };
 
-    [[nodiscard]] Link& at(LinkId link) { return links_.at(link); }
+    [[nodiscard]] Link& at(LinkId id) { return links_.at(id); }
     Group& group_of(std::vector<Binding> filter);
     void collect_values(Link& link);
     void keep_value(std::string_view envelope, std::string_view subject);
@@ -167,7 +167,7 @@ private:
     void keep_total();
     void release(Group& group);
     void release_values(Link& link);
-    void forget(LinkId link);
+    void forget(LinkId id);
     [[nodiscard]] Duration patience() const noexcept {
         return blocks() ? defaults::live_link_wait : defaults::live_link_memory;
     }

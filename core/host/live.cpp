@@ -58,16 +58,19 @@ void Host::Impl::welcome_subscriber(Session& session, const protocol::Hello& hel
     Box& box = *session.box;
     session.link = box.feed->attach(hello.incarnation, hello.bindings.value_or(std::vector<Binding>{}), hello.link,
                                     hello.received, ++last_epoch);
-    session.granted = {.messages = hello.window_messages, .bytes = hello.window_bytes};
+    on_taken(session, {.messages = hello.window_messages, .bytes = hello.window_bytes});
     box.subscribers[session.link] = &session;
     welcome.link = session.link;
     send(session, welcome);
 }
 
 void Host::Impl::on_taken(Session& session, const protocol::Taken& taken) {
-    session.granted.messages = std::max(session.granted.messages, taken.messages);
-    session.granted.bytes = std::max(session.granted.bytes, taken.bytes);
-    session.box->feed->taken(session.link, taken.count);
+    // However much it asks for, no more than this is on its way to it before it says so again.
+    const std::uint64_t messages = std::min(taken.messages, session.fed_messages + defaults::live_max_messages);
+    const std::uint64_t bytes = std::min(taken.bytes, session.fed_bytes + defaults::live_max_bytes);
+    session.granted.messages = std::max(session.granted.messages, messages);
+    session.granted.bytes = std::max(session.granted.bytes, bytes);
+    if (taken.count > 0) session.box->feed->taken(session.link, taken.count);
 }
 
 void Host::Impl::turn_live(Box& box, Now now) {
@@ -97,7 +100,7 @@ void Host::Impl::turn_live(Box& box, Now now) {
 
 void Host::Impl::feed_link(Session& session, Box& box) {
     const auto room = [&] {
-        return feed::Room{session.granted.messages - session.fed_messages,
+        return feed::Room{session.granted.messages - std::min(session.granted.messages, session.fed_messages),
                           session.granted.bytes - std::min(session.granted.bytes, session.fed_bytes)};
     };
     while (const auto batch = box.feed->next(session.link, room())) {

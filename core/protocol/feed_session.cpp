@@ -10,7 +10,7 @@ namespace posthorn::protocol {
 
 namespace {
 
-constexpr std::size_t publishers_max = 1000;     // that come to us by themselves
+constexpr std::size_t incoming_max = 1000;       // that come to us by themselves
 constexpr std::uint64_t part_worth_telling = 4;  // of the room
 
 std::uint64_t less(std::uint64_t a, std::uint64_t b) {
@@ -61,7 +61,7 @@ void FeedSession::from_stranger(PeerId peer, const Slice& bytes, Now now) {
         return;
     }
     const auto present = std::count_if(hosts_.begin(), hosts_.end(), [](const Host& host) { return !host.gone; });
-    if (static_cast<std::size_t>(present) >= publishers_max) {
+    if (static_cast<std::size_t>(present) >= incoming_max) {
         drop();
         return;
     }

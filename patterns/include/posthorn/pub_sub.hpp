@@ -126,7 +126,7 @@ namespace posthorn::pub_sub {
 class Subscriber {
 public:
     // Throws Error: invalid name or option, endpoint malformed or in use.
-    Subscriber(Context& context, const std::string& topic, Home home, SubscriberOptions options = {});
+    Subscriber(Context& context, const std::string& topic, const Home& home, const SubscriberOptions& options = {});
     ~Subscriber();
     Subscriber(Subscriber&&) noexcept;
     Subscriber& operator=(Subscriber&&) noexcept;

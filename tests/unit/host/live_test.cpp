@@ -165,6 +165,18 @@ TEST_F(Live, ItsPublishersKnowHowManyListen) {
     EXPECT_EQ(heard_of<protocol::Peers>(sends).back().consumers, 0U);
 }
 
+TEST_F(Live, HoweverMuchASubscriberAsksForThereIsABound) {
+    open({.max_messages = 200'000});
+    Peer sends = publisher(1, 1);
+    Peer hears = subscriber(2, 2);
+    say(hears, protocol::Taken{.messages = ~std::uint64_t{0}, .bytes = ~std::uint64_t{0}});
+    for (std::uint64_t from = 1; from < 120'000; from += 1000) {
+        publish(sends, 1, from, from + 999);
+        said.erase(1);
+    }
+    EXPECT_THAT(numbers(hears), SizeIs(defaults::live_max_messages));
+}
+
 TEST_F(Live, TheLastWordIsWhatWillNotCome) {
     open();
     Peer sends = publisher(1, 1);
