@@ -578,8 +578,9 @@ bool Host::idle() const {
     if (impl_->failed) return true;  // nothing can be stored any more
     if (impl_->job != nullptr) return false;
     if (impl_->draining && impl_->last_turn < impl_->farewell_until && impl_->has_ends()) return false;
-    return std::none_of(impl_->boxes.begin(), impl_->boxes.end(),
-                        [](const auto& box) { return box.second->queue.has_changes(); });
+    return std::none_of(impl_->boxes.begin(), impl_->boxes.end(), [this](const auto& box) {
+        return box.second->queue.has_changes() || impl_->is_to_replay(*box.second);
+    });
 }
 
 std::uint64_t Host::unsettled() const {
