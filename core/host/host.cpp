@@ -117,9 +117,7 @@ QueuePolicy Host::Impl::policy_of(const std::string& name) const {
 
 Box& Host::Impl::make_box(const std::string& name) {
     const std::uint64_t seed = options.seed ^ std::hash<std::string>{}(name);
-    queue::Limits limits = options.limits;
-    if (is_log(name)) limits.ready = std::min(limits.ready, 2 * limits.block);  // to make room from, not to deliver
-    auto box = std::make_unique<Box>(name, policy_of(name), store.durable(), seed, options.on_event, limits);
+    auto box = std::make_unique<Box>(name, policy_of(name), store.durable(), seed, options.on_event, options.limits);
     if (is_log(name)) box->queue.become_log();
     return *boxes.emplace(name, std::move(box)).first->second;
 }

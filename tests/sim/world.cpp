@@ -88,7 +88,10 @@ World::World(Setup setup)
     producers_.resize(producers_count);
     consumers_.resize(consumers_count);
     for (std::size_t i = 0; i < producers_count; ++i) start_producer(i);
-    for (std::size_t i = 0; i < consumers_count; ++i) start_consumer(i);
+    for (std::size_t i = 0; i < consumers_count; ++i) {
+        start_consumer(i);
+        consumers_[i].link.up = !outlet_of(consumers_[i]).replayed;  // these come late, for there to be a past
+    }
 }
 
 World::~World() = default;
@@ -337,7 +340,6 @@ void World::start_consumer(std::size_t index) {
         .temporary = outlet.temporary,
         .from = outlet.replayed ? std::optional{From::first()} : std::nullopt});
     consumer.session->add_host(consumer.link.at_client, "host");
-    consumer.link.up = !outlet.replayed || outlet.made;  // late, for there to be a past
 }
 
 void World::kill_consumer(std::size_t index) {
