@@ -223,12 +223,31 @@ void WorkRun::look() {
 void WorkRun::look_at_connection() {
     if (was_connected_) return;
     const auto waited = Clock::now() - began_;
-    if (options_.until_empty && waited >= no_answer_patience) {
+    if (options_.until_empty && waited >= no_answer_patience && !is_in_the_making()) {
         end(Exit::unreachable, no_answer(options_.endpoint));
     } else if (!said_no_answer_ && waited >= say_no_answer_after) {
         said_no_answer_ = true;
-        say(verb_, "no answer from " + options_.endpoint + " yet; waiting for it");
+        const bool from = options_.subscriber && options_.subscriber->from;
+        say(verb_, "no answer from " + options_.endpoint + " yet; waiting for it" +
+                       (from ? ", or for what is retained to be laid out" : ""));
     }
+}
+
+// A subscription that begins in the past answers when it has been given all of that.
+bool WorkRun::is_in_the_making() {
+    if (!options_.subscriber || !options_.subscriber->from) return false;
+    if (Clock::now() < next_look_at_queue_) return true;
+    next_look_at_queue_ = Clock::now() + look_at_queue_interval;
+    bool listed = false;
+    protocol::AdminRequest request;
+    request.verb = "queues";
+    request.address = options_.address;
+    try {
+        admin_->ask(request, [&listed](const Row&) { listed = true; });
+    } catch (const ExitError&) {
+        return false;  // nobody answers at all
+    }
+    return listed;
 }
 
 // Nothing ready, waiting or in flight, with whichever worker.

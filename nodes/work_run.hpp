@@ -60,6 +60,7 @@ private:
     void look();
     void look_at_connection();
     void hasten();
+    bool is_in_the_making();
     bool queue_is_empty();
 
     // Takes no more messages. The first reason counts; `why` is said unless it is empty.

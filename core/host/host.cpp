@@ -130,9 +130,7 @@ QueuePolicy Host::Impl::policy_of(const std::string& name) const {
 
 Box& Host::Impl::make_box(const std::string& name) {
     const std::uint64_t seed = options.seed ^ std::hash<std::string>{}(name);
-    queue::Limits limits = options.limits;
-    if (is_log(name)) limits.ready = std::min(limits.ready, 2 * limits.block);  // to make room from, not to deliver
-    auto box = std::make_unique<Box>(name, policy_of(name), store.durable(), seed, options.on_event, limits);
+    auto box = std::make_unique<Box>(name, policy_of(name), store.durable(), seed, options.on_event, options.limits);
     if (is_log(name)) box->queue.become_log();
     if (!service_of(std::string_view{name}.substr(0, name.find('/'))).empty()) box->queue.become_replies();
     return *boxes.emplace(name, std::move(box)).first->second;
@@ -642,8 +640,9 @@ bool Host::idle() const {
     if (impl_->failed) return true;  // nothing can be stored any more
     if (impl_->job != nullptr) return false;
     if (impl_->draining && impl_->last_turn < impl_->farewell_until && impl_->has_ends()) return false;
-    return std::none_of(impl_->boxes.begin(), impl_->boxes.end(),
-                        [](const auto& box) { return box.second->queue.has_changes(); });
+    return std::none_of(impl_->boxes.begin(), impl_->boxes.end(), [this](const auto& box) {
+        return box.second->queue.has_changes() || impl_->is_to_replay(*box.second);
+    });
 }
 
 std::uint64_t Host::unsettled() const {

@@ -10,8 +10,8 @@ namespace posthorn::store {
 namespace {
 
 // So much is done in one commit, for others wait for it: some 20 ms.
-constexpr std::size_t slice_chunks = 256;             // looked at
-constexpr std::size_t slice_bytes = 4 * 1024 * 1024;  // of bodies that are read
+constexpr std::size_t replayed_chunks = 256;             // looked at
+constexpr std::size_t replayed_bytes = 4 * 1024 * 1024;  // of bodies that are read
 
 class Copying {
 public:
@@ -19,7 +19,7 @@ public:
         : chunks_(chunks), replay_(replay), to_(to), part_(part), from_(part.next) {}
 
     [[nodiscard]] bool is_enough() const {
-        return looked_ == slice_chunks || read_ >= slice_bytes || messages_ >= replay_.max_messages;
+        return looked_ == replayed_chunks || read_ >= replayed_bytes || messages_ >= replay_.max_messages;
     }
     void copy(HeldChunk& held);
 

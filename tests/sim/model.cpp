@@ -45,6 +45,7 @@ void Totals::add(const Totals& other) {
     subscriptions_gone += other.subscriptions_gone;
     rebound += other.rebound;
     refused_for_want += other.refused_for_want;
+    replayed += other.replayed;
     copies += other.copies;
 }
 
@@ -72,6 +73,11 @@ void Model::welcome() {
     welcome_ = true;
 }
 
+void Model::begin_with_the_first() {
+    with_the_first_ = welcome_ = true;
+    for (auto& [message, record] : records_) record.due = true;
+}
+
 void Model::leave() {
     welcome_ = false;
     waiting_.clear();
@@ -89,6 +95,7 @@ Totals Model::gone() {
         record.deaths_before = 0;
         record.first_handed_out.reset();
     }
+    if (with_the_first_) begin_with_the_first();
     return std::exchange(totals, {});
 }
 

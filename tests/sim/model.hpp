@@ -33,7 +33,7 @@ struct Totals {
     std::uint64_t refused = 0, stale = 0, expired = 0, edited = 0, keyed = 0, delayed = 0, prioritised = 0, resumed = 0,
                   fenced = 0, deduplicated = 0, in_strict_order = 0, dropped = 0, displaced = 0, storms = 0;
     std::uint64_t fanned_out = 0, to_subscriptions = 0, subscriptions_made = 0, subscriptions_gone = 0, rebound = 0,
-                  refused_for_want = 0, copies = 0;
+                  refused_for_want = 0, replayed = 0, copies = 0;
     std::uint64_t fed = 0, missed_live = 0, breaks = 0;  // in live worlds
     void add(const Totals& other);
 };
@@ -72,6 +72,8 @@ public:
     // on its way is not told. What was sent before its first consumer was welcome it may have or not.
     void bind(std::vector<Binding> bindings);
     void welcome();
+    // It begins with all that the topic has ever accepted, whenever it is made.
+    void begin_with_the_first();
     [[nodiscard]] bool is_welcome() const { return welcome_; }
     // It goes: nothing has to reach it any more. Then it is gone, and another one of its name will come.
     void leave();
@@ -126,6 +128,7 @@ private:
     std::vector<std::string>& violations_;
     std::vector<std::vector<Binding>> bindings_;  // all it ever had; none at all: a queue
     bool welcome_ = false;
+    bool with_the_first_ = false;
 
     std::map<std::uint64_t, Record> records_;
     std::map<std::pair<int, std::uint64_t>, std::uint64_t> by_sequence_;

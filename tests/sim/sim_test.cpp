@@ -56,9 +56,9 @@ TEST(Simulator, KeepsItsPromisesInEveryWorld) {
               << totals.in_strict_order << ", fanned out " << totals.fanned_out << ", deliveries to subscriptions "
               << totals.to_subscriptions << ", subscriptions made " << totals.subscriptions_made << ", gone "
               << totals.subscriptions_gone << ", bound anew " << totals.rebound << ", refused for want of one "
-              << totals.refused_for_want << ", copies of the folder gone on with " << totals.copies
-              << ", live messages fed " << totals.fed << ", missed " << totals.missed_live << ", links lost for good "
-              << totals.breaks << "\n";
+              << totals.refused_for_want << ", begun in the past " << totals.replayed
+              << ", copies of the folder gone on with " << totals.copies << ", live messages fed " << totals.fed
+              << ", missed " << totals.missed_live << ", links lost for good " << totals.breaks << "\n";
     if (one != 0) return;
     EXPECT_GT(totals.crashes, 0U);
     EXPECT_GT(totals.power_cuts, 0U);
@@ -90,6 +90,7 @@ TEST(Simulator, KeepsItsPromisesInEveryWorld) {
     EXPECT_GT(totals.subscriptions_gone, 0U);
     EXPECT_GT(totals.rebound, 0U);
     EXPECT_GT(totals.refused_for_want, 0U);
+    EXPECT_GT(totals.replayed, 0U);
     EXPECT_GT(totals.copies, 0U);
     EXPECT_GT(totals.fed, 0U);
     EXPECT_GT(totals.missed_live, 0U);

@@ -48,7 +48,8 @@ World::World(Setup setup)
       loss_(chance(0.3)   ? 0.0
             : chance(0.5) ? 0.02
                           : 0.1),
-      copy_random_(setup.seed ^ 0x636f7079U) {
+      copy_random_(setup.seed ^ 0x636f7079U),
+      retain_random_(setup.seed ^ 0x6b656570U) {
     policy_.lease = std::chrono::seconds{2 + pick(9)};
     policy_.backoff = chance(0.5) ? Backoff{.kind = Backoff::Kind::fixed, .min = std::chrono::milliseconds{pick(500)}}
                                   : Backoff{.min = 10ms, .max = 1s};
@@ -87,7 +88,10 @@ World::World(Setup setup)
     producers_.resize(producers_count);
     consumers_.resize(consumers_count);
     for (std::size_t i = 0; i < producers_count; ++i) start_producer(i);
-    for (std::size_t i = 0; i < consumers_count; ++i) start_consumer(i);
+    for (std::size_t i = 0; i < consumers_count; ++i) {
+        start_consumer(i);
+        consumers_[i].link.up = !outlet_of(consumers_[i]).replayed;  // these come late, for there to be a past
+    }
 }
 
 World::~World() = default;
@@ -100,6 +104,11 @@ void World::make_outlets() {
         return;
     }
     if (strict_) policy_.strict_order = true;  // a producer cannot ask it of a topic
+    const auto retain_chance = [this](double probability) {
+        return std::bernoulli_distribution{probability}(retain_random_);
+    };
+    retained_ = durable_ && retain_chance(0.5);
+    if (retained_) limits_.replayed = retain_chance(0.5) ? 1 : 50;
     const std::uint64_t count = 2 + fan_pick(3);
     for (std::uint64_t i = 0; i < count; ++i) {
         const std::string address = topic_name + ("/s" + std::to_string(i));
@@ -110,7 +119,12 @@ void World::make_outlets() {
         outlet.model.bind(outlet.bindings);
         std::string patterns;
         for (const Binding& one : outlet.bindings) patterns += " " + one.subject;
-        std::string how = outlet.declared ? " is declared" : outlet.temporary ? " is temporary" : " is to be made";
+        outlet.replayed = retained_ && !outlet.declared && !outlet.temporary && retain_chance(0.7);
+        if (outlet.replayed) outlet.model.begin_with_the_first();
+        std::string how = outlet.declared    ? " is declared"
+                          : outlet.temporary ? " is temporary"
+                          : outlet.replayed  ? " is to begin with the first"
+                                             : " is to be made";
         note(address + how.append(", bound to").append(patterns));
         if (outlet.declared) was_welcome(outlet);
     }
@@ -135,6 +149,7 @@ World::Outlet* World::outlet_at(const std::string& address) {
 void World::was_welcome(Outlet& outlet) {
     if (!fanout_ || outlet.leaving) return;
     if (!outlet.made) ++totals_.subscriptions_made;
+    if (!outlet.made && outlet.replayed) ++totals_.replayed;
     outlet.made = true;
     if (!outlet.temporary) outlet.model.welcome();
 }
@@ -179,6 +194,7 @@ void World::start_host() {
     options.seed = random_();
     options.defaults = policy_;
     options.limits = limits_;
+    if (retained_) options.retained[topic_name] = {};
     options.on_event = [this](const Event& event) {
         note("host: " + event.subject + (event.subject.empty() ? "" : ": ") + std::string{to_string(event.kind)} + " " +
              event.text);
@@ -321,7 +337,8 @@ void World::start_consumer(std::size_t index) {
         .prefetch = prefetches[pick(std::size(prefetches))],
         .strict = strict_ && chance(0.7),
         .bindings = fanout_ && !outlet.declared ? std::optional{outlet.bindings} : std::nullopt,
-        .temporary = outlet.temporary});
+        .temporary = outlet.temporary,
+        .from = outlet.replayed ? std::optional{From::first()} : std::nullopt});
     consumer.session->add_host(consumer.link.at_client, "host");
 }
 
@@ -489,6 +506,11 @@ Message World::some_message() {
     if (fanout_) {
         message.subject = {"ab"[fan_pick(2)], '.', "xyz"[fan_pick(3)]};
         if (!message.dedup_key.empty()) message.subject = "a.x";
+    }
+    if (retained_) {  // in a replay these mean nothing
+        message.ttl = message.delay = {};
+        message.priority = 0;
+        message.ordering_key.clear();
     }
     return message;
 }
@@ -741,7 +763,7 @@ void World::step() {
         disk_->set_capacity(chance(0.3) ? SimDisk::unlimited : disk_->used() + left[pick(std::size(left))]);
     }
     if (host_ && chance(0.002)) admin_looks_after_the_dead();
-    if (fanout_ && fan_chance(0.001)) {
+    if (fanout_ && fan_chance(retained_ ? 0.004 : 0.001)) {
         Outlet& outlet = outlets_[fan_pick(outlets_.size())];
         if (outlet.made && !outlet.declared && !outlet.leaving) {
             note(outlet.address + " is to go");
@@ -824,6 +846,7 @@ std::size_t World::stored_messages() {
     constexpr std::size_t all = std::numeric_limits<std::size_t>::max();
     store::Job job;
     for (const Outlet& outlet : outlets_) {
+        if (outlet.replayed) continue;  // it may have to wait for room to be whole
         job.reads.push_back({.topic = outlet.address,
                              .from = 1,
                              .to = std::numeric_limits<store::Offset>::max(),
@@ -843,8 +866,10 @@ bool World::drained() {
         return one.session->fenced() || (one.placed && one.session->unsafe_messages() == 0);
     };
     return std::all_of(producers_.begin(), producers_.end(), done) &&
-           std::all_of(consumers_.begin(), consumers_.end(),
-                       [](const Consumer& one) { return one.working.empty() && one.session->quiet(); });
+           std::all_of(consumers_.begin(), consumers_.end(), [this](const Consumer& one) {
+               const bool is_there = !outlet_of(one).replayed || one.session->connected();
+               return is_there && one.working.empty() && one.session->quiet();
+           });
 }
 
 // An operator edits a dead letter and sends all of them back, on a link of his own that he opens anew each time.
@@ -991,7 +1016,7 @@ void World::check_fanout() {
     for (const auto& [message, record] : outlets_.front().model.records()) {
         if (!record.confirmed || record.refused) continue;
         ++totals_.fanned_out;
-        if (!record.message.dedup_key.empty()) continue;
+        if (!record.message.dedup_key.empty() || retained_) continue;
         const std::uint64_t number = message;
         if (std::none_of(outlets_.begin(), outlets_.end(),
                          [&](const Outlet& outlet) { return outlet.model.may_take(number); }))

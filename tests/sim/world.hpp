@@ -65,6 +65,7 @@ private:
         Model model;
         bool declared = false;  // at the host; else its consumers make it
         bool temporary = false;
+        bool replayed = false;  // it begins with the first message of all
         std::vector<Binding> bindings{};
         bool rebound = false;
         bool made = false;             // a consumer was welcome, or it is declared
@@ -181,6 +182,7 @@ private:
     std::mt19937_64 fan_random_;
     QueuePolicy policy_;
     bool fanout_ = false;
+    bool retained_ = false;  // so is the topic
     std::deque<Outlet> outlets_;
     std::vector<std::string> violations_;
     Totals totals_;  // but for those that the models keep
@@ -223,6 +225,7 @@ private:
         std::deque<Outlet> outlets;
     };
     std::mt19937_64 copy_random_;
+    std::mt19937_64 retain_random_;
     std::optional<Copy> copy_;
 };
 
