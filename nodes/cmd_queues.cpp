@@ -48,6 +48,7 @@ constexpr std::array counters = {"acked",
                                  "requests_expired",
                                  "repliers_lost",
                                  "answers_lost",
+                                 "requests_cancelled",
                                  "matched",
                                  "missed_full",
                                  "missed_gone"};

@@ -255,6 +255,7 @@ void ProducerCore::on_frame(transport::PeerId peer, Slice frame, Now now) {
 
 Mono ProducerCore::turn(Now now) {
     take_offered();
+    take_cancelled();
     session_.turn(now);
     const Mono deadline = host_ ? exchange_with_host(now) : send_frames(now);
     return std::min(deadline, publish_news(now));
@@ -278,6 +279,15 @@ void ProducerCore::take_offered() {
         session_.offer(Slice{owner, rest.substr(0, size)});
         rest.remove_prefix(size);
     }
+}
+
+void ProducerCore::take_cancelled() {
+    std::vector<std::uint64_t> cancelled;
+    {
+        const std::lock_guard lock(mutex_);
+        cancelled.swap(cancelled_);
+    }
+    for (const std::uint64_t sequence : cancelled) session_.cancel(sequence);
 }
 
 Mono ProducerCore::send_frames(Now now) {
@@ -418,6 +428,15 @@ std::optional<std::uint64_t> ProducerCore::resumed_at(Duration timeout) {
     std::unique_lock lock(mutex_);
     (void)wait_until(changed_, waiting_, lock, timeout, [&] { return closed_ || place_; });
     return place_;
+}
+
+void ProducerCore::cancel(std::uint64_t sequence) {
+    {
+        const std::lock_guard lock(mutex_);
+        if (closed_) return;
+        cancelled_.push_back(sequence);
+    }
+    loop_.wake(*this);
 }
 
 Status ProducerCore::wait_for_consumers(std::uint32_t count, Duration timeout) {

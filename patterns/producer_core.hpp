@@ -79,6 +79,8 @@ public:
     static void ack_when(Forward forward);
 
     [[nodiscard]] std::optional<std::uint64_t> resumed_at(Duration timeout);
+    // Of a request: nobody waits for its answer any more.
+    void cancel(std::uint64_t sequence);
     [[nodiscard]] Status wait_for_consumers(std::uint32_t count, Duration timeout);
     Status flush(Duration timeout);
     std::uint64_t close(Duration timeout);
@@ -104,6 +106,7 @@ private:
     Mono turn(Now now) override;
 
     void take_offered();
+    void take_cancelled();
     Mono send_frames(Now now);
     Mono exchange_with_host(Now now);
     Mono publish_news(Now now);
@@ -153,6 +156,7 @@ private:
     bool batch_ = false;                                   // several are being sent, and there was not room for all
     Mono room_since_ = never;                              // there is room they have not been told of
     std::string arena_;                                    // envelopes that the loop has not taken yet
+    std::vector<std::uint64_t> cancelled_;                 // that the loop has not taken yet
     std::vector<std::uint32_t> sizes_;                     // of each
     std::optional<std::uint64_t> place_;                   // where our sequences begin, once that is known
     protocol::SequenceBits open_;                          // sent, neither safe nor refused

@@ -153,7 +153,10 @@ void RequesterCore::request(Message message, Callback callback, const RequestOpt
     if (earliest) loop_.wake(*this);
     if (!options.cancel.stop_possible()) return;
     entry->cancel.emplace(options.cancel, [this, sequence] {
-        complete(take(sequence), sequence, Status::cancelled, "cancelled by who asked");
+        const Entry cancelled = take(sequence);
+        if (!cancelled) return;
+        producer_->cancel(sequence);
+        complete(cancelled, sequence, Status::cancelled, "cancelled by who asked");
     });
 }
 

@@ -241,7 +241,7 @@ bool Host::Impl::change(Box& box, const store::StoredDeadLetter& letter, Questio
 }
 
 void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& request, Now now) {
-    constexpr std::uint32_t fields = 44;
+    constexpr std::uint32_t fields = 45;
     protocol::AdminResult result{.id = request.id, .rows = {}, .next = 0, .error = {}};
     std::uint64_t index = 0;
     std::uint64_t bytes = 0;
@@ -300,6 +300,7 @@ void Host::Impl::list_queues(Session& session, const protocol::AdminRequest& req
                                   .add("requests_expired", counters.requests_expired)
                                   .add("repliers_lost", counters.repliers_lost)
                                   .add("answers_lost", counters.answers_lost)
+                                  .add("requests_cancelled", counters.requests_cancelled)
                                   .add("state", state)
                                   .add("store", is_durable(box.get()) ? "disk" : "memory")
                                   .add("kind", kind_of(*box))

@@ -413,6 +413,12 @@ bool Host::Impl::on_command(Session& session, const protocol::Command& command, 
     if (const auto* publish = std::get_if<Publish>(&command); publish != nullptr && producer) {
         return on_publish(session, *publish, now);
     }
+    if (const auto* cancel = std::get_if<Cancel>(&command); cancel != nullptr && producer) {
+        for (const SequenceRange& range : cancel->requests) {
+            session.box->queue.cancel(session.producer->id, {range.first, range.last}, now);
+        }
+        return true;
+    }
     if (const auto* bye = std::get_if<Bye>(&command)) {
         Box* const box = session.box;
         const bool leaves = consumer && !bye->answer;

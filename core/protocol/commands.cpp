@@ -163,6 +163,13 @@ void write(const Publish& publish, std::string& out) {
     body.list("m", publish.envelopes, [&](const Slice& envelope) { body.writer().binary(envelope.view()); });
 }
 
+void write(const Cancel& cancel, std::string& out) {
+    Body body(out, "cancel");
+    body.list("m", cancel.requests, [&](const SequenceRange& range) {
+        body.writer().array(2).unsigned_integer(range.first).unsigned_integer(range.last);
+    });
+}
+
 void write(const Window& window, std::string& out) {
     Body body(out, "window");
     body.field("messages").unsigned_integer(window.messages);

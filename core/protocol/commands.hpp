@@ -101,6 +101,10 @@ struct Publish {  // "publish" {"m": [bin, ...]}: envelopes in sequence order
     std::vector<Slice> envelopes;
 };
 
+struct Cancel {  // "cancel" {"m": [[first, last], ...]}: nobody waits for the answers to these requests any more
+    std::vector<SequenceRange> requests;
+};
+
 struct Window {  // "window" {"messages", "bytes"}: how much this consumer may hold unsettled of this host's
     std::uint32_t messages = 0;
     std::uint64_t bytes = 0;
@@ -280,8 +284,8 @@ struct AdminResult {  // "result" {"id", "rows": [map, ...], "next", "error"}
 };
 
 using Command =
-    std::variant<Hello, Publish, Window, Taken, Settle, Extend, Recalled, AdminRequest, Bye, Welcome, Identify, Refusal,
-                 Confirm, Credit, Peers, Deliver, Feed, Settled, Recall, State, Lost, AdminResult>;
+    std::variant<Hello, Publish, Cancel, Window, Taken, Settle, Extend, Recalled, AdminRequest, Bye, Welcome, Identify,
+                 Refusal, Confirm, Credit, Peers, Deliver, Feed, Settled, Recall, State, Lost, AdminResult>;
 
 struct Unknown {
     std::string name;

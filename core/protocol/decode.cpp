@@ -244,6 +244,13 @@ void read(Source& in, Publish& publish) {
     });
 }
 
+void read(Source& in, Cancel& cancel) {
+    in.body([&](std::string_view key) {
+        return key == "m" && in.rows(cancel.requests, 2,
+                                     [&](SequenceRange& range) { in.number(range.first), in.number(range.last); });
+    });
+}
+
 void read(Source& in, Window& window) {
     in.body([&](std::string_view key) {
         if (key == "messages") return in.number(window.messages);
@@ -457,7 +464,7 @@ constexpr std::array known_commands{
     Entry{"hello", read_as<Hello>},     Entry{"welcome", read_as<Welcome>},   Entry{"identify", read_as<Identify>},
     Entry{"refused", read_as<Refusal>}, Entry{"bye", read_as<Bye>},           Entry{"admin", read_as<AdminRequest>},
     Entry{"feed", read_as<Feed>},       Entry{"taken", read_as<Taken>},       Entry{"result", read_as<AdminResult>},
-    Entry{"peers", read_as<Peers>}};
+    Entry{"peers", read_as<Peers>},     Entry{"cancel", read_as<Cancel>}};
 
 }  // namespace
 

@@ -12,10 +12,11 @@ namespace posthorn::protocol {
 
 namespace {
 
-constexpr std::size_t frame_bytes = 64 * 1024;   // of envelopes: small enough to be worked on while the next is made
-constexpr std::size_t turn_bytes = 1024 * 1024;  // of envelopes: then others on the loop have their turn
-constexpr std::uint64_t thin_after_words = 256;  // envelopes so far behind the newest are looked at ...
-constexpr int thin_at = 16;                      // ... and copied when so few of a word are left
+constexpr std::size_t cancelled_at_once = 10'000;  // far below the entries that a frame may have
+constexpr std::size_t frame_bytes = 64 * 1024;     // of envelopes: small enough to be worked on while the next is made
+constexpr std::size_t turn_bytes = 1024 * 1024;    // of envelopes: then others on the loop have their turn
+constexpr std::uint64_t thin_after_words = 256;    // envelopes so far behind the newest are looked at ...
+constexpr int thin_at = 16;                        // ... and copied when so few of a word are left
 constexpr std::string_view fenced_code = "fenced";
 constexpr int hellos_per_link = 2;  // without an answer, then the next endpoint is tried
 
@@ -311,9 +312,23 @@ void ProducerSession::turn(Now now) {
     Link& link = *current();
     if (link.host.hello_due(now.mono)) say_hello(link, now);
     if (link.host.open()) publish(link.host, now);
+    if (link.host.open()) say_cancelled(link.host);
     const std::uint64_t oldest = open_.oldest();
     link.host.set_busy(!place_ || (oldest != 0 && oldest <= sent_), now.mono);
     link.host.flush(out_, now.mono);
+}
+
+// Those that were sent; the others wait until they are.
+void ProducerSession::say_cancelled(HostLink& host) {
+    if (cancelled_.empty()) return;
+    Cancel cancel;
+    std::erase_if(cancelled_, [&](std::uint64_t sequence) {
+        if (sequence > sent_) return false;
+        cancel.requests.push_back({sequence, sequence});
+        if (cancel.requests.size() == cancelled_at_once) host.add(std::exchange(cancel, {}));
+        return true;
+    });
+    if (!cancel.requests.empty()) host.add(cancel);
 }
 
 // The last one may be larger than what is left: else one that is larger than any credit would never go.

@@ -71,6 +71,8 @@ public:
     [[nodiscard]] const std::optional<std::uint64_t>& place() const noexcept { return place_; }
     // The n-th envelope ever offered must carry the n-th sequence behind place() (and no `previous`).
     void offer(Slice envelope);
+    // Of a request that was offered: nobody waits for its answer any more. Said once, if there is a session.
+    void cancel(std::uint64_t sequence) { cancelled_.push_back(sequence); }
 
     void receive(PeerId peer, const Slice& bytes, Now now);
     void send_failed(PeerId peer, Now now);
@@ -124,6 +126,7 @@ private:
     void lost(const std::string& why);
     void next_link();
     void say_hello(Link& link, Now now);
+    void say_cancelled(HostLink& host);
     void publish(HostLink& host, Now now);
     [[nodiscard]] bool may_send() const;
     [[nodiscard]] std::uint64_t confirmed() const;  // all up to here is safe or refused
@@ -150,6 +153,7 @@ private:
     std::uint64_t sent_ = 0;       // all up to here have been sent to this host, or need not be
     std::uint64_t published_ = 0;  // the last one the host has or was sent: what the next one follows
     Credit credit_;
+    std::vector<std::uint64_t> cancelled_;  // not said yet
     std::uint64_t sent_messages_ = 0;
     std::uint64_t sent_bytes_ = 0;
     std::optional<std::uint32_t> consumers_;

@@ -275,6 +275,10 @@ void Queue::enqueue(Pending message, const envelope::Routing& routing, Producer*
         entry.sequence = routing.sequence;
         ++producer->unsettled;
     }
+    if (is_service_) {
+        const auto [known, fresh] = by_sequence_.emplace(std::pair{routing.producer, routing.sequence}, offset);
+        if (fresh) asked_.emplace(offset, known);
+    }
     watch_expiry(offset, entry);
     if (waits) {
         wait_until(offset, entry, place.due, terms.due);

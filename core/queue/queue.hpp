@@ -116,7 +116,8 @@ struct Counters {
     std::uint64_t refused_full = 0, refused_other = 0, duplicates = 0, deduplicated = 0, stale = 0;
     std::uint64_t dead_rejected = 0, dead_max_attempts = 0, dead_undecodable = 0, dead_expired = 0, dead_dropped = 0;
     std::uint64_t dead_queue_full = 0, dropped_full = 0, dropped_expired = 0;
-    std::uint64_t requests_failed = 0, requests_expired = 0, repliers_lost = 0, answers_lost = 0;
+    std::uint64_t requests_failed = 0, requests_expired = 0, repliers_lost = 0, answers_lost = 0,
+                  requests_cancelled = 0;
 };
 
 struct Depth {
@@ -194,6 +195,9 @@ public:
     // one has the other.
     [[nodiscard]] std::vector<Answer> take_answers() { return std::exchange(answers_, {}); }
     void enter_answer(Slice envelope, Now now);
+    // Nobody waits for the answers to these any more. As far as they are in memory they are settled without one; who
+    // works on one is told that it has lost it.
+    void cancel(const Identity& producer, SequenceRange requests, Now now);
     // There was nobody to enter it for.
     void count_lost_answer() { ++counters_.answers_lost; }
     // Settlements that were made are not in the next batch: they rest on answers for which there is no room yet, or
@@ -550,6 +554,9 @@ private:
     bool is_service_ = false;
     bool is_replies_ = false;
     std::unordered_map<Offset, envelope::Request> requests_;  // that were delivered in this life
+    using BySequence = std::map<std::pair<Identity, std::uint64_t>, Offset>;
+    BySequence by_sequence_;                                  // requests of entries_ that came in this life
+    std::unordered_map<Offset, BySequence::iterator> asked_;  // the same
     std::map<Offset, Unanswered> unanswered_;
     std::size_t settles_unanswered_ = 0;
     std::vector<Answer> answers_;

@@ -100,6 +100,26 @@ void Queue::answer(Entries::iterator it, std::string reply_to, Slice reply, Now 
     changed(now);
 }
 
+void Queue::cancel(const Identity& producer, SequenceRange requests, Now now) {
+    auto next = by_sequence_.lower_bound({producer, requests.first});
+    while (next != by_sequence_.end() && next->first.first == producer && next->first.second <= requests.last) {
+        const auto it = entries_.find((next++)->second);
+        Entry& entry = it->second;
+        if (entry.where == Where::unanswered) continue;  // it has been settled
+        if (entry.where == Where::leased) {
+            tell_lost(entry.holder, {it->first, entry.token});
+            end_lease(entry);
+        } else {
+            unwatch_expiry(it->first, entry);
+            leave_line(it->first, entry);
+        }
+        ++counters_.requests_cancelled;
+        write_settled(it->first);
+        erase(it);
+        changed(now);
+    }
+}
+
 // Its bytes have come.
 void Queue::answer_late(Entries::iterator it, const Slice& envelope, Now now) {
     const Offset offset = it->first;
@@ -152,6 +172,10 @@ bool Queue::expires_nothing() const noexcept {
 void Queue::forget_request(Offset offset) {
     if (!is_service_) return;
     requests_.erase(offset);
+    if (const auto asked = asked_.find(offset); asked != asked_.end()) {
+        by_sequence_.erase(asked->second);
+        asked_.erase(asked);
+    }
     const auto unanswered = unanswered_.find(offset);
     if (unanswered == unanswered_.end()) return;
     if (unanswered->second.settled) --settles_unanswered_;

@@ -175,6 +175,19 @@ TEST_P(RequestReply, WhoAsksMayChangeTheirMindOrGo) {
     EXPECT_EQ(get(after).status, Status::closed);
 }
 
+TEST_P(RequestReply, WhoIsAtACancelledOneIsTold) {
+    open();
+    std::stop_source stop;
+    Replier works = replier();
+    auto cancelled = requester().request("1", {.cancel = stop.get_token()});
+    Delivery delivery = take(works);
+    std::promise<void> told;
+    const std::stop_callback on_stop{delivery.stop_token(), [&] { told.set_value(); }};
+    stop.request_stop();
+    EXPECT_EQ(get(cancelled).status, Status::cancelled);
+    EXPECT_EQ(told.get_future().wait_for(patience), std::future_status::ready);
+}
+
 TEST_P(RequestReply, WhatALostReplierWorkedOnIsAnsweredAndNotBegunAgain) {
     open();
     Replier dies = replier({.name = "one"});

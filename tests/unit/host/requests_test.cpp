@@ -138,6 +138,25 @@ TEST_F(Requests, WhatALostReplierHeldIsAnsweredAndNotBegunAgain) {
     EXPECT_EQ(host->unsettled(), 0U);
 }
 
+TEST_F(Requests, OneThatIsCancelledIsNotBegunAndWhoIsAtItIsTold) {
+    open();
+    Peer asks = requester(1);
+    Peer hears = answers(2);
+    for (std::uint64_t i = 1; i <= 3; ++i) request(asks, i);
+    say(asks, protocol::Cancel{{{1, 1}, {7, std::numeric_limits<std::uint64_t>::max()}}});
+    Peer works = replier(3, 3);
+    const auto given = delivered(works);
+    ASSERT_THAT(given, SizeIs(2)) << "the first one was not begun";
+    say(asks, protocol::Cancel{{{2, 2}}});
+    const auto lost = heard_of<protocol::Lost>(works);
+    ASSERT_THAT(lost, SizeIs(1));
+    EXPECT_EQ(lost[0].items[0].offset, given[0].offset);
+    reply(works, given[0]);
+    reply(works, given[1]);
+    EXPECT_THAT(answered(hears), ElementsAre("3  42")) << "nobody waits for the others";
+    EXPECT_EQ(host->unsettled(), 0U);
+}
+
 TEST_F(Requests, AnIdempotentServiceTriesAgain) {
     open({.defaults = {.request_attempts = 3, .backoff = {.kind = Backoff::Kind::fixed, .min = 0s}}});
     Peer asks = requester(1);

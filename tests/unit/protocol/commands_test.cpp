@@ -224,6 +224,7 @@ void add_commands(Expected& expected) {
         Recalled{}};
     expected["commands/state"] = {State{true}};
     expected["commands/peers"] = {Peers{3}};
+    expected["commands/cancel"] = {Cancel{{{70001, 70001}, {70005, 70009}}}};
     std::string list;
     for (int i = 0; i < 2; ++i) wire::Writer(list).binary(envelope_of(1, payload).view());
     expected["commands/feed"] = {Feed{.first = 73, .count = 2, .list = Slice{list}}};

@@ -394,6 +394,7 @@ std::size_t entries_of(const Command& command) {
         std::size_t operator()(const Recall&) const { return 0; }
         std::size_t operator()(const State&) const { return 0; }
         std::size_t operator()(const Peers&) const { return 0; }
+        std::size_t operator()(const Cancel& cancel) const { return cancel.requests.size(); }
     };
     return std::visit(Count{}, command);
 }
