@@ -21,7 +21,8 @@ TEST(RequestWorlds, EveryRequestIsAnsweredOnceAndNoneIsBegunTwice) {
     const char* const one = std::getenv("POSTHORN_SIM_SEED");
     const char* const most = std::getenv("POSTHORN_SIM_SEEDS");
     const std::uint64_t first = one != nullptr ? std::strtoull(one, nullptr, 10) : 1;
-    const std::uint64_t last = one != nullptr ? first : (most != nullptr ? std::strtoull(most, nullptr, 10) : 1000) / 10;
+    const std::uint64_t last =
+        one != nullptr ? first : (most != nullptr ? std::strtoull(most, nullptr, 10) : 1000) / 10;
     RequestTotals totals;
     for (std::uint64_t seed = first; seed <= last; ++seed)
         ASSERT_EQ(first_fault(seed, RequestBug::none, totals), "") << "replay with POSTHORN_SIM_SEED=" << seed;
