@@ -52,6 +52,7 @@ bool ask_ourselves(posthorn::Context& context) {
     }};
     const std::vector<std::string> names{"ACME", "INIT", "NONE"};
     std::vector<std::future<rr::Reply>> answers;
+    answers.reserve(names.size());
     for (const std::string& name : names) answers.push_back(quotes.request(Ask{name}));  // all at once
     int quoted = 0;
     for (std::size_t i = 0; i < names.size(); ++i) quoted += print(names[i], answers[i].get()) ? 1 : 0;

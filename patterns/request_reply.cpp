@@ -39,7 +39,7 @@ Requester::~Requester() = default;
 Requester::Requester(Requester&&) noexcept = default;
 Requester& Requester::operator=(Requester&&) noexcept = default;
 
-std::future<Reply> Requester::request(Message message, RequestOptions options) {
+std::future<Reply> Requester::request(Message message, const RequestOptions& options) {
     auto promise = std::make_shared<std::promise<Reply>>();
     auto future = promise->get_future();
     core_->request(
@@ -47,7 +47,7 @@ std::future<Reply> Requester::request(Message message, RequestOptions options) {
     return future;
 }
 
-void Requester::send(Message message, Callback callback, RequestOptions options) {
+void Requester::send(Message message, Callback callback, const RequestOptions& options) {
     core_->request(std::move(message), std::move(callback), options);
 }
 

@@ -57,6 +57,7 @@ TEST_P(RequestReply, ManyAreAnsweredByAllRepliers) {
     const Serving other{replier(), add};
     ASSERT_EQ(requester().wait_for_repliers(2, patience), Status::ok);
     std::vector<std::future<Reply>> futures;
+    futures.reserve(300);
     for (int i = 0; i < 300; ++i) futures.push_back(requester().request(Sum{i, 1}));
     std::set<std::string> ids;
     for (int i = 0; i < 300; ++i) {

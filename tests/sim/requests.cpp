@@ -51,8 +51,10 @@ void RequestTotals::add(const RequestTotals& other) {
 }
 
 RequestWorld::RequestWorld(std::uint64_t seed, RequestBug bug)
-    : random_(seed), bug_(bug), now_{Mono{1h}, Wall{std::chrono::hours{24 * 365 * 50}}} {
-    durable_ = bug != RequestBug::none || !chance(0.15);
+    : random_(seed),
+      bug_(bug),
+      now_{Mono{1h}, Wall{std::chrono::hours{24 * 365 * 50}}},
+      durable_(bug != RequestBug::none || !chance(0.15)) {
     if (durable_ && chance(0.5)) min_free_ = free_at_least;
     policy_.lease = std::chrono::seconds{2 + pick(9)};
     if (bug == RequestBug::none && chance(0.25)) policy_.request_attempts = 3;

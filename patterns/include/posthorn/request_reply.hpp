@@ -138,8 +138,13 @@ std::optional<Message> call(F& handler, Delivery& delivery) {
         }
     };
     if constexpr (std::same_as<typename Shape::Value, Message>) {
-        const Message message = delivery.message();  // which the handler may move the delivery away from
-        return with(message);
+        if constexpr (Shape::with_delivery) {
+            // NOLINTNEXTLINE(performance-unnecessary-copy-initialization): the handler may move the delivery away
+            const Message message = delivery.message();
+            return with(message);
+        } else {
+            return with(delivery.message());
+        }
     } else {
         const auto value = delivery.as<typename Shape::Value>();
         return value ? with(*value) : std::nullopt;
@@ -162,21 +167,21 @@ public:
     // The future is always completed, by the deadline and a little at the latest. Throws Error for a message beyond the
     // limits in message.hpp, with a time to live (it is the deadline) or with a dedup key. Waits for room up to
     // send_timeout; inside Posthorn's hooks and callbacks it does not.
-    [[nodiscard]] std::future<Reply> request(Message message, RequestOptions options = {});
+    [[nodiscard]] std::future<Reply> request(Message message, const RequestOptions& options = {});
     template <MsgpackMap T>
-    [[nodiscard]] std::future<Reply> request(const T& value, RequestOptions options = {}) {
-        return request(to_message(value), std::move(options));
+    [[nodiscard]] std::future<Reply> request(const T& value, const RequestOptions& options = {}) {
+        return request(to_message(value), options);
     }
-    [[nodiscard]] std::future<Reply> request(std::string payload, RequestOptions options = {}) {
-        return request(Message{.payload = std::move(payload)}, std::move(options));
+    [[nodiscard]] std::future<Reply> request(std::string payload, const RequestOptions& options = {}) {
+        return request(Message{.payload = std::move(payload)}, options);
     }
-    [[nodiscard]] std::future<Reply> request(const char* payload, RequestOptions options = {}) {
-        return request(std::string{payload}, std::move(options));
+    [[nodiscard]] std::future<Reply> request(const char* payload, const RequestOptions& options = {}) {
+        return request(std::string{payload}, options);
     }
     // The same with a callback, which may be called before this returns.
     template <typename T, std::invocable<Reply> F>
-    void request(T&& value, F callback, RequestOptions options = {}) {
-        send(posthorn::detail::message_of(std::forward<T>(value)), std::move(callback), std::move(options));
+    void request(T&& value, F callback, const RequestOptions& options = {}) {
+        send(posthorn::detail::message_of(std::forward<T>(value)), std::move(callback), options);
     }
 
     // Of a named requester: how many requests its host has decided under this name before this life, taken or refused.
@@ -195,7 +200,7 @@ public:
     void close();
 
 private:
-    void send(Message message, Callback callback, RequestOptions options);
+    void send(Message message, Callback callback, const RequestOptions& options);
 
     std::unique_ptr<detail::RequesterCore> core_;
 };

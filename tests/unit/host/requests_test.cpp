@@ -269,6 +269,7 @@ TEST_F(Requests, AReplierAnswersOverARestart) {
     ASSERT_THAT(given, SizeIs(3));
     open();
     std::vector<protocol::Held> held;
+    held.reserve(given.size());
     for (const auto& one : given) held.push_back({one.offset, one.token, true});
     Peer back = replier(3, 3, held);
     EXPECT_THAT(heard_of<protocol::Welcome>(back).at(0).lost, IsEmpty());
