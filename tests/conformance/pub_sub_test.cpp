@@ -31,8 +31,8 @@ protected:
         live_ = policy;
         open();
     }
-    [[nodiscard]] Subscriber subscriber(SubscriberOptions options = {}) {
-        return {workers(), "q", queue(), std::move(options)};
+    [[nodiscard]] Subscriber subscriber(const SubscriberOptions& options = {}) {
+        return {workers(), "q", queue(), options};
     }
     void await_subscribers(std::uint32_t count) {
         ASSERT_EQ(producer().wait_for_subscribers(count, patience), Status::ok);
