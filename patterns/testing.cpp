@@ -142,7 +142,6 @@ struct Node::Impl {
         for (const auto& [name, policy] : options.queues) validate(policy);
         for (const auto& [name, policy] : options.live) validate(policy);
         for (const auto& [name, retention] : options.retained) validate(retention);
-        if (!options.retained.empty() && !options.on_disk) throw Error("NodeOptions.retained needs on_disk");
         context = given_context != nullptr ? given_context : &own.emplace(ContextOptions{.clock = options.clock});
         folder = make_folder();
         endpoint = options.bind.empty() ? "ipc://" + (folder / "node").string() : options.bind;

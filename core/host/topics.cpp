@@ -202,6 +202,8 @@ void Host::Impl::declare_topics(Now now) {
         }
         return open_topic(name, now);
     };
+    if (!options.retained.empty() && !store.durable())
+        throw Error("a topic that is retained needs a store, and this host keeps its queues in memory");
     for (const auto& [name, retention] : options.retained) open_log(open(name), now);
     for (const auto& [name, subscriptions] : options.topics) {
         open(name);

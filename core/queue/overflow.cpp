@@ -73,7 +73,7 @@ void Queue::tell_overflow() {
     if (gone == made_way_) return;
     made_way_ = gone;
     tidy_fresh();
-    if (!worth_a_word(++overflows_)) return;
+    if (is_log_ || !worth_a_word(++overflows_)) return;  // what is beyond its retention was to go
     emit(Event::Kind::overflow,
          drops ? "the queue was full (max_messages or max_bytes): its oldest messages were deleted"
                : "the queue was full (max_messages or max_bytes): its oldest messages went to the dead letters "

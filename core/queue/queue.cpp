@@ -765,7 +765,7 @@ void Queue::expire_due(Now now) {
     }
     if (buried > 0) emit(Event::Kind::dead_lettered, "expired: not done within their time to live", buried);
     const bool dropped = counters_.dropped_expired > dropped_before;
-    if (dropped && worth_a_word(++agings_)) {
+    if (dropped && !is_log_ && worth_a_word(++agings_)) {
         emit(Event::Kind::overflow, "messages were older than max_age: they were deleted", counters_.dropped_expired);
     }
     if (buried > 0 || dropped) tidy_fresh();

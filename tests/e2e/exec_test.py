@@ -80,6 +80,7 @@ class WhatTheCommandGets(Case):
         expected = {name: value for name, value in variables(plain).items() if not name.startswith("POSTHORN_")}
         seen = variables((self.folder / "variables").read_bytes())
         self.assertRegex(seen.pop("POSTHORN_ID"), r"^[0-9a-f]{32}-1$")
+        self.assertRegex(seen.pop("POSTHORN_SEQUENCE"), r"^[1-9][0-9]*$")
         self.assertEqual(seen, expected | {
             "POSTHORN_ATTEMPT": "1", "POSTHORN_TYPE": "welcome mail", "POSTHORN_SUBJECT": "", "POSTHORN_HEADER_LANG": "en",
             "POSTHORN_HEADER_X_TRACE_ID": "a=b c", "POSTHORN_HEADER_PATH": "/evil",

@@ -114,7 +114,7 @@ class Topics(Case):
         self.assertEqual(subscribe("events", "--from", "first", "--until-empty"), texts[500:1500])
         self.assertEqual(subscribe("events", "--from", "last", "--until-empty"), texts[1499:1500])
         self.assertEqual(subscribe("events", "--from", "1h", "--until-empty"), texts[500:1500])
-        self.assertEqual(subscribe("events", "--from", "2100-01-31T12:00:05Z", "--idle-exit", "100ms"), [])
+        self.assertEqual(subscribe("events", "--from", "2100-01-31T12:00:05Z", "--until-empty"), [])
         places = subscribe("events", "--from", "first", "--count", "700", "--concurrency", "1", "--exec",
                            "echo $POSTHORN_SEQUENCE")[690:]
         self.assertEqual(subscribe("events", "--from", places[0], "--until-empty"), texts[1190:1500])

@@ -160,7 +160,8 @@ struct Subscription {
 };
 
 // How much of what was published a retained topic keeps for those that come later, whoever else has got it. What is
-// older or more goes, the oldest first, and so never the latest of all. 0: no such bound; without any, it is the disk.
+// older goes, and what is more, the oldest first, but never the latest of all. 0: no such bound; without any, it is the
+// disk.
 struct Retention {
     Duration age{};           // from acceptance on, to 365 days
     std::uint64_t bytes = 0;  // of envelopes

@@ -563,6 +563,7 @@ TEST_F(Retained, WhatGoesIsTheOldestByCountBytesOrAge) {
     pass(31min);
     EXPECT_THAT(late(From::first()), ElementsAre("6"));
     EXPECT_EQ(kept(), 1U);
+    for (const Event& event : events) EXPECT_NE(event.kind, Event::Kind::overflow) << "it was to go";
 }
 
 TEST_F(Retained, NobodyConsumesTheLogAndItGoesWhenItIsNotAskedForAnyMore) {
