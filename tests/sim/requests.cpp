@@ -13,7 +13,7 @@ namespace posthorn::sim {
 namespace {
 
 constexpr int faulty_steps = 1500;
-constexpr int calm_rounds = 20'000;
+constexpr int calm_rounds_of_requests = 20'000;
 constexpr std::uint64_t free_at_least = 128 * 1024 * 1024;  // where there is any
 constexpr std::uint64_t some_room = 12 * 1024 * 1024;       // for settlements then, and for no messages
 constexpr const char* service = "svc";
@@ -460,7 +460,7 @@ void RequestWorld::run() {
     if (!host_) start_host();
     each_link([](Link& link) { link.up = true; });
     bool done = false;
-    for (int round = 0; round < calm_rounds && violations_.empty() && !done; ++round) {
+    for (int round = 0; round < calm_rounds_of_requests && violations_.empty() && !done; ++round) {
         calm();
         done = drained();
         pass(std::chrono::milliseconds{1 + pick(100)});
