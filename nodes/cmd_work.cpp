@@ -90,8 +90,8 @@ Verb reply_verb() {
         "reply", "SERVICE --exec CMD [--concurrency N] [--count N] [--idle-exit SECONDS]",
         R"(Answers the requests to a service: CMD runs under `sh -c` for each, the payload on its standard input, and what it
 writes to standard output is the answer. If it ends with another status than 0, or by a signal, the answer is an error with
-the last line of standard error; 126 and 127 say that CMD cannot be run: the request goes to another replier, and
-this command ends with 6. CMD has the variables POSTHORN_ID, POSTHORN_ATTEMPT, POSTHORN_TYPE, POSTHORN_SUBJECT and
+the last line of standard error; at 126 and 127, which say that CMD cannot be run, this command ends with 6 as well.
+CMD has the variables POSTHORN_ID, POSTHORN_ATTEMPT, POSTHORN_TYPE, POSTHORN_SUBJECT and
 POSTHORN_HEADER_<NAME> (`posthorn work --help` says what is in them).
 
 A request that may have been begun is not begun again when this command, its machine or the node dies: who asked is told

@@ -160,7 +160,11 @@ void WorkRun::execute(Delivery& delivery) {
             delivery.reject(result.text);
             break;
         case Outcome::cannot_run:
-            delivery.release();
+            if (job.answers) {
+                delivery.fail("the command cannot be run: " + result.text);  // a part of it may have been
+            } else {
+                delivery.release();
+            }
             end_soon(Exit::cannot_run,
                      "the command cannot be run: " + printable(result.text) + "; the message goes back");
             break;

@@ -28,7 +28,6 @@ constexpr int live_exchanges_per_turn = 2;           // fewer: its subscribers h
 constexpr std::size_t envelope_overhead = 128;       // a guess at what is not payload, for the bound on bytes
 constexpr std::size_t room_part = 8;                 // of the buffer: worth waking a sender at once
 constexpr Duration room_delay = 1ms;
-constexpr Duration host_goodbye = 1s;
 
 // To a few milliseconds: for people, and cheap enough for every message.
 std::uint64_t timestamp_ms() {
@@ -439,6 +438,14 @@ void ProducerCore::cancel(std::uint64_t sequence) {
     loop_.wake(*this);
 }
 
+void ProducerCore::cancel_unless_held(std::uint64_t sequence) {
+    {
+        const std::lock_guard lock(mutex_);
+        if (sequence <= held_) return;
+    }
+    cancel(sequence);
+}
+
 Status ProducerCore::wait_for_consumers(std::uint32_t count, Duration timeout) {
     std::unique_lock lock(mutex_);
     const auto over = [&] { return closing_ || closed_; };
@@ -562,7 +569,10 @@ std::uint64_t ProducerCore::close(Duration timeout) {
     take_forwards(0, open_.last(), undecided);
     lock.unlock();
     for (Forward& forward : undecided) ack_when(std::move(forward));
-    if (host_ && traits_.live) host_->wait_until_fed(until - std::chrono::steady_clock::now());
+    if (host_ && traits_.live) {
+        host_->wait_until_fed(until - std::chrono::steady_clock::now());
+        goodbye_ = std::max<Duration>(goodbye_, until - std::chrono::steady_clock::now());
+    }
     end_session();
     return left;
 }
@@ -587,7 +597,7 @@ void ProducerCore::end_session() {
         (void)(host_ ? exchange_with_host(now) : send_frames(now));
     });
     // A word to the workers. What they have settled and is not stored by then is confirmed to nobody, and comes again.
-    if (host_) (void)host_->drain(1s, host_goodbye);
+    if (host_) (void)host_->drain(1s, goodbye_);
     loop_.remove(*this);
     host_.reset();
 }

@@ -81,6 +81,8 @@ public:
     [[nodiscard]] std::optional<std::uint64_t> resumed_at(Duration timeout);
     // Of a request: nobody waits for its answer any more.
     void cancel(std::uint64_t sequence);
+    // The same, if the host does not have it yet.
+    void cancel_unless_held(std::uint64_t sequence);
     [[nodiscard]] Status wait_for_consumers(std::uint32_t count, Duration timeout);
     Status flush(Duration timeout);
     std::uint64_t close(Duration timeout);
@@ -146,7 +148,8 @@ private:
 
     std::vector<Forward> decided_;  // by the news being published
 
-    bool ended_ = false;  // off the loop; of whoever closes
+    bool ended_ = false;     // off the loop; of whoever closes
+    Duration goodbye_ = 1s;  // how long the ends of a host here may take to answer the bye
 
     std::mutex mutex_;
     std::condition_variable changed_;  // for those who ask what became of messages

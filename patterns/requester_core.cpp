@@ -15,9 +15,9 @@ constexpr Duration deadline_max = std::chrono::hours{24 * 365};
 constexpr std::size_t name_digits = 16;
 
 void check(const std::string& service, const RequesterOptions& options) {
-    if (!options.name.empty() && !valid_queue_name(options.name)) {
+    if (!options.name.empty() && (!valid_queue_name(options.name) || options.name == retained_name)) {
         throw Error("RequesterOptions.name \"" + options.name.substr(0, 200) +
-                    "\" is not a name: 1 to 200 of A-Z a-z 0-9 . _ -, not ending in .dlq");
+                    "\" is not a name: 1 to 200 of A-Z a-z 0-9 . _ -, not ending in .dlq, and not .retained");
     }
     if (!options.name.empty() && !options.earlier) {
         throw Error(
@@ -78,7 +78,8 @@ void RequesterCore::start(const std::string& service, const Home& home) {
     }
     producer_ = posthorn::detail::ProducerCore::make(
         context_, service, home, {.name = options_.name, .resume = named, .send_timeout = options_.send_timeout},
-        {.replies = name_,
+        {.watch = true,
+         .replies = name_,
          .keeps_replies = named,
          .needs_replier = options_.no_replier == NoReplier::at_once,
          .local_endpoint = local,
@@ -91,6 +92,7 @@ void RequesterCore::start(const std::string& service, const Home& home) {
 
 RequesterCore::~RequesterCore() {
     close();
+    if (started_) loop_.remove(*this);  // where a callback has closed it: waits until the loop has left it
 }
 
 // Asking -----------------------------------------------------------------------------------------------------------
@@ -127,7 +129,9 @@ void RequesterCore::request(Message message, Callback callback, const RequestOpt
     entry->callback = std::move(callback);
     Status status = await_room();
     if (status != Status::ok) {
-        complete(entry, 0, status, "there was no room for it");
+        complete(entry, 0, status,
+                 status == Status::closed ? "the requester was closed"
+                                          : "there was no room for it: too many requests wait for their answers");
         return;
     }
     std::uint64_t sequence = 0;
@@ -144,19 +148,27 @@ void RequesterCore::request(Message message, Callback callback, const RequestOpt
     {
         const std::lock_guard lock(mutex_);
         --sending_;
+        if (sequence == 0) room_.notify_one();
     }
     if (sequence == 0) {
         status = ticket.status() == Status::ok ? Status::closed : ticket.status();
-        complete(entry, 0, status, "it could not be sent");
+        complete(entry, 0, status,
+                 status == Status::too_large
+                     ? "the message is above the message limit of " + std::to_string(defaults::message_limit) + " bytes"
+                 : status == Status::closed ? "the requester was closed, or a later one came under its name"
+                                            : "it could not be sent: the host takes no more");
         return;
     }
     if (earliest) loop_.wake(*this);
     if (!options.cancel.stop_possible()) return;
-    entry->cancel.emplace(options.cancel, [this, sequence] {
+    entry->cancel.emplace(options.cancel, [this, sequence, producer = producer_] {
         const Entry cancelled = take(sequence);
         if (!cancelled) return;
-        producer_->cancel(sequence);
-        complete(cancelled, sequence, Status::cancelled, "cancelled by who asked");
+        // It is ours, so close() does not wait for this: the requester may be gone from here on.
+        producer->cancel(sequence);
+        cancelled->callback({.status = Status::cancelled,
+                             .error = "cancelled by who asked",
+                             .id = envelope::message_id(producer->id(), sequence, 0)});
     });
 }
 
@@ -284,6 +296,7 @@ Mono RequesterCore::expire(Now now) {
             sequence = deadlines_.begin()->second;
             nobody = repliers_ == 0U;
         }
+        producer_->cancel_unless_held(sequence);  // it would have its whole time anew where it comes to
         complete(take(sequence), sequence, nobody ? Status::no_replier : Status::timed_out,
                  nobody ? "nobody was there to answer it in time" : "not answered in time");
     }

@@ -263,7 +263,7 @@ std::optional<Settlement> WorkerCore::handle(const Handler& handler, Begun begun
 Status WorkerCore::settle_locked(Handle handle, Settlement settlement, Mono now) {
     if (ended_) return Status::closed;
     if (!stops_.empty()) stops_.erase(key(handle));
-    if (!settlement.reply.empty()) remember(settlement.reply);
+    if (!settlement.reply.empty()) remember(session_.offset_of(handle), settlement.reply);
     const bool in_time = session_.settle(handle, std::move(settlement), now);
     last_activity_ = now;
     if (++gathered_ >= gather_) wake_loop();
@@ -275,17 +275,17 @@ bool WorkerCore::answer_again(const Begun& begun, Mono now) {
     if (answers_.empty()) return false;
     const auto request = envelope::read_routing(begun.envelope.view());
     if (!request) return false;
-    const auto answer = answers_.find({request->producer, request->sequence});
+    const auto answer = answers_.find({begun.offset, request->producer, request->sequence});
     if (answer == answers_.end()) return false;
     (void)session_.settle(begun.handle, {.reply = answer->second}, now);
     wake_loop();
     return true;
 }
 
-void WorkerCore::remember(const Slice& answer) {
+void WorkerCore::remember(std::uint64_t offset, const Slice& answer) {
     const auto request = envelope::read_routing(answer.view());
     if (!request) return;
-    const RequestId id{request->producer, request->sequence};
+    const RequestId id{offset, request->producer, request->sequence};
     if (!answers_.emplace(id, answer).second) return;
     answered_.push_back(id);
     answers_bytes_ += answer.size();

@@ -14,6 +14,7 @@
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <vector>
 
@@ -97,7 +98,7 @@ private:
     void tell_synced();
     void wake_loop();
     bool answer_again(const Begun& begun, Mono now);
-    void remember(const Slice& answer);
+    void remember(std::uint64_t offset, const Slice& answer);
     void begin_drain(Duration timeout);
     void proceed_with_drain(Now now, std::vector<std::stop_source>& stops);
     [[nodiscard]] std::vector<std::stop_source> take_stops();
@@ -118,7 +119,8 @@ private:
     std::map<std::uint64_t, Status> syncs_;  // settlements that are waited for; timed_out: not decided
     std::uint64_t last_sync_ = 0;
     // What a replier has answered is not run again.
-    using RequestId = std::pair<Identity, std::uint64_t>;
+    // With its offset: a named requester whose host has forgotten it numbers its requests from 1 again.
+    using RequestId = std::tuple<std::uint64_t, Identity, std::uint64_t>;
     std::map<RequestId, Slice> answers_;
     std::deque<RequestId> answered_;  // in their order
     std::size_t answers_bytes_ = 0;

@@ -12,6 +12,7 @@ namespace posthorn {
 namespace {
 
 // Far above any use, far below where adding it to a clock would overflow.
+constexpr std::uint64_t last_values_most = 2ULL << 30U;  // they are copied together
 constexpr Duration longest = std::chrono::hours{24 * 365};
 
 constexpr std::string_view replies_suffix = ".replies";
@@ -129,6 +130,7 @@ void validate(const QueuePolicy& policy) {
 void validate(const LivePolicy& policy) {
     if (policy.max_messages == 0) throw Error("live policy: max_messages must be 1 or more");
     if (policy.max_bytes == 0) throw Error("live policy: max_bytes must be 1 or more");
+    if (policy.last_value_bytes > last_values_most) throw Error("live policy: last_value_bytes must be 2 GiB or less");
     if (policy.total_bytes < policy.max_bytes) throw Error("live policy: total_bytes must be max_bytes or more");
     if (policy.when_full != WhenFull::drop_oldest && policy.when_full != WhenFull::block)
         throw Error("live policy: when_full is drop_oldest or block; a live topic can neither refuse nor dead-letter");

@@ -24,6 +24,7 @@ constexpr std::uint64_t credit_share = 8 * 1024 * 1024;  // bytes granted at onc
 constexpr std::size_t settle_batch = 2048;               // settlements that are worth a commit of their own
 constexpr Duration look_again = 1s;                      // at a full disk
 constexpr Duration session_check = 250ms;
+constexpr Duration feed_farewell = 10s;  // all that is on its way to subscribers is before their answers
 constexpr Duration farewell =
     500ms;  // for the answers to the bye; those of ends that know none are not waited for longer
 
@@ -114,11 +115,13 @@ QueuePolicy Host::Impl::policy_of(const std::string& name) const {
     }
     auto found = options.queues.find(name);
     if (found == options.queues.end()) found = options.queues.find(name.substr(0, slash));
-    if (found == options.queues.end() && !service_of(name.substr(0, slash)).empty()) {
-        return {.max_attempts = std::numeric_limits<std::uint32_t>::max(),  // its consumer is the only one there is
-                .when_full = WhenFull::drop_oldest,
-                .max_age = defaults::reply_memory,
-                .dlq_when_full = DlqWhenFull::drop_oldest};
+    if (!service_of(name.substr(0, slash)).empty()) {
+        QueuePolicy policy = found == options.queues.end() ? QueuePolicy{} : found->second;
+        policy.max_attempts = std::numeric_limits<std::uint32_t>::max();  // its consumer is the only one there is
+        policy.when_full = WhenFull::drop_oldest;
+        policy.dlq_when_full = DlqWhenFull::drop_oldest;
+        if (policy.max_age == Duration::zero()) policy.max_age = defaults::reply_memory;
+        return policy;
     }
     QueuePolicy policy = found == options.queues.end() ? options.defaults : found->second;
     if (policy.when_full != WhenFull::automatic) return policy;
@@ -461,11 +464,12 @@ std::shared_ptr<const store::Job> Host::Impl::take_job(Now now) {
     next.dead_reads = std::exchange(dead_reads, {});
     next.backup = std::exchange(backup, std::nullopt);
     std::vector<Box*> still_unsaved;
+    bool sliced = false;  // one slice of a replay in a job: each takes its time
     for (Box* box : unsaved) {
         if (due || !box->queue.has_changes()) box->sync = false;
         if (due && has_changes(*box)) {
             next.batch.push_back(box->queue.gather(now, disk_room == Room::plenty));
-            if (is_to_replay(*box)) next.batch.back().replay = slice_of(*box);
+            if (is_to_replay(*box) && !std::exchange(sliced, true)) next.batch.back().replay = slice_of(*box);
             box->record_in_job = next.batch.back().subscription.has_value();
             box->gone_from_store = next.batch.back().gone;
             job_boxes.push_back(box);
@@ -622,7 +626,9 @@ std::vector<OutFrame> Host::take_frames() {
 void Host::drain(std::chrono::milliseconds retry_after, Now now) {
     impl_->draining = true;
     impl_->retry_after = retry_after;
-    impl_->farewell_until = now.mono + farewell;
+    const bool feeds = std::any_of(impl_->sessions.begin(), impl_->sessions.end(),
+                                   [](const auto& one) { return one.second->link != 0; });
+    impl_->farewell_until = now.mono + (feeds ? feed_farewell : farewell);
     for (const auto& [peer, session] : impl_->sessions) {
         if (session->link != 0) impl_->end_feed(*session, *session->box);
         impl_->send(*session,

@@ -66,6 +66,7 @@ struct Session {
     std::size_t delivery_bytes = 0;
 
     // of a consumer of a live topic
+    bool answered = false;  // the welcome: nothing is fed before
     feed::LinkId link = 0;
     protocol::Taken granted;  // by it
     std::uint64_t fed_messages = 0;

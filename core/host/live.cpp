@@ -60,6 +60,7 @@ void Host::Impl::welcome_subscriber(Session& session, const protocol::Hello& hel
                                     hello.received, ++last_epoch);
     on_taken(session, {.messages = hello.window_messages, .bytes = hello.window_bytes});
     box.subscribers[session.link] = &session;
+    box.feed->keep_bounds();
     welcome.link = session.link;
     send(session, welcome);
 }
@@ -82,7 +83,7 @@ void Host::Impl::turn_live(Box& box, Now now) {
     box.gap_at = never;
     for (auto& [link, session] : box.subscribers) {
         feed_link(*session, box);
-        if (!box.feed->has_gap(link)) continue;
+        if (!session->answered || !box.feed->has_gap(link)) continue;
         if (session->gap_at <= now.mono) {
             session->gap_at = now.mono + defaults::heartbeat_busy;
             send(*session, protocol::Feed{.first = *box.feed->gap(link)});
@@ -98,7 +99,9 @@ void Host::Impl::turn_live(Box& box, Now now) {
     tell_peers(box);
 }
 
+// Only to who has answered the welcome: what former sessions have left in its pipe is through then.
 void Host::Impl::feed_link(Session& session, Box& box) {
+    if (!session.answered) return;
     const auto room = [&] {
         return feed::Room{session.granted.messages - std::min(session.granted.messages, session.fed_messages),
                           session.granted.bytes - std::min(session.granted.bytes, session.fed_bytes)};

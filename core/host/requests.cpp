@@ -21,7 +21,8 @@ std::optional<protocol::Refusal> Host::Impl::refusal_of_requests(const protocol:
                                                                  const Address& address) const {
     const std::string_view service = service_of(address.topic);
     if (!service.empty()) {
-        if (hello.role == protocol::Role::producer || address.subscription.empty()) {
+        const bool has_requests = hello.replier || !hello.replies.empty();
+        if (hello.role == protocol::Role::producer || address.subscription.empty() || has_requests) {
             return protocol::Refusal{"wrong_kind",
                                      std::string{address.topic} +
                                          " has the answers to the requests of a queue; take another name, without "
@@ -34,15 +35,15 @@ std::optional<protocol::Refusal> Host::Impl::refusal_of_requests(const protocol:
                                                    "name"};
     }
     if (hello.replies.empty() && !hello.replier) return std::nullopt;
-    if (!address.subscription.empty() || hello.topic) {
+    if (!address.subscription.empty() || hello.topic || hello.live) {
         return protocol::Refusal{"wrong_kind", "requests go to a queue, and " + hello.address + " is none"};
     }
     const std::string topic = replies_of(hello.address);
-    const bool named = hello.replies.empty() || valid_queue_name(hello.replies);
+    const bool named = hello.replies.empty() || (valid_queue_name(hello.replies) && hello.replies != retained_name);
     if (!named || !valid_queue_name(topic)) {
         return protocol::Refusal{"bad_name", "\"" + topic.substr(0, 250) + "/" + hello.replies.substr(0, 200) +
                                                  "\" is not the name of a subscription for answers: 1 to 200 of A-Z "
-                                                 "a-z 0-9 . _ - in each part, not ending in .dlq"};
+                                                 "a-z 0-9 . _ - in each part, not ending in .dlq, and not .retained"};
     }
     const auto queue = boxes.find(hello.address);
     if (queue == boxes.end() || !queue->second->queue.is_topic()) return std::nullopt;

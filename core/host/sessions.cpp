@@ -181,6 +181,7 @@ void Host::Impl::receive(PeerId peer, const Slice& frame, Now now) {
             break;
     }
     open->heard = now.mono;
+    if (open->link != 0 && !std::exchange(open->answered, true)) touch(*open->box);
     if (open->consumer != 0 && open->box->queue.heard(open->consumer, now)) touch(*open->box);
     if (verdict == protocol::FrameReader::Verdict::nothing) return;
     if (!decoded->unknown.empty()) {

@@ -133,7 +133,7 @@ void Host::Impl::replayed(const store::Replayed& part, Now now) {
         return;
     }
     box->replay.reset();
-    box->queue.catch_up(box->topic->log->queue, box->bindings, now);
+    if (const Box* log = box->topic->log) box->queue.catch_up(log->queue, box->bindings, now);
     join(*box->topic, *box);
     box->recorded = !box->queue.has_new_record();
     if (!box->recorded) describe(*box, now);  // its bindings have changed since the slice was cut

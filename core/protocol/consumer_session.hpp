@@ -105,6 +105,8 @@ public:
     // At least so long from now on, even if the link is lost meanwhile.
     void extend(Handle handle, Duration lease, Mono now);
     [[nodiscard]] bool is_lost(Handle handle) const;
+    // Of a delivery that is begun and not settled.
+    [[nodiscard]] std::uint64_t offset_of(Handle handle) const { return slots_[handle.slot].offset; }
 
     // Takes no more, gives back what is not begun.
     void drain(Mono now);

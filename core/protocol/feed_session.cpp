@@ -119,6 +119,8 @@ void FeedSession::handle(Host& host, const Command& command, Now now) {
         on_feed(host, *feed, now);
     } else if (const auto* welcome = std::get_if<Welcome>(&command)) {
         on_welcome(host, *welcome);
+        host.link.add(Taken{host.taken, host.told.messages, host.told.bytes});  // for which the host waits
+        host.told.count = host.taken;
     } else if (const auto* bye = std::get_if<Bye>(&command)) {
         on_bye(host, *bye, now);
     } else if (const auto* refusal = std::get_if<Refusal>(&command)) {
@@ -131,8 +133,6 @@ void FeedSession::handle(Host& host, const Command& command, Now now) {
 void FeedSession::on_welcome(Host& host, const Welcome& welcome) {
     host.identity = welcome.host;
     host.last_refusal.clear();
-    host.got_messages = host.got_bytes = 0;
-    host.told.count = 0;
     const bool had_one = host.id != 0;
     if (host.id == welcome.link) {
         event(Event::Kind::resumed,

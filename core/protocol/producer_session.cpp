@@ -137,6 +137,9 @@ void ProducerSession::welcome(const Welcome& welcome) {
     stored_ = std::min(welcome.stored, held_);
     sent_ = held_;
     published_ = held_;
+    for (const std::uint64_t sequence : std::exchange(said_cancelled_, {})) {
+        if (sequence > held_) cancelled_.push_back(sequence);  // it is sent again
+    }
     refuse(welcome.refused);
     link.stored = durable_ ? stored_ : 0;
     if (durable_) make_safe(1, stored_);
@@ -321,10 +324,12 @@ void ProducerSession::turn(Now now) {
 // Those that were sent; the others wait until they are.
 void ProducerSession::say_cancelled(HostLink& host) {
     if (cancelled_.empty()) return;
+    std::erase_if(said_cancelled_, [this](std::uint64_t sequence) { return sequence <= held_; });
     Cancel cancel;
     std::erase_if(cancelled_, [&](std::uint64_t sequence) {
         if (sequence > sent_) return false;
         cancel.requests.push_back({sequence, sequence});
+        if (sequence > held_) said_cancelled_.push_back(sequence);
         if (cancel.requests.size() == cancelled_at_once) host.add(std::exchange(cancel, {}));
         return true;
     });

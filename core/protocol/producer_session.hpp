@@ -153,7 +153,8 @@ private:
     std::uint64_t sent_ = 0;       // all up to here have been sent to this host, or need not be
     std::uint64_t published_ = 0;  // the last one the host has or was sent: what the next one follows
     Credit credit_;
-    std::vector<std::uint64_t> cancelled_;  // not said yet
+    std::vector<std::uint64_t> cancelled_;       // not said yet
+    std::vector<std::uint64_t> said_cancelled_;  // of requests that the host may not have
     std::uint64_t sent_messages_ = 0;
     std::uint64_t sent_bytes_ = 0;
     std::optional<std::uint32_t> consumers_;

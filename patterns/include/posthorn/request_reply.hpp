@@ -54,7 +54,7 @@ struct Reply {
 };
 
 // Called once, on a thread of Posthorn's or on the one that asks, cancels or closes: must be quick, must not wait for
-// another answer and must not throw. It may ask again.
+// another answer, close or destroy the requester, or throw. It may ask again.
 using Callback = std::function<void(Reply)>;
 
 enum class NoReplier {

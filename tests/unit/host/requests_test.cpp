@@ -370,6 +370,20 @@ TEST_F(Requests, AnAnswerToAnotherRequestEndsTheSession) {
     EXPECT_THAT(answered(hears), IsEmpty());
 }
 
+TEST_F(Requests, HellosThatMakeNoSenseAreRefused) {
+    open();
+    const auto refusal = [&](protocol::Hello how) {
+        how.incarnation = identity(9);
+        Peer peer = hello(9, std::move(how));
+        const auto refusals = heard_of<protocol::Refusal>(peer);
+        return refusals.empty() ? std::string{} : refusals.back().code;
+    };
+    using enum protocol::Role;
+    EXPECT_EQ(refusal({.role = consumer, .address = "a.replies/b", .replier = true}), "wrong_kind");
+    EXPECT_EQ(refusal({.role = consumer, .address = "a", .live = true, .replier = true}), "wrong_kind");
+    EXPECT_EQ(refusal({.role = producer, .address = "a", .replies = ".retained"}), "bad_name");
+}
+
 TEST_F(Requests, TheNamesOfAnswersAreNobodyElses) {
     make();
     const auto refused = [this](PeerId id, protocol::Hello how) {

@@ -39,6 +39,13 @@ TEST_F(FanoutEnds, WhatTheyCannotBeIsNamed) {
     const auto subscribes = [&](const SubscriberOptions& options) {
         return fault_of([&] { const Subscriber made(context_, "t", "s", at("inproc://t"), options); });
     };
+    Here retained = with({});
+    retained.retain = Retention{.age = -1s};
+    const auto retains = [&] { return fault_of([&] { const Publisher made(context_, "t", here(retained)); }); };
+    EXPECT_THAT(retains(), HasSubstr("retain.age"));
+    retained.retain = Retention{};
+    EXPECT_THAT(retains(), HasSubstr("needs a store"));
+    EXPECT_THAT(publisher({{.name = ".retained"}}), HasSubstr("kept for retained topics"));
     EXPECT_THAT(fault_of([&] { const Publisher made(context_, "a/b", at("inproc://t")); }),
                 HasSubstr("not a queue name"));
     EXPECT_THAT(fault_of([&] { const Subscriber made(context_, "t", "a/b", at("inproc://t")); }), HasSubstr("t/a/b"));

@@ -100,6 +100,7 @@ TEST_F(FeedSessionTest, AGapCountsWhenItIsReached) {
 
 TEST_F(FeedSessionTest, SaysThatThereIsRoomAgain) {
     start(8);
+    EXPECT_THAT(host().take<Taken>(), SizeIs(1)) << "the host waits for it";
     feed(host(), 1, 8);
     answer(1ms);
     EXPECT_THAT(host().take<Taken>(), IsEmpty());
