@@ -23,6 +23,13 @@ class Examples(Case):
         process.signal()
         return self.ends_well(process)
 
+    def test_the_five_patterns_in_every_home(self):
+        lines = ["work queue: one of the workers does it", "point-to-point: one receiver, in order",
+                 "fanout: every subscription gets it", "publish-subscribe: whoever listens now gets it",
+                 "request-reply: 2 + 2 = 4"]
+        for home in ([], [f"here:tcp://127.0.0.1:*?store={self.folder}/spool"], [Node(self).endpoint]):
+            self.assertEqual(self.ends_well(self.example("patterns", *home)), lines, home)
+
     def test_point_to_point(self):
         self.assertEqual(self.ends_well(self.example("point_to_point")), [f"alice {i}" for i in range(1, 11)])
 
