@@ -77,7 +77,7 @@ struct RequesterOptions {
 
 struct RequestOptions {
     Duration deadline{};       // 0: the requester's
-    std::stop_token cancel{};  // when it is stopped the answer is `cancelled`; a replier may be at it all the same
+    std::stop_token cancel{};  // when it is stopped the answer is `cancelled`; a handler that is at it has its own fire
 };
 
 namespace detail {
