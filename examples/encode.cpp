@@ -1,4 +1,5 @@
-// The example of README.md: one program that is producer or worker of a queue at a node.
+// The example of README.md: one program that is producer or worker of a queue at a node, that of POSTHORN_NODE or the
+// one at the default port.
 #include <cstdlib>
 #include <exception>
 #include <iostream>
@@ -13,7 +14,10 @@ using namespace std::chrono_literals;
 
 namespace {
 
-constexpr const char* node = "tcp://127.0.0.1:5757";
+const char* const node = [] {
+    const char* const given = std::getenv("POSTHORN_NODE");
+    return given == nullptr ? "tcp://127.0.0.1:5757" : given;
+}();
 
 bool produce(posthorn::Context& context) {
     wq::Producer jobs{context, "encode", posthorn::at(node)};

@@ -23,6 +23,14 @@ class Examples(Case):
         process.signal()
         return self.ends_well(process)
 
+    def test_encode(self):
+        environment = {**os.environ, "POSTHORN_NODE": Node(self).endpoint}
+        run = lambda role: self.program([PROGRAMS / "encode", role], role, environment=environment)
+        self.assertEqual(self.ends_well(run("produce")), [])
+        worker = run("work")
+        until(lambda: worker.lines, "it has the job")
+        self.assertEqual(self.stops_well(worker), ["cat.mov as 720p"])
+
     def test_the_five_patterns_in_every_home(self):
         lines = ["work queue: one of the workers does it", "point-to-point: one receiver, in order",
                  "fanout: every subscription gets it", "publish-subscribe: whoever listens now gets it",
