@@ -277,6 +277,10 @@ void RequesterCore::hear(const envelope::Envelope& answer) {
     const Entry entry = take(answer.sequence);
     const bool former = !entry && answer.sequence <= *producer_->resumed_at(Duration::zero());
     if (!entry && !(former && options_.earlier)) return;
+    if (entry && answer.status == envelope::status::expired) {  // the host was first to see it
+        end_at_deadline(entry, answer.sequence);
+        return;
+    }
     Reply reply{.status = status_of(answer.status),
                 .message = answer.message,
                 .error = answer.status.empty() ? std::string{} : answer.message.payload,
@@ -285,20 +289,27 @@ void RequesterCore::hear(const envelope::Envelope& answer) {
     (entry ? entry->callback : options_.earlier)(std::move(reply));
 }
 
+void RequesterCore::end_at_deadline(const Entry& entry, std::uint64_t sequence) {
+    bool nobody = false;
+    {
+        const std::lock_guard lock(mutex_);
+        nobody = repliers_ == 0U;
+    }
+    complete(entry, sequence, nobody ? Status::no_replier : Status::timed_out,
+             nobody ? "nobody was there to answer it in time" : "not answered in time");
+}
+
 Mono RequesterCore::expire(Now now) {
     for (;;) {
         std::uint64_t sequence = 0;
-        bool nobody = false;
         {
             const std::lock_guard lock(mutex_);
             if (deadlines_.empty()) return never;
             if (deadlines_.begin()->first > now.mono) return deadlines_.begin()->first;
             sequence = deadlines_.begin()->second;
-            nobody = repliers_ == 0U;
         }
         producer_->cancel_unless_held(sequence);  // it would have its whole time anew where it comes to
-        complete(take(sequence), sequence, nobody ? Status::no_replier : Status::timed_out,
-                 nobody ? "nobody was there to answer it in time" : "not answered in time");
+        end_at_deadline(take(sequence), sequence);
     }
 }
 

@@ -66,6 +66,7 @@ private:
     void complete_all(const std::string& error);
     void take_answers(Now now);
     void hear(const envelope::Envelope& answer);
+    void end_at_deadline(const Entry& entry, std::uint64_t sequence);
     Mono expire(Now now);
     Mono send_frames(Now now);
     [[nodiscard]] std::string id_of(std::uint64_t sequence) const;
