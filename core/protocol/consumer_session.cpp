@@ -241,7 +241,7 @@ void ConsumerSession::measure(Mono now) {
 
 // Handlers got slower: what they will not begin soon is nobody's before it is begun.
 void ConsumerSession::release_excess(Mono now) {
-    const std::size_t may_hold = std::size_t{budget()};
+    const std::size_t may_hold = budget();
     for (Host& host : hosts_) {
         if (held_ <= may_hold) return;
         if (!host.gone) release_unbegun(host, held_ - may_hold, now);
