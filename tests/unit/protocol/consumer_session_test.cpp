@@ -990,7 +990,7 @@ TEST_F(ReplierSession, LargeAnswersGoInCommandsOfTheirOwn) {
     start();
     deliver(host(), 1, 4);
     answer(1ms);
-    for (const std::size_t size : {40'000, 40'000, 100'000, 10})
+    for (const std::size_t size : std::initializer_list<std::size_t>{40'000, 40'000, 100'000, 10})
         settle(begin(), {.reply = Slice{std::string(size, 'x')}});
     turn(2ms);
     const Said all = said();
