@@ -96,29 +96,13 @@ void ConsumerSession::receive(PeerId peer, const Slice& bytes, Now now) {
         from_stranger(peer, bytes, now);
         return;
     }
-    Frame frame;
-    const bool was_open = host->link.open();
-    switch (host->link.receive(bytes, now, frame)) {
-        case HostLink::Input::nothing:
-            break;
-        case HostLink::Input::stale:
-            drop();
-            break;
-        case HostLink::Input::welcome:
-        case HostLink::Input::commands:
-            handle(*host, frame, now);
-            break;
-        case HostLink::Input::identify:
-            if (was_open) session_over(*host, "the host does not know this session any more");
-            break;
-        case HostLink::Input::refused:
+    host->link.hear(
+        bytes, now, [&] { drop(); }, [&](Frame& frame) { handle(*host, frame, now); },
+        [&](const Refusal& refusal, bool was_open) {
             if (was_open) session_over(*host, "the host ended the session");
-            on_refusal(*host, std::get<Refusal>(frame.commands.back()));
-            break;
-        case HostLink::Input::broken:
-            session_over(*host, "a frame was lost or cannot be read");
-            break;
-    }
+            on_refusal(*host, refusal);
+        },
+        [&](const char* why) { session_over(*host, why); });
 }
 
 void ConsumerSession::handle(Host& host, Frame& frame, Now now) {

@@ -61,6 +61,33 @@ public:
     void say_hello(Hello hello, std::uint32_t attempt, Mono now);
 
     Input receive(const Slice& bytes, Now now, Frame& frame);
+    // The same, handed on as what it is: ignored(), commands(frame) of a session, which may have begun with them,
+    // refused(refusal, was_open), over(why).
+    template <typename Ignored, typename Commands, typename Refused, typename Over>
+    void hear(const Slice& bytes, Now now, Ignored ignored, Commands commands, Refused refused, Over over) {
+        Frame frame;
+        const bool was_open = open_;
+        switch (receive(bytes, now, frame)) {
+            case Input::nothing:
+                break;
+            case Input::stale:
+                ignored();
+                break;
+            case Input::welcome:
+            case Input::commands:
+                commands(frame);
+                break;
+            case Input::identify:
+                if (was_open) over("the host does not know this session any more");
+                break;
+            case Input::refused:
+                refused(std::get<Refusal>(frame.commands.back()), was_open);
+                break;
+            case Input::broken:
+                over("a frame was lost or cannot be read");
+                break;
+        }
+    }
     void add(const Command& command) { writer_.add(command); }
     // A frame could not be sent. True: that ended a session.
     bool send_failed(Mono now);

@@ -59,28 +59,10 @@ void ProducerSession::receive(PeerId peer, const Slice& bytes, Now now) {
         drop();
         return;
     }
-    Frame frame;
-    const bool was_open = link->host.open();
-    switch (link->host.receive(bytes, now, frame)) {
-        case HostLink::Input::nothing:
-            break;
-        case HostLink::Input::stale:
-            drop();
-            break;
-        case HostLink::Input::welcome:
-        case HostLink::Input::commands:
-            handle(frame, now);
-            break;
-        case HostLink::Input::identify:
-            if (was_open) lost("the host does not know this session any more");
-            break;
-        case HostLink::Input::refused:
-            session_refused(std::get<Refusal>(frame.commands.back()));
-            break;
-        case HostLink::Input::broken:
-            lost("a frame was lost or cannot be read");
-            break;
-    }
+    link->host.hear(
+        bytes, now, [&] { drop(); }, [&](const Frame& frame) { handle(frame, now); },
+        [&](const Refusal& refusal, bool /*was_open*/) { session_refused(refusal); },
+        [&](const char* why) { lost(why); });
 }
 
 void ProducerSession::handle(const Frame& frame, Now now) {
