@@ -6,6 +6,7 @@
 
 #include "envelope/envelope.hpp"
 #include "random.hpp"
+#include "real_time.hpp"
 #include "transport/endpoint.hpp"
 
 namespace posthorn::detail {
@@ -119,14 +120,7 @@ std::optional<Slice> SubscriberCore::take() {
 }
 
 void SubscriberCore::show_ready() {
-    if (!ready_) return;
-    const bool ready = closed_ || session_.waiting() > 0;
-    if (ready == std::exchange(shown_ready_, ready)) return;
-    if (ready) {
-        ready_->ring();
-    } else {
-        ready_->silence();
-    }
+    if (ready_) ready_->show(closed_ || session_.waiting() > 0);
 }
 
 int SubscriberCore::ready_fd() {
@@ -140,10 +134,7 @@ int SubscriberCore::ready_fd() {
 }
 
 pub_sub::Received SubscriberCore::receive(Duration timeout) {
-    const auto now = std::chrono::steady_clock::now();
-    const auto until = timeout > std::chrono::steady_clock::time_point::max() - now
-                           ? std::chrono::steady_clock::time_point::max()
-                           : now + timeout;
+    const auto until = posthorn::detail::real_time(timeout);
     for (;;) {
         Lock lock(mutex_);
         be_used(Use::receive);

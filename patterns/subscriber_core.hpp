@@ -64,7 +64,6 @@ private:
     int takers_waiting_ = 0;
     std::uint64_t faults_ = 0;
     std::optional<transport::Bell> ready_;  // of ready_fd()
-    bool shown_ready_ = false;              // it rings
     bool closed_ = false;
 };
 

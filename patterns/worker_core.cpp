@@ -7,6 +7,7 @@
 
 #include "envelope/envelope.hpp"
 #include "random.hpp"
+#include "real_time.hpp"
 #include "transport/endpoint.hpp"
 
 namespace posthorn::detail {
@@ -24,14 +25,6 @@ constexpr Duration gather_time = 2ms;
 
 std::uint64_t key(Handle handle) {
     return (std::uint64_t{handle.life} << 32U) | handle.slot;
-}
-
-using RealTime = std::chrono::steady_clock::time_point;
-
-// Where somebody waits until then; the time of sessions is the loop's.
-RealTime real_time(Duration from_now) {
-    const auto now = std::chrono::steady_clock::now();
-    return from_now > RealTime::max() - now ? RealTime::max() : now + from_now;
 }
 
 void check(const std::string& queue, const Home& home, const ConsumerOptions& options) {
@@ -202,14 +195,7 @@ bool WorkerCore::full() const {
 // Time alone makes a delivery one that may not be begun (its host is silent): then receive() finds out, so that a loop
 // that asks until there is nothing is never told twice.
 void WorkerCore::show_ready(Mono now) {
-    if (!ready_) return;
-    const bool ready = draining_ || (!full() && session_.can_begin(now));
-    if (ready == std::exchange(shown_ready_, ready)) return;
-    if (ready) {
-        ready_->ring();
-    } else {
-        ready_->silence();
-    }
+    if (ready_) ready_->show(draining_ || (!full() && session_.can_begin(now)));
 }
 
 int WorkerCore::ready_fd() {

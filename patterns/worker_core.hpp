@@ -128,7 +128,6 @@ private:
     unsigned handlers_ = 0;                 // threads that may run one
     unsigned begun_ = 0;                    // and not settled
     std::optional<transport::Bell> ready_;  // of ready_fd()
-    bool shown_ready_ = false;              // it rings
     std::size_t gather_ = 1;                // settlements that are worth waking the loop for
     std::size_t gathered_ = 0;              // since its last turn
     Mono last_activity_;

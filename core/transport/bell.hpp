@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <string>
 #include <system_error>
+#include <utility>
 
 #include <posthorn/status.hpp>
 
@@ -27,9 +28,19 @@ public:
         eventfd_t count = 0;
         (void)::eventfd_read(fd_, &count);
     }
+    // For who uses nothing else, one call at a time: rings as long as that is so.
+    void show(bool ringing) noexcept {
+        if (ringing == std::exchange(shown_, ringing)) return;
+        if (ringing) {
+            ring();
+        } else {
+            silence();
+        }
+    }
 
 private:
     int fd_;
+    bool shown_ = false;
 };
 
 }  // namespace posthorn::transport
