@@ -14,6 +14,7 @@
 #include "host/host.hpp"
 #include "protocol/feed_session.hpp"
 #include "protocol/producer_session.hpp"
+#include "sim/link.hpp"
 #include "sim/model.hpp"
 #include "sim/world.hpp"
 #include "store/store.hpp"
@@ -30,15 +31,6 @@ public:
     [[nodiscard]] const std::string& log() const { return log_; }
 
 private:
-    using PeerId = std::uint64_t;
-
-    struct Link {
-        PeerId at_client = 0;
-        PeerId at_host = 0;  // a new one after each cut
-        bool up = true;
-        std::deque<std::string> to_host;
-        std::deque<std::string> to_client;
-    };
     struct Publisher {
         std::unique_ptr<protocol::ProducerSession> session;
         Identity id;

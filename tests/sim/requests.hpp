@@ -14,6 +14,7 @@
 #include "host/host.hpp"
 #include "protocol/consumer_session.hpp"
 #include "protocol/producer_session.hpp"
+#include "sim/link.hpp"
 #include "sim/sim_vfs.hpp"
 #include "store/store.hpp"
 
@@ -44,14 +45,6 @@ public:
     [[nodiscard]] const std::string& log() const { return log_; }
 
 private:
-    using PeerId = std::uint64_t;
-    struct Link {
-        PeerId at_client = 0;
-        PeerId at_host = 0;  // a new one after each cut
-        bool up = true;
-        std::deque<std::string> to_host;
-        std::deque<std::string> to_client;
-    };
     struct Request {
         bool safe = false;        // its requester was told so
         bool must_be_ok = false;  // its replier was told that its answer is safe
