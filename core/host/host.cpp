@@ -47,7 +47,7 @@ Host::Impl::Impl(Options given, store::Store& on, Now now)
     store::Job opening;
     std::set<std::string, std::less<>> services;
     for (const store::RecoveredTopic& topic : recovery.topics) {
-        services.emplace(service_of(std::string_view{topic.topic}.substr(0, topic.topic.find('/'))));
+        services.emplace(service_of(topic_part(topic.topic)));
     }
     for (const store::RecoveredTopic& topic : recovery.topics) {
         Box& box = make_box(topic.topic);
@@ -82,7 +82,7 @@ void Host::Impl::check_queues(const store::Recovery& recovery) const {
     if (options.only_queue.empty()) return;
     std::string others;
     for (const store::RecoveredTopic& topic : recovery.topics) {
-        const std::string_view name = std::string_view{topic.topic}.substr(0, topic.topic.find('/'));
+        const std::string name = topic_part(topic.topic);
         if (name == options.only_queue || service_of(name) == options.only_queue || topic.messages + topic.dead == 0)
             continue;
         others += (others.empty() ? "" : ", ") + topic.topic;
@@ -106,7 +106,7 @@ Box* Host::Impl::find_box(const std::string& name) {
 QueuePolicy Host::Impl::policy_of(const std::string& name) const {
     const auto slash = name.find('/');
     if (is_log(name)) {
-        const auto found = options.retained.find(name.substr(0, slash));
+        const auto found = options.retained.find(topic_part(name));
         const Retention bounds = found == options.retained.end() ? Retention{} : found->second;
         return {.max_messages = bounds.messages,
                 .max_bytes = bounds.bytes,
@@ -114,8 +114,8 @@ QueuePolicy Host::Impl::policy_of(const std::string& name) const {
                 .max_age = bounds.age};
     }
     auto found = options.queues.find(name);
-    if (found == options.queues.end()) found = options.queues.find(name.substr(0, slash));
-    if (!service_of(name.substr(0, slash)).empty()) {
+    if (found == options.queues.end()) found = options.queues.find(topic_part(name));
+    if (!service_of(topic_part(name)).empty()) {
         QueuePolicy policy = found == options.queues.end() ? QueuePolicy{} : found->second;
         policy.max_attempts = std::numeric_limits<std::uint32_t>::max();  // its consumer is the only one there is
         policy.when_full = WhenFull::drop_oldest;
@@ -135,7 +135,7 @@ Box& Host::Impl::make_box(const std::string& name) {
     const std::uint64_t seed = options.seed ^ std::hash<std::string>{}(name);
     auto box = std::make_unique<Box>(name, policy_of(name), store.durable(), seed, options.on_event, options.limits);
     if (is_log(name)) box->queue.become_log();
-    if (!service_of(std::string_view{name}.substr(0, name.find('/'))).empty()) box->queue.become_replies();
+    if (!service_of(topic_part(name)).empty()) box->queue.become_replies();
     return *boxes.emplace(name, std::move(box)).first->second;
 }
 

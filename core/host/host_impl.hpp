@@ -12,6 +12,11 @@
 
 namespace posthorn::host {
 
+// "orders" of "orders" and of "orders/billing".
+[[nodiscard]] inline std::string topic_part(std::string_view address) {
+    return std::string{address.substr(0, address.find('/'))};
+}
+
 struct Box;
 
 // The subscription that keeps what a retained topic retains. Nobody consumes it.

@@ -238,7 +238,7 @@ std::optional<protocol::Refusal> Host::Impl::refusal_of(const protocol::Hello& h
                                  "a later one came under the name " + hello.name + "; give each its own name"};
     }
     const bool is_known = boxes.contains(hello.address);
-    const std::string_view topic = std::string_view{hello.address}.substr(0, hello.address.find('/'));
+    const std::string topic = topic_part(hello.address);
     const bool for_answers = boxes.contains(std::string{service_of(topic)});  // that come with the queue
     if (!is_known && !for_answers && !options.auto_create) {
         return protocol::Refusal{

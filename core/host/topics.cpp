@@ -58,10 +58,6 @@ store::Replay begin_of(const From& from) {
 
 constexpr std::size_t postponed_limit = 100;  // each may be as large as a hello
 
-std::string topic_part(const std::string& address) {
-    return address.substr(0, address.find('/'));
-}
-
 }  // namespace
 
 bool is_log(std::string_view address) {

@@ -450,6 +450,7 @@ private:
     void answer_late(Entries::iterator it, const Slice& envelope, Now now);
     void write_answered(Offset offset);
     [[nodiscard]] bool expires_nothing() const noexcept;
+    void leave_place(Offset offset, Entry& entry);
     void forget_request(Offset offset);
 
     // storm.cpp

@@ -45,18 +45,23 @@ std::optional<envelope::Request> Queue::request_at(Offset offset, const Entry& e
     return pending.empty() ? std::nullopt : std::optional(envelope::read_request(pending.view()));
 }
 
-// False: nobody waits for an answer. Otherwise it is settled, or will be when its bytes have been read.
-bool Queue::answer(Entries::iterator it, Fate fate, std::string text, bool settled, Now now) {
-    const Offset offset = it->first;
-    Entry& entry = it->second;
-    const auto request = request_at(offset, entry);
-    if (request && request->reply_to.empty()) return false;
+// Wherever it is.
+void Queue::leave_place(Offset offset, Entry& entry) {
     if (entry.where == Where::leased) {
         end_lease(entry);
     } else {
         unwatch_expiry(offset, entry);
         leave_line(offset, entry);
     }
+}
+
+// False: nobody waits for an answer. Otherwise it is settled, or will be when its bytes have been read.
+bool Queue::answer(Entries::iterator it, Fate fate, std::string text, bool settled, Now now) {
+    const Offset offset = it->first;
+    Entry& entry = it->second;
+    const auto request = request_at(offset, entry);
+    if (request && request->reply_to.empty()) return false;
+    leave_place(offset, entry);
     if (request) {
         answer(it, *request, fate, std::move(text), now);
         return true;
@@ -106,13 +111,8 @@ void Queue::cancel(const Identity& producer, SequenceRange requests, Now now) {
         const auto it = entries_.find((next++)->second);
         Entry& entry = it->second;
         if (entry.where == Where::unanswered) continue;  // it has been settled
-        if (entry.where == Where::leased) {
-            tell_lost(entry.holder, {it->first, entry.token});
-            end_lease(entry);
-        } else {
-            unwatch_expiry(it->first, entry);
-            leave_line(it->first, entry);
-        }
+        if (entry.where == Where::leased) tell_lost(entry.holder, {it->first, entry.token});
+        leave_place(it->first, entry);
         ++counters_.requests_cancelled;
         write_settled(it->first);
         erase(it);
