@@ -10,7 +10,8 @@ CONFIG = """
 max_messages = 3000
 last_values = 10
 """
-COUNT = 30000
+ROUNDS = 5
+COUNT = 100000  # in each round, of each of two subjects: half of a million match
 
 
 class PubSub(Case):
@@ -33,26 +34,28 @@ class PubSub(Case):
         quick, stopped = (self.subscribe(node.endpoint, "--match", "a.*") for _ in range(2))
         cut = self.subscribe(proxy.endpoint, "--match", "a.*")
         node.until_queue("prices", lambda row: row["consumers"] == 3, "all three are there")
-        stopped.signal(signal.SIGSTOP)
-        proxy.cut()
-        publishers = [self.publish(node, subject, range(COUNT)) for subject in ("a.x", "b.x")]
-        for publisher in publishers:
-            self.assertEqual(publisher.wait(), 0, "nobody waits for those who do not read")
-        stopped.signal(signal.SIGCONT)
-        proxy.go_on()
-        node.until_queue("prices", lambda row: row["consumers"] == 3 and row["links"] == 3, "all three are back")
-        self.assertEqual(self.publish(node, "a.x", [COUNT]).wait(), 0)
+        for round in range(ROUNDS):
+            stopped.signal(signal.SIGSTOP)
+            proxy.cut()
+            numbers = range(round * COUNT, (round + 1) * COUNT)
+            publishers = [self.publish(node, subject, numbers) for subject in ("a.x", "b.x")]
+            for publisher in publishers:
+                self.assertEqual(publisher.wait(), 0, "nobody waits for those who do not read")
+            stopped.signal(signal.SIGCONT)
+            proxy.go_on()
+            node.until_queue("prices", lambda row: row["consumers"] == 3 and row["links"] == 3, "all three are back")
+        self.assertEqual(self.publish(node, "a.x", [ROUNDS * COUNT]).wait(), 0)
         for process in (quick, stopped, cut):
-            until(lambda: process.lines[-1:] == [str(COUNT)], f"{process.name} has the last one")
+            until(lambda: process.lines[-1:] == [str(ROUNDS * COUNT)], f"{process.name} has the last one")
             received, missed = self.counts(process)
             numbers = [int(line) for line in process.lines]
             self.assertEqual(len(numbers), received)
             self.assertEqual(numbers, sorted(set(numbers)), "in order, none twice")
-            self.assertEqual(received + missed, COUNT + 1, "exactly what was matched")
+            self.assertEqual(received + missed, ROUNDS * COUNT + 1, "exactly what was matched")
             if process is not quick:
                 self.assertGreater(missed, 0)
         row = node.queue("prices")
-        self.assertEqual((row["kind"], row["store"], row["matched"]), ("live", "memory", 3 * (COUNT + 1)))
+        self.assertEqual((row["kind"], row["store"], row["matched"]), ("live", "memory", 3 * (ROUNDS * COUNT + 1)))
         node.stop()
         self.assertIn("found 0 topics", Node(self, CONFIG, data=node.data).process.err, "nothing of it was stored")
 
