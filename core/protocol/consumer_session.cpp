@@ -194,7 +194,9 @@ void ConsumerSession::send_failed(PeerId peer, Now now) {
     Host* host = find(peer);
     if (host == nullptr) return;
     if (host->link.send_failed(now.mono)) session_over(*host, "the link is gone");
-    if (host->incoming && host->held == 0 && host->unsafe_settles == 0) remove(*host, now.mono);
+    const bool nothing_left = host->held == 0 && host->unsafe_settles == 0;
+    const bool given_up = host->silent && host->extended_to == never;
+    if (host->incoming && (nothing_left || given_up)) remove(*host, now.mono);
 }
 
 // The budget -----------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 using testing::SizeIs;
 using Begun = ConsumerSession::Begun;
 
@@ -540,6 +541,45 @@ TEST_F(ConsumerSessionTest, AHostThatComesByItselfIsServedAndKnownAgainOnAnother
     settle(begun);
     turn(4ms);
     EXPECT_THAT(hosts_.back().take<Settle>(), SizeIs(1));
+}
+
+class AHostThatCameByItself : public ConsumerSessionTest {
+protected:
+    AHostThatCameByItself() {
+        session_.emplace(options(1, 10));
+        hosts_.emplace_back(77);
+        host().say_outside(Identify{identity});
+        answer(0ms);
+        host().welcome({.host = identity, .heartbeat_ms = 1000, .lease_ms = 30'000});
+        deliver(host(), 1, 2);
+        answer(1ms);
+        begun_ = begin();
+        turn(31s);
+        EXPECT_THAT(lost_, SizeIs(1)) << "the handler was told to stop";
+        host().hellos.clear();
+    }
+    const Identity identity{{42}};
+    Begun begun_;
+};
+
+TEST_F(AHostThatCameByItself, IsSilentButHearsThatWeAreStillAtIt) {
+    turn(40s);
+    ASSERT_THAT(host().hellos, Not(IsEmpty()));
+    EXPECT_THAT(offsets(host().hellos.back().held), ElementsAre(1));
+    settle(begun_);
+    turn(80s);
+    EXPECT_THAT(offsets(host().hellos.back().held), ElementsAre(1)) << "or was";
+    host().welcome({.host = identity, .heartbeat_ms = 1000, .lease_ms = 30'000});
+    answer(81s);
+    EXPECT_THAT(host().take<Settle>(), SizeIs(1));
+}
+
+TEST_F(AHostThatCameByItself, IsForgottenWithItsLink) {
+    session_->send_failed(77, now_);
+    settle(begun_);
+    turn(120s);
+    EXPECT_THAT(host().hellos, IsEmpty());
+    EXPECT_TRUE(session_->quiet());
 }
 
 TEST_F(ConsumerSessionTest, StrangersThatDoNotIntroduceThemselvesAreIgnored) {
