@@ -194,14 +194,27 @@ std::uint64_t Feed::free_bytes() const {
 
 bool Feed::is_crowded(const std::vector<Binding>& filter) const {
     if (groups_.size() < filters_limit) return false;
-    return std::none_of(groups_.begin(), groups_.end(),
-                        [wanted = simplest(filter)](const Group& group) { return group.filter == wanted; });
+    return std::none_of(groups_.begin(), groups_.end(), [&, wanted = simplest(filter)](const Group& group) {
+        return group.filter == wanted || is_deserted(group);
+    });
+}
+
+bool Feed::is_deserted(const Group& group) const {
+    return std::all_of(group.links.begin(), group.links.end(),
+                       [&](LinkId id) { return links_.at(id).away_since != never; });
 }
 
 Feed::Group& Feed::group_of(std::vector<Binding> filter) {
     const auto found =
         std::find_if(groups_.begin(), groups_.end(), [&](const Group& group) { return group.filter == filter; });
     if (found != groups_.end()) return *found;
+    if (groups_.size() >= filters_limit) {  // who was away for longest makes way
+        const auto longest = std::find_if(away_.begin(), away_.end(),
+                                          [&](const auto& one) { return is_deserted(*at(one.second).group); });
+        if (longest != away_.end()) {
+            for (const LinkId id : std::vector(at(longest->second).group->links)) forget(id);
+        }
+    }
     return groups_.emplace_back(Group{.filter = std::move(filter)});
 }
 

@@ -70,9 +70,9 @@ public:
     [[nodiscard]] std::uint64_t free_bytes() const;
     [[nodiscard]] bool blocks() const noexcept { return policy_.when_full == WhenFull::block; }
 
-    // Whether there are as many filters as there can be, and this would be another one.
+    // Whether there are as many filters as there can be, of subscribers that are there, and this would be another one.
     [[nodiscard]] bool is_crowded(const std::vector<Binding>& filter) const;
-    // A subscriber is there. It goes on with the link it had, if `known` is that one (then it has had everything up to
+    // A subscriber is there, in a feed that is not crowded for it. It goes on with the link it had, if `known` is that one (then it has had everything up to
     // `received`) or if it never heard of it; else it has a new one, which is called `fresh`.
     LinkId attach(const Identity& subscriber, std::vector<Binding> filter, LinkId known, std::uint64_t received,
                   LinkId fresh);
@@ -160,6 +160,7 @@ private:
 
     [[nodiscard]] Link& at(LinkId id) { return links_.at(id); }
     Group& group_of(std::vector<Binding> filter);
+    [[nodiscard]] bool is_deserted(const Group& group) const;
     void collect_values(Link& link);
     void keep_value(std::string_view envelope, std::string_view subject);
     void cut(Group& group, std::uint64_t messages, std::uint64_t bytes);

@@ -257,6 +257,16 @@ TEST_F(FeedTest, FiltersAreBounded) {
     }
     EXPECT_TRUE(feed->is_crowded({{.subject = "another"}}));
     EXPECT_FALSE(feed->is_crowded({{.subject = "7"}}));
+
+    feed->detach(12, Mono{1h});
+    feed->detach(11, Mono{2h});
+    EXPECT_FALSE(feed->is_crowded({{.subject = "another"}})) << "who is away makes way";
+    feed->attach(identity(1), {{.subject = "another"}}, 0, 0, ++last);
+    EXPECT_EQ(feed->links(), Feed::filters_limit);
+    feed->attach(identity(2), {{.subject = "a third"}}, 0, 0, ++last);
+    EXPECT_EQ(feed->links(), Feed::filters_limit);
+    EXPECT_TRUE(feed->is_crowded({{.subject = "a fourth"}}));
+    EXPECT_EQ(feed->counters().missed_gone, 0U);
 }
 
 // Whatever happens: each gets what it matched, in order and once, or is shown a gap of the right size.
