@@ -6,6 +6,7 @@
 #include <exception>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iomanip>
 #include <iostream>
 #include <thread>
@@ -15,6 +16,7 @@
 #include <nlohmann/json.hpp>
 
 #include "pub_sub.hpp"
+#include "request_reply.hpp"
 #include "work_queue.hpp"
 
 namespace bench {
@@ -94,12 +96,18 @@ json machine() {
             {"libzmq", std::to_string(major) + '.' + std::to_string(minor) + '.' + std::to_string(patch)}};
 }
 
+fs::path binaries() {
+    return fs::read_symlink("/proc/self/exe").parent_path();
+}
+
 // What is synced to memory is not durable, and would flatter us.
-void must_be_a_disk(const fs::path& folder) {
+fs::path disk_of(const options::variables_map& given) {
+    fs::path folder = given.count("disk") > 0 ? fs::path{given["disk"].as<std::string>()} : binaries().parent_path();
     struct statfs about {};
     if (::statfs(folder.c_str(), &about) != 0) throw std::runtime_error("no such folder: " + folder.string());
     if (about.f_type == TMPFS_MAGIC || about.f_type == RAMFS_MAGIC)
         throw std::runtime_error(folder.string() + " is in memory; name a folder on a disk with --disk");
+    return folder;
 }
 
 struct Comparison {
@@ -157,10 +165,9 @@ void print_table(const std::vector<Comparison>& comparisons, std::uint64_t messa
 void work_queue(const options::variables_map& given) {
     const auto messages = given["messages"].as<std::uint64_t>();
     const int rounds = given["runs"].as<int>();
-    const fs::path binaries = fs::read_symlink("/proc/self/exe").parent_path();
-    const fs::path disk = given.count("disk") > 0 ? fs::path{given["disk"].as<std::string>()} : binaries.parent_path();
+    const fs::path posthorn = binaries() / "posthorn";
+    const fs::path disk = disk_of(given);
     if (messages < 1 || rounds < 1) throw std::runtime_error("--messages and --runs must be 1 or more");
-    must_be_a_disk(disk);
 
     Series one;
     Series hundred;
@@ -171,7 +178,7 @@ void work_queue(const options::variables_map& given) {
         one.add(bench::peer(messages, 1));
         memory.add(bench::brokerless(messages));
         hundred.add(bench::peer(messages, packed));
-        node.add(bench::at_node(messages, binaries / "posthorn", disk));
+        node.add(bench::at_node(messages, posthorn, disk));
     }
 
     const std::string peer_one = "libzmq PUSH/PULL, 1 message per frame";
@@ -250,16 +257,68 @@ void pub_sub(const options::variables_map& given) {
     }
 }
 
+struct Asker {
+    std::string name;
+    std::function<bench::Exchange()> run;
+    std::vector<double> per_second{}, median_us{}, p99_us{};
+};
+
+// One that asks and one that answers; each contender in turn.
+void request_reply(const options::variables_map& given) {
+    const auto requests = given["messages"].defaulted() ? 100'000 : given["messages"].as<std::uint64_t>();
+    const int rounds = given["runs"].as<int>();
+    const fs::path posthorn = binaries() / "posthorn";
+    const fs::path disk = disk_of(given);
+    if (requests < 1 || rounds < 1) throw std::runtime_error("--messages and --runs must be 1 or more");
+    std::vector<Asker> contenders{
+        {"ours, brokerless", [&] { return bench::ours_brokerless(requests); }},
+        {"ours, node, every request and answer on disk", [&] { return bench::ours_at_node(requests, posthorn, disk); }},
+        {"libzmq DEALER/ROUTER, which may lose either", [&] { return bench::dealer_router(requests); }}};
+    for (int round = 1; round <= rounds; ++round) {
+        std::cerr << "round " << round << " of " << rounds << '\n';
+        for (Asker& one : contenders) {
+            const bench::Exchange result = one.run();
+            one.per_second.push_back(result.per_second);
+            one.median_us.push_back(result.median_us);
+            one.p99_us.push_back(result.p99_us);
+        }
+    }
+    const json host = machine();
+    const double peer = median(contenders.back().per_second);
+    for (const Asker& one : contenders) {
+        if (given.count("json") > 0) {
+            std::cout << json{{"bench", "request-reply"},
+                              {"contender", one.name},
+                              {"requests", requests},
+                              {"outstanding", bench::outstanding},
+                              {"payload_bytes", bench::payload_bytes},
+                              {"per_s", median(one.per_second)},
+                              {"per_s_by_round", one.per_second},
+                              {"ratio", median(one.per_second) / peer},
+                              {"alone_median_us", median(one.median_us)},
+                              {"alone_p99_us", median(one.p99_us)},
+                              {"machine", host}}
+                      << '\n';
+            continue;
+        }
+        std::cout << std::left << std::setw(46) << one.name << std::right << std::fixed << std::setprecision(0)
+                  << std::setw(10) << median(one.per_second) << " requests/s with " << bench::outstanding
+                  << " outstanding" << std::setprecision(2) << std::setw(7) << median(one.per_second) / peer
+                  << std::setprecision(0) << std::setw(8) << median(one.median_us) << " us alone, p99" << std::setw(8)
+                  << median(one.p99_us) << " us\n";
+    }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
     try {
-        options::options_description known("posthorn_bench work-queue|pub-sub");
-        known.add_options()("help", "this text")                                                //
-            ("what", options::value<std::string>(), "work-queue or pub-sub")                    //
-            ("json", "one JSON object per line instead of a table")                             //
-            ("messages", options::value<std::uint64_t>()->default_value(1'000'000), "per run")  //
-            ("runs", options::value<int>()->default_value(5), "of every contender, in turns")   //
+        options::options_description known("posthorn_bench work-queue|pub-sub|request-reply");
+        known.add_options()("help", "this text")                                                                  //
+            ("what", options::value<std::string>(), "work-queue, pub-sub or request-reply")                       //
+            ("json", "one JSON object per line instead of a table")                                               //
+            ("messages", options::value<std::uint64_t>()->default_value(1'000'000), "per run; requests: 100000")  //
+            ("runs", options::value<int>()->default_value(5), "of every contender, in turns")                     //
             ("disk", options::value<std::string>(), "where the node's data goes; default: beside the programs");
         options::positional_options_description positional;
         positional.add("what", 1);
@@ -274,8 +333,10 @@ int main(int argc, char** argv) {
             work_queue(given);
         } else if (what == "pub-sub") {
             pub_sub(given);
+        } else if (what == "request-reply") {
+            request_reply(given);
         } else {
-            throw std::runtime_error("what is to be measured? work-queue or pub-sub");
+            throw std::runtime_error("what is to be measured? work-queue, pub-sub or request-reply");
         }
         return EXIT_SUCCESS;
     } catch (const std::exception& error) {

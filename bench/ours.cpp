@@ -1,11 +1,10 @@
-#include <unistd.h>
-#include <csignal>
+#include <algorithm>
 #include <stop_token>
-#include <thread>
 
 #include <posthorn/work_queue.hpp>
 
 #include "child.hpp"
+#include "node.hpp"
 #include "work_queue.hpp"
 
 namespace fs = std::filesystem;
@@ -19,20 +18,11 @@ namespace {
 constexpr const char* queue = "bench";
 constexpr auto patience = 2min;
 
-template <typename End>
-void wait_until_connected(const End& end) {
-    const auto deadline = std::chrono::steady_clock::now() + 10s;
-    while (!end.connected()) {
-        if (std::chrono::steady_clock::now() > deadline) throw std::runtime_error("not connected after 10 s");
-        std::this_thread::sleep_for(1ms);
-    }
-}
-
 // Says its endpoint (empty at a node), "connected", the time before the first send, and the time at which all was safe.
 void produce(const Line& line, const std::string& home, std::uint64_t messages) {
     posthorn::Context context;
     wq::Producer producer{context, queue, posthorn::Home::parse(home)};
-    line.say("endpoint " + producer.endpoint());
+    say_endpoint(line, producer.endpoint());
     wait_until_connected(producer);
     line.say("connected");
     static_cast<void>(line.hear());  // go
@@ -75,55 +65,6 @@ void consume(const Line& line, const std::string& endpoint, std::uint64_t messag
     line.say(std::to_string(tally.duplicates()));
 }
 
-struct TemporaryFolder {
-    fs::path path;
-
-    explicit TemporaryFolder(fs::path name) : path(std::move(name)) {}
-    ~TemporaryFolder() {
-        std::error_code ignored;  // nothing depends on its going
-        fs::remove_all(path, ignored);
-    }
-    TemporaryFolder(const TemporaryFolder&) = delete;
-    TemporaryFolder(TemporaryFolder&&) = delete;
-    TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-    TemporaryFolder& operator=(TemporaryFolder&&) = delete;
-};
-
-// A node of its own on new data.
-class Node {
-public:
-    Node(const fs::path& posthorn, const fs::path& disk)
-        : data_(disk / ("posthorn-bench-" + std::to_string(::getpid()))),
-          process_([this, &posthorn](const Line& line) { become_node(line, posthorn); }) {
-        const std::string ready = "ready on ";
-        for (std::string said; endpoint_.empty();) {
-            said += process_.hear();
-            const auto at = said.find(ready);
-            const auto end = said.find_first_of(", \n", at + ready.size());
-            if (at != std::string::npos && end != std::string::npos)
-                endpoint_ = said.substr(at + ready.size(), end - at - ready.size());
-        }
-    }
-
-    [[nodiscard]] const std::string& endpoint() const { return endpoint_; }
-    void stop() {
-        process_.terminate();
-        process_.join();
-    }
-
-private:
-    void become_node(const Line& line, const fs::path& posthorn) const {
-        line.take_errors();
-        ::execl(posthorn.c_str(), posthorn.c_str(), "node", "--bind", "tcp://127.0.0.1:*", "--data", data_.path.c_str(),
-                "--log-level", "error", static_cast<char*>(nullptr));
-        throw std::runtime_error("cannot run " + posthorn.string() + "; ./run build makes it");
-    }
-
-    TemporaryFolder data_;
-    std::string endpoint_;
-    Child process_;
-};
-
 // The producer says its times, the worker its own: what counts is the later end.
 Run measure(Child& producer, Child& worker, std::uint64_t messages) {
     producer.say("go");
@@ -137,10 +78,6 @@ Run measure(Child& producer, Child& worker, std::uint64_t messages) {
     const std::int64_t end = std::max(safe, acked);
     return {.per_second = static_cast<double>(messages) * 1e9 / static_cast<double>(end - start),
             .duplicates = duplicates};
-}
-
-std::string endpoint_of(const Child& producer) {
-    return producer.hear().substr(std::string_view{"endpoint "}.size());
 }
 
 }  // namespace

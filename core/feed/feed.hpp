@@ -72,8 +72,9 @@ public:
 
     // Whether there are as many filters as there can be, of subscribers that are there, and this would be another one.
     [[nodiscard]] bool is_crowded(const std::vector<Binding>& filter) const;
-    // A subscriber is there, in a feed that is not crowded for it. It goes on with the link it had, if `known` is that one (then it has had everything up to
-    // `received`) or if it never heard of it; else it has a new one, which is called `fresh`.
+    // A subscriber is there, in a feed that is not crowded for it. It goes on with the link it had, if `known` is that
+    // one (then it has had everything up to `received`) or if it never heard of it; else it has a new one, which is
+    // called `fresh`.
     LinkId attach(const Identity& subscriber, std::vector<Binding> filter, LinkId known, std::uint64_t received,
                   LinkId fresh);
     // Its session is lost: the link waits for it.

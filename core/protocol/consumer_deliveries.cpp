@@ -238,8 +238,8 @@ void ConsumerSession::drop_unbegun(Host& host, Mono now) {
 
 // A host that was not heard for a whole lease has given what we hold to others, unless it is down itself. So nothing
 // of it is begun and handlers are told; what they still settle is offered to the host, who knows, and may have heard us
-// all the time: one that came by itself is kept as long as the link stands, or it would be told that we hold nothing, and
-// give us again what we are at.
+// all the time: one that came by itself is kept as long as the link stands, or it would be told that we hold nothing,
+// and give us again what we are at.
 void ConsumerSession::check_lease(Host& host, Mono now) {
     const Mono over = host.link.heard() + host.lease + host.grace;
     if (host.held == 0 || now < over || (host.silent && now < host.extended_to)) return;
