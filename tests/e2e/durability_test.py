@@ -3,7 +3,7 @@ import re
 import subprocess
 from collections import Counter
 
-from posthorn_e2e import Case, Node, main
+from posthorn_e2e import PATIENCE, Case, Node, main
 
 
 def numbers(first, last):
@@ -46,7 +46,7 @@ class Durability(Case):
         self.assertEqual(sender.wait(), 0)
         self.assertIn(f"sent {len(sent)}\n", sender.err)
         node.restart()
-        seen = self.work(node, "jobs").lines
+        seen = self.work(node, "jobs", timeout=4 * PATIENCE).lines
         self.assert_all_there(sent, seen)
         self.assertEqual(len(seen), len(sent), "what is sent again is recognised")
         self.assertTrue(seen == sent, "not in the order in which they were sent")

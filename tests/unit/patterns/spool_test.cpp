@@ -107,9 +107,11 @@ TEST_F(Spool, WhatTheDiskHasNoRoomForIsLeftBehindAndCounted) {
         Producer one{producers_, "q", here(options), {.close_timeout = 1ms}};
         const Ticket ticket = one.send("x");
         ASSERT_TRUE(producer_events_.wait(Event::Kind::store_failed));
+        const auto deadline = std::chrono::steady_clock::now() + patience;
+        while (one.waits_for().empty() && std::chrono::steady_clock::now() < deadline) (void)ticket.wait(1ms);
+        EXPECT_EQ(one.waits_for(), "disk_full");
         EXPECT_EQ(ticket.wait(1ms), Status::timed_out);
         EXPECT_EQ(ticket.level(), Level::held);
-        EXPECT_EQ(one.waits_for(), "disk_full");
     }
     EXPECT_TRUE(producer_events_.wait_for(
         [](const Event& event) { return event.kind == Event::Kind::left_behind && event.count == 1; }));
