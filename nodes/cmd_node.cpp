@@ -36,7 +36,7 @@ command line goes before the file), and these in a section [queue.NAME], or [que
 )" + listed(queue_settings_help()) +
             R"(
 A section [topic.NAME] makes a topic with subscriptions that are there before anybody comes. It knows the same
-settings, which hold for each of its subscriptions, and this one:
+settings, and those of a subscription, which hold for each of its subscriptions that has none of its own, and these:
 
 )" + listed(topic_settings_help()) +
             R"(

@@ -119,17 +119,20 @@ std::string backoff_of(const QueuePolicy& policy) {
     return policy.backoff.kind == Backoff::Kind::fixed ? "fixed" : "exponential";
 }
 
-// What [topic.NAME] has beside the settings of a queue.
-struct TopicDraft {
-    std::vector<std::string> subscriptions;
-    std::optional<Retention> retain;  // any of its settings makes it retained
-};
-
-// What [subscription.TOPIC/NAME] has beside them. Of the headers each pattern is to have all or any.
+// What [subscription.TOPIC/NAME] has beside the settings of a queue. Of the headers each pattern is to have all or any.
 struct BindingsDraft {
     std::vector<std::string> patterns;
     std::map<std::string, std::string> headers;
     bool any = false;
+
+    [[nodiscard]] bool empty() const { return patterns.empty() && headers.empty(); }
+};
+
+// What [topic.NAME] has beside these.
+struct TopicDraft {
+    std::vector<std::string> subscriptions;
+    BindingsDraft bindings;           // of those of them that have none of their own
+    std::optional<Retention> retain;  // any of its settings makes it retained
 };
 
 std::string joined(const std::vector<std::string>& parts) {
@@ -388,13 +391,8 @@ std::string queue_setting_names() {
     return names_of<QueuePolicy>(queue_settings);
 }
 
-// A setting of a section that has more than a queue.
-template <typename Draft>
-void set_in_section(QueuePolicy& policy, Draft& draft, std::span<const Known<Draft>> more, const std::string& source,
-                    const Setting& setting) {
-    if (set_one(draft, more, source, setting)) return;
-    if (set_one<QueuePolicy>(policy, queue_settings, source, setting)) return;
-    refuse_unknown(source, setting, names_of(more) + ", " + queue_setting_names());
+std::string subscription_setting_names() {
+    return names_of<BindingsDraft>(subscription_settings) + ", " + queue_setting_names();
 }
 
 bool is_section(const Setting& setting) {
@@ -487,12 +485,15 @@ public:
         each(settings, SectionKind::queue, [&](const std::string& name, const Setting& one) { set_queue(name, one); });
         each(settings, SectionKind::topic, [&](const std::string& name, const Setting& one) { set_topic(name, one); });
         for (const auto& [topic, draft] : topics_) {
-            for (const std::string& name : draft.subscriptions) open_topic(topic)[name];
+            for (const std::string& name : draft.subscriptions) bind(topic + "/" + name, draft.bindings);
             if (draft.retain) retain(topic, *draft.retain);
         }
         each(settings, SectionKind::subscription,
              [&](const std::string& address, const Setting& one) { set_subscription(address, one); });
-        for (const auto& [address, draft] : bindings_) bind(address, draft);
+        for (const auto& [address, draft] : bindings_) {
+            const auto topic = topics_.find(std::string{parse_address(address)->topic});
+            bind(address, draft.empty() && topic != topics_.end() ? topic->second.bindings : draft);
+        }
         each(settings, SectionKind::live, [&](const std::string& name, const Setting& one) { set_live(name, one); });
     }
 
@@ -516,7 +517,8 @@ private:
         open_topic(name);
         QueuePolicy& policy = config_.queues.try_emplace(name, config_.every_queue).first->second;
         TopicDraft& draft = topics_[name];
-        if (!is_section(setting)) set_in_section<TopicDraft>(policy, draft, topic_settings, source_, setting);
+        if (is_section(setting) || set_one<TopicDraft>(draft, topic_settings, source_, setting)) return;
+        set_subscription_setting(policy, draft.bindings, setting, names_of<TopicDraft>(topic_settings) + ", ");
     }
 
     void retain(const std::string& topic, const Retention& retention) {
@@ -535,7 +537,14 @@ private:
         const QueuePolicy& base = of_topic == config_.queues.end() ? config_.every_queue : of_topic->second;
         QueuePolicy& policy = config_.queues.try_emplace(address, base).first->second;
         BindingsDraft& draft = bindings_[address];
-        if (!is_section(setting)) set_in_section<BindingsDraft>(policy, draft, subscription_settings, source_, setting);
+        if (!is_section(setting)) set_subscription_setting(policy, draft, setting, "");
+    }
+
+    void set_subscription_setting(QueuePolicy& policy, BindingsDraft& draft, const Setting& setting,
+                                  const std::string& also_valid) {
+        if (set_one<BindingsDraft>(draft, subscription_settings, source_, setting)) return;
+        if (set_one<QueuePolicy>(policy, queue_settings, source_, setting)) return;
+        refuse_unknown(source_, setting, also_valid + subscription_setting_names());
     }
 
     void set_live(const std::string& name, const Setting& setting) {
@@ -571,7 +580,7 @@ private:
         } catch (const Error& error) {
             refuse(source_, "[subscription." + address + "] " + error.what());
         }
-        config_.topics[std::string{topic}][std::string{name}] = std::move(bindings);
+        open_topic(std::string{topic})[std::string{name}] = std::move(bindings);
     }
 
     NodeConfig& config_;
@@ -657,7 +666,7 @@ std::string default_ini() {
                               "#") +
            "\n# One of its subscriptions, which is thereby there from the start too. All settings above may stand "
            "here as\n"
-           "# well, and hold for this one.\n"
+           "# well, and hold for this one. These may stand in the section of a topic, for those that have none.\n"
            "#[subscription.orders/billing]\n" +
            ini_of<BindingsDraft>(
                subscription_settings,

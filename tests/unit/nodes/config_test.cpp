@@ -200,9 +200,27 @@ headers = region=eu   # a comment
     EXPECT_THAT(subscriptions.at("by-headers"), ElementsAre(Binding{.subject = "#", .headers = {{"region", "eu"}}}));
 }
 
+TEST(Config, BindingsOfATopicAreThoseOfSubscriptionsWithoutAny) {
+    const NodeConfig config = configured(R"(
+[topic.orders]
+subscriptions = inventory, billing
+bindings = order.#
+headers = region=eu
+[subscription.orders/billing]
+bindings = #.refund
+[subscription.orders/late]
+max_attempts = 2
+)");
+    const auto& subscriptions = config.topics.at("orders");
+    const Binding of_topic{.subject = "order.#", .headers = {{"region", "eu"}}};
+    EXPECT_THAT(subscriptions.at("inventory"), ElementsAre(of_topic));
+    EXPECT_THAT(subscriptions.at("late"), ElementsAre(of_topic));
+    EXPECT_THAT(subscriptions.at("billing"), ElementsAre(Binding{.subject = "#.refund"}));
+}
+
 TEST(Config, TopicsThatMakeNoSenseAreRefused) {
-    expect_refused("[topic.orders]\nbindings = a\n",
-                   "unknown setting 'topic.orders.bindings'; valid ones are subscriptions, retain_age");
+    expect_refused("[topic.orders]\nbinding = a\n",
+                   "unknown setting 'topic.orders.binding'; valid ones are subscriptions, retain_age");
     expect_refused("[topic.orders]\nsubscriptions = a b\n", "topic.orders.subscriptions: 'a b' is not a name");
     expect_refused("[topic.orders]\nsubscriptions = a, a\n", "topic.orders.subscriptions: 'a' is given twice");
     expect_refused("[topic.orders]\nmax_attempts = 0\n", "[topic.orders] ");
