@@ -256,6 +256,10 @@ SendOptions options_of(const Verb& verb, const Arguments& given, Kind kind) {
     SendOptions options;
     options.kind = kind;
     if (kind == Kind::topic && given.options["live"].as<bool>()) options.kind = Kind::live;
+    for (const char* option : {"priority", "key", "delay", "ttl"}) {
+        if (options.kind == Kind::live && given.options.count(option) > 0 && !given.options[option].defaulted())
+            usage_error(verb, std::string{"--"} + option + " is for messages that are kept; --live keeps none");
+    }
     const std::string what = kind == Kind::topic ? "topic" : "queue";
     if (given.words.empty()) usage_error(verb, "give the " + what + " to " + verb.name + " to");
     options.to = name_of(verb, what, given.words.front());

@@ -71,7 +71,8 @@ published, and a subscription that this makes may begin with that:
 From there it goes on with what is published, without a gap. One that is there goes on where it left off.
 
 With --live the topic is a live one (posthorn publish --live): what is published while this command runs is written to
-standard output, a line each, and at its end it says how many messages it received and how many it missed, exactly.
+standard output, a line each, and at its end it says how many messages it received, and exactly how many of those
+before the last of them it missed.
 Of the options only --match, --header, --any, --count, --idle-exit, --raw and --node go with it.
 
 )"} + handling,
@@ -192,7 +193,7 @@ Exit run_work(const Verb& verb, const Arguments& given) {
 }
 
 Exit run_live_subscriber(const Verb& verb, const Arguments& given, const WorkOptions& options) {
-    for (const char* option : {"as", "temporary", "exclusive", "exec", "concurrency", "until-empty"}) {
+    for (const char* option : {"as", "from", "temporary", "exclusive", "exec", "concurrency", "until-empty"}) {
         if (given.options.count(option) > 0 && !given.options[option].defaulted())
             usage_error(verb, std::string{"--"} + option + " is for subscriptions that are kept; --live has none");
     }

@@ -39,10 +39,12 @@ int code(Exit exit) {
     return static_cast<int>(exit);
 }
 
-// A descriptor that is opened later must not become what others take for a standard stream.
+// A descriptor that is opened later must not become what others take for a standard stream. Nobody reads a standard
+// output that was closed: what is written there must fail, or messages would be acked that nobody has got.
 void open_standard_streams() {
-    for (int descriptor = ::open("/dev/null", O_RDWR); descriptor >= 0 && descriptor <= STDERR_FILENO;)
-        descriptor = ::open("/dev/null", O_RDWR);
+    for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+        if (::fcntl(stream, F_GETFD) < 0) (void)::open("/dev/null", stream == STDERR_FILENO ? O_WRONLY : O_RDONLY);
+    }
 }
 
 int run(const std::vector<std::string>& words) {
