@@ -37,7 +37,8 @@ public:
     // For peers that bind: the host makes itself known on the link and they say hello.
     void connect(const std::string& endpoint);
 
-    // Until the subscribers of live topics that are there have been sent everything; at most so long.
+    // Until everything has come to the subscribers of live topics, those included that are away and may come back; at
+    // most so long.
     void wait_until_fed(Duration timeout);
     // Stops publish credit and deliveries, says bye to everyone, and waits until nothing waits for the store.
     // False: not within `timeout`.

@@ -229,6 +229,7 @@ LinkId Feed::attach(const Identity& subscriber, std::vector<Binding> filter, Lin
             link.away_since = never;
             const std::uint64_t told = known == id ? std::min(received, link.told) : 0;
             link.told = told;
+            link.heard = std::max(link.heard, told);
             link.floor = std::max(link.floor, told + 1);
             link.next = link.floor;
             return id;
@@ -319,6 +320,13 @@ std::optional<std::uint64_t> Feed::gap(LinkId id) {
     return link.next;
 }
 
+std::optional<std::uint64_t> Feed::unheard_of(LinkId id) {
+    Link& link = at(id);
+    if (link.next != link.end() || link.heard + 1 == link.next) return std::nullopt;
+    link.told = link.next - 1;
+    return link.next;
+}
+
 void Feed::give_up(LinkId id) {
     Link& link = at(id);
     counters_.missed_gone += link.end() - link.passed - 1;
@@ -333,10 +341,14 @@ void Feed::taken(LinkId id, std::uint64_t number) {
     release_values(link);
 }
 
-bool Feed::all_given() const {
-    return std::all_of(links_.begin(), links_.end(), [](const auto& one) {
-        return one.second.away_since != never || one.second.next == one.second.end();
-    });
+void Feed::arrived(LinkId id, std::uint64_t number) {
+    Link& link = at(id);
+    link.heard = std::max(link.heard, std::min(number, link.told));
+}
+
+bool Feed::all_arrived() const {
+    return std::all_of(links_.begin(), links_.end(),
+                       [](const auto& one) { return one.second.heard + 1 == one.second.end(); });
 }
 
 }  // namespace posthorn::feed

@@ -88,12 +88,16 @@ public:
     // There is a gap it has not been shown yet: the number of the message behind it, which shows it.
     [[nodiscard]] bool has_gap(LinkId id) const { return links_.at(id).told + 1 < links_.at(id).next; }
     std::optional<std::uint64_t> gap(LinkId id);
+    // It has been given everything, and has not said that it has come: the number behind, to be asked for that.
+    std::optional<std::uint64_t> unheard_of(LinkId id);
     // It will be given nothing more: what it was not given is missed, and a gap.
     void give_up(LinkId id);
     // Everything up to `number`: it will not ask for that again.
     void taken(LinkId id, std::uint64_t number);
-    // All that are there have been given everything.
-    [[nodiscard]] bool all_given() const;
+    // Everything up to `number` has come there.
+    void arrived(LinkId id, std::uint64_t number);
+    // There is nothing that has not come to all links, those included that are away.
+    [[nodiscard]] bool all_arrived() const;
 
     [[nodiscard]] const Counters& counters() const noexcept { return counters_; }
     [[nodiscard]] std::size_t links() const noexcept { return links_.size(); }
@@ -143,6 +147,7 @@ private:
         std::uint64_t next = 1;    // to be given
         std::uint64_t told = 0;    // it has heard of everything up to here, message or gap
         std::uint64_t passed = 0;  // the highest that was ever given, or counted as missed
+        std::uint64_t heard = 0;   // everything up to here has come
         bool known = false;        // it has taken something: so it knows the link
         Mono away_since = never;
 

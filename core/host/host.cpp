@@ -400,9 +400,10 @@ void Host::Impl::check_sessions(Now now) {
     for (const PeerId peer : silent) {
         Session& session = *sessions[peer];
         emit(Event::Kind::lost, session.box != nullptr ? session.box->queue.name() : "",
-             who(session) + " was not heard for too long; " +
-                 (session.link != 0 ? "what is published is kept for it for a while, as far as there is room"
-                                    : "what it holds stays leased to it until its lease is over"));
+             who(session) + " was not heard for too long" +
+                 (session.link != 0       ? "; what is published is kept for it for a while, as far as there is room"
+                  : session.consumer != 0 ? "; what it holds stays leased to it until its lease is over"
+                                          : ""));
         end_session(peer, now);
     }
     sessions_at = sessions.empty() ? never : now.mono + session_check;

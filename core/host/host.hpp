@@ -75,8 +75,9 @@ public:
     void drain(std::chrono::milliseconds retry_after, Now now);
     // True once nothing waits for the store, and producers and consumers have answered the bye or had time for it.
     [[nodiscard]] bool idle() const;
-    // All subscribers of live topics that are there have been sent everything.
-    [[nodiscard]] bool all_fed() const;
+    // From now on subscribers of live topics are asked whether everything has come; true once it has, those included
+    // that are away and may come back.
+    [[nodiscard]] bool all_fed();
     // Messages not settled, in all queues; what topics retain is nobody's to settle.
     [[nodiscard]] std::uint64_t unsettled() const;
 

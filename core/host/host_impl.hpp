@@ -76,7 +76,8 @@ struct Session {
     protocol::Taken granted;  // by it
     std::uint64_t fed_messages = 0;
     std::uint64_t fed_bytes = 0;
-    Mono gap_at{};  // when it may be told of a gap that it has no room to see otherwise
+    std::uint64_t asked_arrival = 0;  // of everything in front of this number
+    Mono gap_at{};                    // when it may be told of a gap that it has no room to see otherwise
 };
 
 // A queue, a topic or a subscription, and who is connected to it.
@@ -296,6 +297,7 @@ struct Host::Impl {
     bool failed = false;
     std::string failure;
     bool disk_full = false;
+    bool asks_arrival = false;  // of subscribers
     bool draining = false;
     Mono farewell_until = never;  // draining: how long sessions are kept for their ends to read the bye
     std::chrono::milliseconds retry_after{};

@@ -72,6 +72,7 @@ void Host::Impl::on_taken(Session& session, const protocol::Taken& taken) {
     session.granted.messages = std::max(session.granted.messages, messages);
     session.granted.bytes = std::max(session.granted.bytes, bytes);
     if (taken.count > 0) session.box->feed->taken(session.link, taken.count);
+    session.box->feed->arrived(session.link, std::max(taken.count, taken.received));
 }
 
 void Host::Impl::turn_live(Box& box, Now now) {
@@ -112,6 +113,11 @@ void Host::Impl::feed_link(Session& session, Box& box) {
         send(session,
              protocol::Feed{.first = batch->first, .count = batch->count, .list = Slice{nullptr, batch->list}});
     }
+    if (!asks_arrival || draining) return;
+    const auto behind = box.feed->unheard_of(session.link);
+    if (!behind || *behind == session.asked_arrival) return;
+    session.asked_arrival = *behind;
+    send(session, protocol::Feed{.first = *behind});
 }
 
 // The last words of this host: it is told what of all that was published it will not get.
@@ -121,9 +127,10 @@ void Host::Impl::end_feed(Session& session, Box& box) {
     if (const auto first = box.feed->gap(session.link)) send(session, protocol::Feed{.first = *first});
 }
 
-bool Host::all_fed() const {
+bool Host::all_fed() {
+    if (!std::exchange(impl_->asks_arrival, true)) impl_->touch_all();
     return std::all_of(impl_->boxes.begin(), impl_->boxes.end(),
-                       [](const auto& box) { return !box.second->feed || box.second->feed->all_given(); });
+                       [](const auto& box) { return !box.second->feed || box.second->feed->all_arrived(); });
 }
 
 }  // namespace posthorn::host

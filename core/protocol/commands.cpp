@@ -181,6 +181,7 @@ void write(const Taken& taken, std::string& out) {
     body.number("count", taken.count);
     body.number("messages", taken.messages);
     body.number("bytes", taken.bytes);
+    if (taken.received > taken.count) body.number("received", taken.received);
 }
 
 void write(const Settle& settle, std::string& out) {

@@ -110,12 +110,13 @@ struct Window {  // "window" {"messages", "bytes"}: how much this consumer may h
     std::uint64_t bytes = 0;
 };
 
-// "taken" {"count", "messages", "bytes"}: of a link all up to `count` are taken or missed; and what may be fed in this
-// session altogether, cumulative.
+// "taken" {"count", "messages", "bytes", "received"}: of a link all up to `count` are taken or missed, and up to
+// `received`, where that is more, have come; and what may be fed in this session altogether, cumulative.
 struct Taken {
     std::uint64_t count = 0;
     std::uint64_t messages = 0;
     std::uint64_t bytes = 0;
+    std::uint64_t received = 0;
 };
 
 struct AckRun {  // deliveries of consecutive offsets with the same token

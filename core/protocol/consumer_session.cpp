@@ -145,6 +145,14 @@ void ConsumerSession::on_welcome(Host& host, Welcome& welcome, Now now) {
     host.lease = std::max<Duration>(milliseconds{std::min(welcome.lease_ms, cap)}, lease_min);
     host.link.set_busy_interval(std::min(options_.timing.heartbeat_busy, host.lease / 4));
     host.identity = welcome.host;
+    if (Host* const other = other_way_to(host, hosts_)) {
+        host.link.end(now.mono + other_way_wait);
+        other->link.end(now.mono);
+        session_over(*other, "another way to it, " + host.label + ", had taken its session over");
+        event(Event::Kind::refused, host.label + ": is another way to " + other->label +
+                                        ", and is used when that one is lost; it is enough to give one");
+        return;
+    }
     host.capabilities = std::move(welcome.capabilities);
     host.last_refusal.clear();
     host.grace = Duration::zero();
@@ -278,7 +286,13 @@ void ConsumerSession::turn(Now now) {
             session_over(host, "nothing was heard of it for too long");
         }
         check_lease(host, now.mono);
-        if (!host.gone && host.link.hello_due(now.mono)) say_hello(host, now);
+        if (!host.gone && host.link.hello_due(now.mono)) {
+            if (other_way_to(host, hosts_) != nullptr) {
+                host.link.end(now.mono + other_way_wait);
+            } else {
+                say_hello(host, now);
+            }
+        }
     }
     share_budget(now.mono);
     for (Host& host : hosts_) {

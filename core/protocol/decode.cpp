@@ -264,6 +264,7 @@ void read(Source& in, Taken& taken) {
         if (key == "count") return in.number(taken.count);
         if (key == "messages") return in.number(taken.messages);
         if (key == "bytes") return in.number(taken.bytes);
+        if (key == "received") return in.number(taken.received);
         return false;
     });
 }

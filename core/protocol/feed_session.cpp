@@ -45,24 +45,31 @@ void FeedSession::add_host(PeerId peer, std::string label) {
 
 void FeedSession::from_stranger(PeerId peer, const Slice& bytes, Now now) {
     const auto frame = ended_ ? std::nullopt : decode_frame(bytes);
-    const Identify* identify = nullptr;
-    if (frame && frame->epoch == 0 && !frame->commands.empty())
-        identify = std::get_if<Identify>(&frame->commands.front());
-    if (identify == nullptr) {
+    if (!frame) {
         drop();
         return;
     }
+    const Identify* identify = nullptr;
+    if (frame->epoch == 0 && !frame->commands.empty()) identify = std::get_if<Identify>(&frame->commands.front());
     const auto known = std::find_if(hosts_.begin(), hosts_.end(), [&](const Host& host) {
-        return !host.gone && host.incoming && !host.identity.is_zero() && host.identity == identify->host;
+        if (host.gone || !host.incoming) return false;
+        if (identify == nullptr) return host.link.is_session(frame->epoch);
+        return !host.identity.is_zero() && host.identity == identify->host;
     });
     if (known != hosts_.end()) {  // the link was made anew below us
         if (known->link.open()) session_over(*known, "it came back on another link", now.mono);
         known->link.move_to(peer, now.mono);
         return;
     }
-    const auto present = std::count_if(hosts_.begin(), hosts_.end(), [](const Host& host) { return !host.gone; });
-    if (static_cast<std::size_t>(present) >= incoming_max) {
+    if (identify == nullptr) {
         drop();
+        return;
+    }
+    const auto present = std::count_if(hosts_.begin(), hosts_.end(), [](const Host& host) { return !host.gone; });
+    if (static_cast<std::size_t>(present) >= incoming_max && !make_way()) {
+        if (worth_a_word(++dropped_))
+            event(Event::Kind::dropped, "publishers beyond the " + std::to_string(incoming_max) + " that may be here",
+                  dropped_);
         return;
     }
     const bool named = !identify->host.is_zero();
@@ -70,6 +77,19 @@ void FeedSession::from_stranger(PeerId peer, const Slice& bytes, Now now) {
     host.incoming = true;
     host.identity = identify->host;
     host.lost_at = now.mono;
+}
+
+// Of those that are gone and whose messages have all been taken the first one lost is forgotten.
+bool FeedSession::make_way() {
+    Host* first = nullptr;
+    for (Host& host : hosts_) {
+        const bool may_go = !host.gone && host.incoming && !host.link.open() && host.waiting == 0;
+        if (may_go && (first == nullptr || host.lost_at < first->lost_at)) first = &host;
+    }
+    if (first == nullptr) return false;
+    if (first->id != 0 && !first->is_final) count_break(*first, "it has been away, and there are too many others");
+    first->gone = true;
+    return true;
 }
 
 void FeedSession::receive(PeerId peer, const Slice& bytes, Now now) {
@@ -102,7 +122,8 @@ void FeedSession::handle(Host& host, const Command& command, Now now) {
     if (const auto* feed = std::get_if<Feed>(&command)) {
         on_feed(host, *feed, now);
     } else if (const auto* welcome = std::get_if<Welcome>(&command)) {
-        on_welcome(host, *welcome);
+        on_welcome(host, *welcome, now.mono);
+        if (!host.link.open()) return;
         host.link.add(Taken{host.taken, host.told.messages, host.told.bytes});  // for which the host waits
         host.told.count = host.taken;
     } else if (const auto* bye = std::get_if<Bye>(&command)) {
@@ -114,25 +135,39 @@ void FeedSession::handle(Host& host, const Command& command, Now now) {
     }
 }
 
-void FeedSession::on_welcome(Host& host, const Welcome& welcome) {
+void FeedSession::on_welcome(Host& host, const Welcome& welcome, Mono now) {
     host.identity = welcome.host;
     host.last_refusal.clear();
+    if (Host* const other = other_way_to(host, hosts_)) {
+        host.link.end(now + other_way_wait);
+        other->link.end(now);
+        session_over(*other, "another way to it, " + host.label + ", had taken its session over", now);
+        event(Event::Kind::refused, host.label + ": is another way to " + other->label +
+                                        ", and is used when that one is lost; it is enough to give one");
+        return;
+    }
+    host.is_final = host.asked = false;
     const bool had_one = host.id != 0;
     if (host.id == welcome.link) {
         event(Event::Kind::resumed,
               host.label + ": the session is back, nothing is lost but what will be called missed");
         return;
     }
+    if (had_one) {
+        count_break(host,
+                    "it does not know this subscriber any more (it has started again, or we were away for too long)");
+    }
     host.id = welcome.link;
     // What waits of the former link is still taken, with the gap behind it.
     host.seen = host.taken = 0;
     event(Event::Kind::connected, host.label + ": connected");
-    if (!had_one) return;
+}
+
+void FeedSession::count_break(Host& host, const std::string& why) {
+    host.id = 0;
     ++counts_.breaks;
     event(Event::Kind::missed,
-          host.label +
-              ": it does not know this subscriber any more (it has started again, or we were away for too "
-              "long); what was published until now and has not come is missed, nobody knows how much");
+          host.label + ": " + why + "; what was published until now and has not come is missed, nobody knows how much");
 }
 
 // In the sequence of the link. What the host says twice is dropped; what it leaves out is missed.
@@ -144,6 +179,7 @@ void FeedSession::on_feed(Host& host, const Feed& feed, Now now) {
         session_over(host, beyond ? "it sent more than there was room for" : "it sent what had come before", now.mono);
         return;
     }
+    if (feed.count == 0) host.asked = true;
     const std::uint64_t gap = feed.first - host.seen - 1;
     if (gap > 0) {
         host.missed += gap;
@@ -196,6 +232,7 @@ void FeedSession::on_bye(Host& host, const Bye& bye, Now now) {
     host.link.add(Bye{.answer = true});
     host.link.flush(out_, now.mono);
     host.link.end(now.mono + std::max(told, bye_wait_min));
+    host.is_final = true;
     session_over(host, "the host has gone for a while" + (bye.text.empty() ? std::string{} : ": " + bye.text),
                  now.mono);
 }
@@ -240,10 +277,12 @@ void FeedSession::say_hello(Host& host, Now now) {
 Taken FeedSession::to_tell(const Host& host) const {
     return {.count = host.taken,
             .messages = host.got_messages + less(options_.messages, host.waiting),
-            .bytes = host.got_bytes + less(options_.bytes, host.waiting_bytes)};
+            .bytes = host.got_bytes + less(options_.bytes, host.waiting_bytes),
+            .received = host.seen};
 }
 
 bool FeedSession::is_worth_telling(const Host& host, const Taken& taken) const {
+    if (host.asked) return true;
     const std::uint64_t messages = less(taken.messages, host.told.messages);
     const std::uint64_t bytes = less(taken.bytes, host.told.bytes);
     if (host.waiting == 0) return taken.count > host.told.count || messages > 0 || bytes > 0;
@@ -263,22 +302,36 @@ void FeedSession::turn(Now now) {
         // Always: a link that is lost is seen soon, before more is published than is kept.
         host.link.set_busy(true, now.mono);
         if (host.link.keep_alive(now.mono)) session_over(host, "nothing was heard of it for too long", now.mono);
-        const bool is_over = host.incoming && !host.link.open() && host.waiting == 0;
-        if (is_over && now.mono - host.lost_at > defaults::live_link_memory) {
-            host.gone = true;
-            continue;
+        if (is_lost_for_good(host, now.mono)) {
+            if (host.id != 0 && !host.is_final) count_break(host, "it has been away for too long");
+            if (host.incoming && host.waiting == 0) {
+                host.gone = true;
+                continue;
+            }
         }
-        if (host.link.hello_due(now.mono)) say_hello(host, now);
+        if (host.link.hello_due(now.mono)) {
+            if (other_way_to(host, hosts_) != nullptr) {
+                host.link.end(now.mono + other_way_wait);
+            } else {
+                say_hello(host, now);
+            }
+        }
         if (host.link.open()) {
             const Taken taken = to_tell(host);
             if (is_worth_telling(host, taken)) {
                 host.told = {taken.count, std::max(taken.messages, host.told.messages),
-                             std::max(taken.bytes, host.told.bytes)};
+                             std::max(taken.bytes, host.told.bytes), taken.received};
                 host.link.add(host.told);
+                host.asked = false;
             }
         }
         host.link.flush(out_, now.mono);
     }
+}
+
+bool FeedSession::is_lost_for_good(const Host& host, Mono now) const {
+    if (host.link.open()) return false;
+    return (host.incoming && host.is_final) || now - host.lost_at > defaults::live_link_memory;
 }
 
 void FeedSession::bye(Now now) {

@@ -83,6 +83,7 @@ private:
         bool gone = false;      // its place may be used again
         Identity identity{};    // zero until it told
         Mono lost_at{};         // its last session
+        bool is_final = false;  // it has said its last word: there is nothing that we do not know of
         std::string last_refusal{};
 
         std::uint64_t id = 0;    // of our link; 0: none yet
@@ -95,6 +96,7 @@ private:
         std::uint64_t waiting_bytes = 0;
         // Of the session:
         Taken told{};
+        bool asked = false;  // whether everything has come
         std::uint64_t got_messages = 0;
         std::uint64_t got_bytes = 0;
     };
@@ -111,13 +113,16 @@ private:
     void from_stranger(PeerId peer, const Slice& bytes, Now now);
     void handle(Host& host, Frame& frame, Now now);
     void handle(Host& host, const Command& command, Now now);
-    void on_welcome(Host& host, const Welcome& welcome);
+    void on_welcome(Host& host, const Welcome& welcome, Mono now);
     void on_feed(Host& host, const Feed& feed, Now now);
     void on_bye(Host& host, const Bye& bye, Now now);
     void on_refusal(Host& host, const Refusal& refusal);
     void session_over(Host& host, const std::string& why, Mono now);
     void say_hello(Host& host, Now now);
     void count_gap(Host& host);
+    void count_break(Host& host, const std::string& why);
+    [[nodiscard]] bool is_lost_for_good(const Host& host, Mono now) const;
+    [[nodiscard]] bool make_way();
     [[nodiscard]] Taken to_tell(const Host& host) const;
     [[nodiscard]] bool is_worth_telling(const Host& host, const Taken& taken) const;
     void drop();

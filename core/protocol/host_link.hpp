@@ -132,4 +132,18 @@ private:
     Mono sent_{};
 };
 
+// Before another way to a host that has a session is tried, should the first be lost.
+inline constexpr Duration other_way_wait = 5s;
+
+// One of `hosts` that is the same as `host`, by another endpoint, and has a session. A host has one session with an
+// end: a hello on the other link takes it over. So of two ways one is used.
+template <typename Host, typename Hosts>
+[[nodiscard]] Host* other_way_to(const Host& host, Hosts& hosts) {
+    if (host.identity.is_zero()) return nullptr;
+    for (Host& one : hosts) {
+        if (&one != &host && !one.gone && one.link.open() && one.identity == host.identity) return &one;
+    }
+    return nullptr;
+}
+
 }  // namespace posthorn::protocol

@@ -38,9 +38,10 @@ using posthorn::until_signal;
 using PublisherOptions = ProducerOptions;
 
 // A ticket is settled as soon as the host has passed the message on, whoever gets it: also if nobody does. Where the
-// host's policy (Here::live, a node's [topic.NAME]) is block, send() waits for slow subscribers. Priority, ordering
-// key, delay and time to live of a message mean nothing here; a dedup key does. close() waits until the subscribers
-// that are there have been sent everything, up to its timeout; of what is left then they are told that it is missed.
+// host's policy (Here::live, a node's [live.NAME]) is block, send() waits for slow subscribers. Priority, ordering
+// key, delay and time to live of a message mean nothing here; a dedup key does. close() waits, up to its
+// timeout, until everything has come to the subscribers, those included that are away and may come back; of what is
+// left then those that are there are told that it is missed.
 class Publisher : public ProducerEnd {
 public:
     // Throws Error: invalid name or policy; endpoint malformed or in use; a home here with a store, which a live topic
@@ -158,9 +159,9 @@ public:
     [[nodiscard]] std::uint64_t received() const;
     [[nodiscard]] std::uint64_t missed() const;  // an event (missed) says so as soon as it is known
     [[nodiscard]] std::uint64_t matched() const;
-    // How often a publisher (or node) did not know this subscriber any more: it had started again, or could not be
-    // reached for 10 min (1 min where it waits for its subscribers). What it published until it knew it again is in
-    // none of the counts.
+    // How often a publisher (or node) did not know this subscriber any more, or went without a last word: it had
+    // started again, or could not be reached for 10 min (1 min where it waits for its subscribers). What it published
+    // until it knew it again is in none of the counts.
     [[nodiscard]] std::uint64_t breaks() const;
 
     [[nodiscard]] std::size_t connected() const;                      // to how many publishers or nodes

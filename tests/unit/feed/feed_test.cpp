@@ -78,7 +78,6 @@ TEST_F(FeedTest, EachGetsWhatItsFilterMatchesFromWhenItCame) {
     EXPECT_THAT(given(all).second, ElementsAre("1", "2", "3"));
     EXPECT_THAT(given(some).second, ElementsAre("1", "3"));
     EXPECT_EQ(given(late), (std::pair{std::uint64_t{1}, std::vector<std::string>{"3"}})) << "its own sequence";
-    EXPECT_TRUE(feed->all_given());
     EXPECT_EQ(feed->counters().matched, 6U);
 }
 
@@ -89,8 +88,27 @@ TEST_F(FeedTest, GivesWhatThereIsRoomFor) {
     EXPECT_THAT(given(link, {.messages = 2, .bytes = 1000}).second, ElementsAre("1", "2"));
     EXPECT_THAT(given(link, {.messages = 2, .bytes = 0}).second, IsEmpty());
     EXPECT_THAT(given(link, {.messages = 5, .bytes = 1}).second, ElementsAre("3")) << "the last may go beyond";
-    EXPECT_FALSE(feed->all_given());
     EXPECT_THAT(given(link).second, ElementsAre("4", "5"));
+}
+
+TEST_F(FeedTest, KnowsWhetherWhatWasGivenHasCome) {
+    make();
+    const LinkId link = join(1);
+    EXPECT_TRUE(feed->all_arrived());
+    for (int i = 1; i <= 3; ++i) publish("", std::to_string(i));
+    EXPECT_EQ(feed->unheard_of(link), std::nullopt) << "there is something to give first";
+    given(link);
+    EXPECT_EQ(feed->unheard_of(link), 4U);
+    feed->arrived(link, 2);
+    EXPECT_FALSE(feed->all_arrived());
+    feed->detach(link, Mono{1h});
+    EXPECT_FALSE(feed->all_arrived()) << "it may come back";
+    EXPECT_EQ(feed->attach(identity(1), {}, link, 2, ++last), link);
+    EXPECT_THAT(given(link).second, ElementsAre("3"));
+    feed->arrived(link, 99);
+    EXPECT_TRUE(feed->all_arrived());
+    publish("", "4");
+    EXPECT_FALSE(feed->all_arrived());
 }
 
 TEST_F(FeedTest, WhatIsTooMuchLeavesAGap) {

@@ -192,6 +192,22 @@ TEST_F(Live, HoweverMuchASubscriberAsksForThereIsABound) {
     EXPECT_THAT(numbers(hears), SizeIs(defaults::live_max_messages));
 }
 
+TEST_F(Live, AtTheEndSubscribersAreAskedWhetherEverythingHasCome) {
+    open();
+    Peer sends = publisher(1, 1);
+    Peer hears = subscriber(2, 2);
+    say(hears, protocol::Taken{.messages = 100, .bytes = 1 << 20});
+    publish(sends, 1, 1, 3);
+    EXPECT_THAT(numbers(hears), ElementsAre(1, 2, 3));
+    EXPECT_FALSE(host->all_fed());
+    pass(1ms);
+    EXPECT_THAT(numbers(hears), ElementsAre(4)) << "it is asked";
+    pass(1ms);
+    EXPECT_THAT(numbers(hears), IsEmpty()) << "once";
+    say(hears, protocol::Taken{.messages = 100, .bytes = 1 << 20, .received = 3});
+    EXPECT_TRUE(host->all_fed());
+}
+
 TEST_F(Live, TheLastWordIsWhatWillNotCome) {
     open();
     Peer sends = publisher(1, 1);

@@ -582,6 +582,34 @@ TEST_F(AHostThatCameByItself, IsForgottenWithItsLink) {
     EXPECT_TRUE(session_->quiet());
 }
 
+TEST_F(ConsumerSessionTest, OfTwoWaysToOneHostOneIsUsed) {
+    session_.emplace(options(1, 10));
+    for (PeerId peer = 1; peer <= 2; ++peer) {
+        hosts_.emplace_back(peer);
+        session_->add_host(peer, "way " + std::to_string(peer));
+    }
+    const Identity identity{{42}};
+    const auto welcome_from = [&](ScriptedHost& way) {
+        way.welcome({.host = identity, .heartbeat_ms = 1000, .lease_ms = 30'000});
+    };
+    turn(0ms);
+    for (ScriptedHost& way : hosts_) welcome_from(way);
+    answer(0ms);
+    welcome_from(hosts_[0]);
+    answer(1ms);
+    turn(3s);
+    EXPECT_EQ(hosts_[0].hellos.size(), 2U) << "the hello on the other way has ended its session";
+    EXPECT_EQ(hosts_[1].hellos.size(), 1U);
+    EXPECT_THAT(texts(events_, Event::Kind::refused), ElementsAre(HasSubstr("another way to way 1")));
+    deliver(hosts_[0], 1, 1);
+    answer(4s);
+    settle(begin());
+    turn(5s);
+    EXPECT_THAT(hosts_[0].take<Settle>(), SizeIs(1));
+    turn(60s);  // the first way is lost
+    EXPECT_GT(hosts_[1].hellos.size(), 1U);
+}
+
 TEST_F(ConsumerSessionTest, StrangersThatDoNotIntroduceThemselvesAreIgnored) {
     session_.emplace(options(1, 10));
     session_->receive(5, Slice{std::string("no frame at all")}, at(0ms));

@@ -13,6 +13,7 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 using testing::SizeIs;
 
 class FeedSessionTest : public testing::Test {
@@ -28,8 +29,11 @@ protected:
             session_->add_host(peer, "host " + std::to_string(peer));
         }
         turn(0ms);
-        for (ScriptedHost& host : hosts_) host.welcome({.host = Identity{{7}}, .heartbeat_ms = 1000, .link = 70});
+        for (ScriptedHost& host : hosts_) welcome(host, static_cast<std::uint8_t>(6 + host.peer()));
         answer(0ms);
+    }
+    static void welcome(ScriptedHost& host, std::uint8_t who, std::uint64_t link = 70) {
+        host.welcome({.host = Identity{{who}}, .heartbeat_ms = 1000, .link = link});
     }
     void turn(Duration time) {
         now_ = at(time);
@@ -203,6 +207,86 @@ TEST_F(FeedSessionTest, AHostThatComesToUsIsAskedAndKnownAgain) {
     ASSERT_THAT(again.hellos, SizeIs(1));
     EXPECT_EQ(again.hellos[0].link, 70U);
     EXPECT_EQ(again.hellos[0].received, 1U);
+}
+
+TEST_F(FeedSessionTest, OneThatComesToUsIsKnownByItsSessionAsWell) {
+    start(100, 0);
+    ScriptedHost& come = hosts_.emplace_back(5);
+    come.say_outside(Identify{Identity{{7}}});
+    answer(0ms);
+    welcome(come, 7);
+    answer(1ms);
+    feed(come, 1, 1);
+    for (const std::string& bytes : come.said()) session_->receive(6, Slice{bytes}, at(2ms));  // made anew below
+    ScriptedHost& again = hosts_.emplace_back(6);
+    turn(2ms);
+    ASSERT_THAT(again.hellos, SizeIs(1));
+    EXPECT_EQ(again.hellos[0].link, 70U);
+}
+
+TEST_F(FeedSessionTest, SaysThatEverythingHasComeWhenItIsAsked) {
+    start();
+    feed(host(), 1, 2);
+    host().say(Feed{.first = 3});
+    answer(1ms);
+    const auto told = host().take<Taken>();
+    ASSERT_THAT(told, Not(IsEmpty()));
+    EXPECT_EQ(told.back().received, 2U);
+    EXPECT_EQ(told.back().count, 0U) << "the application has taken nothing";
+}
+
+TEST_F(FeedSessionTest, AHostThatStaysAwayIsABreak) {
+    start();
+    session_->send_failed(host().peer(), now_);
+    turn(9min);
+    EXPECT_EQ(session_->counts().breaks, 0U);
+    turn(11min);
+    EXPECT_EQ(session_->counts().breaks, 1U);
+    EXPECT_THAT(events_.back().text, HasSubstr("nobody knows how much"));
+    welcome(host(), 8, 71);
+    answer(12min);
+    EXPECT_EQ(session_->connected(), 1U);
+    EXPECT_EQ(session_->counts().breaks, 1U) << "the same one";
+}
+
+TEST_F(FeedSessionTest, PublishersThatHaveEndedMakeWay) {
+    start(100, 0);
+    for (PeerId peer = 1; peer <= 1200; ++peer) {
+        const auto identify = [&](const Identity& who) {
+            FrameWriter outside{defaults::frame_limit};
+            outside.add(Identify{who});
+            for (std::string& bytes : outside.flush()) session_->receive(peer, Slice{std::move(bytes)}, now_);
+        };
+        Identity who{{1}};
+        who.bytes[1] = static_cast<std::uint8_t>(peer);
+        who.bytes[2] = static_cast<std::uint8_t>(peer >> 8U);
+        identify(who);
+        session_->send_failed(peer, now_);
+    }
+    EXPECT_EQ(session_->dropped(), 0U);
+}
+
+TEST_F(FeedSessionTest, TwoWaysToOneHostAreOneLink) {
+    start(100, 0);
+    for (PeerId peer = 1; peer <= 2; ++peer) {
+        hosts_.emplace_back(peer);
+        session_->add_host(peer, "way " + std::to_string(peer));
+    }
+    turn(0ms);
+    for (ScriptedHost& way : hosts_) welcome(way, 7);
+    answer(0ms);
+    EXPECT_EQ(hosts_[0].hellos.size(), 2U) << "the hello on the other way has ended its session";
+    welcome(hosts_[0], 7);
+    answer(1ms);
+    turn(3s);
+    EXPECT_EQ(session_->connected(), 1U);
+    EXPECT_EQ(session_->counts().breaks, 0U);
+    EXPECT_EQ(hosts_[1].hellos.size(), 1U);
+    feed(hosts_[0], 1, 1);
+    answer(4s);
+    EXPECT_THAT(taken(), ElementsAre("x1"));
+    turn(30s);  // the first way is lost
+    EXPECT_GT(hosts_[1].hellos.size(), 1U);
 }
 
 TEST_F(FeedSessionTest, AByeIsAnsweredAndABreakIsSaidLater) {
