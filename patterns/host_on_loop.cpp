@@ -56,10 +56,13 @@ void HostOnLoop::connect(const std::string& endpoint) {
 
 void HostOnLoop::wait_until_fed(Duration timeout) {
     if (timeout <= Duration::zero() || loop_.is_this_thread()) return;
+    loop_.post([this] {
+        host_->ask_arrival();
+        loop_.wake(*this);
+    });
     std::unique_lock lock(mutex_);
     ++waiting_fed_;
     all_fed_ = false;
-    loop_.wake(*this);
     (void)fed_.wait_for(lock, timeout, [this] { return all_fed_; });
     --waiting_fed_;
 }
@@ -124,7 +127,7 @@ Mono HostOnLoop::pump(Now now) {
         idle_ = true;
         drained_.notify_all();
     }
-    if (waiting_fed_ > 0 && host_->all_fed()) {
+    if (waiting_fed_ > 0 && host_->all_arrived()) {
         all_fed_ = true;
         fed_.notify_all();
     }

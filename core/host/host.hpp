@@ -75,9 +75,10 @@ public:
     void drain(std::chrono::milliseconds retry_after, Now now);
     // True once nothing waits for the store, and producers and consumers have answered the bye or had time for it.
     [[nodiscard]] bool idle() const;
-    // From now on subscribers of live topics are asked whether everything has come; true once it has, those included
-    // that are away and may come back.
-    [[nodiscard]] bool all_fed();
+    // From now on subscribers of live topics are asked whether everything has come.
+    void ask_arrival();
+    // It has, as far as that was asked; to those as well that are away and may come back.
+    [[nodiscard]] bool all_arrived() const;
     // Messages not settled, in all queues; what topics retain is nobody's to settle.
     [[nodiscard]] std::uint64_t unsettled() const;
 

@@ -127,8 +127,12 @@ void Host::Impl::end_feed(Session& session, Box& box) {
     if (const auto first = box.feed->gap(session.link)) send(session, protocol::Feed{.first = *first});
 }
 
-bool Host::all_fed() {
-    if (!std::exchange(impl_->asks_arrival, true)) impl_->touch_all();
+void Host::ask_arrival() {
+    impl_->asks_arrival = true;
+    impl_->touch_all();
+}
+
+bool Host::all_arrived() const {
     return std::all_of(impl_->boxes.begin(), impl_->boxes.end(),
                        [](const auto& box) { return !box.second->feed || box.second->feed->all_arrived(); });
 }
