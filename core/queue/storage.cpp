@@ -237,6 +237,11 @@ void Queue::take_back_pending(const store::TopicBatch& batch) {
 
 void Queue::lost_damaged(const store::Damage& damage) {
     emit(Event::Kind::damaged, store::describe(damage), damage.messages);
+    if (damage.dead) {
+        dead_count_ -= std::min(dead_count_, damage.messages);
+        dead_bytes_ -= std::min(dead_bytes_, damage.dead_bytes);
+        return;
+    }
     std::vector<Offset> gone;
     std::uint64_t tracked = 0;
     for (const auto& [offset, entry] : entries_) {

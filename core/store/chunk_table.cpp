@@ -357,10 +357,24 @@ void ChunkTable::erase_rows(ChunkKey key, BodyRef body, bool has_state) {
     if (has_state) Query(delete_state_).integer(key.first).integer(key.second).run();
     if (body == no_body_row) return;
     if (is_shared(body)) {
-        const bool last = sharers(body) == 1;
-        Query(last ? delete_shared_ : release_shared_).signed_integer(body_row(body)).run();
-        if (!last) return;
+        release(body);
+    } else {
+        erase_body(body);
     }
+}
+
+void ChunkTable::release(BodyRef body) {
+    const bool last = sharers(body) == 1;
+    Query(last ? delete_shared_ : release_shared_).signed_integer(body_row(body)).run();
+    if (last) {
+        plan_.not_thin(body);
+        erase_body(body);
+    } else {
+        plan_.thin(body);
+    }
+}
+
+void ChunkTable::erase_body(BodyRef body) {
     Query(delete_body_).signed_integer(body_row(body)).run();
     if (last_body_ == body_row(body)) {  // the row may be used again
         last_body_ = no_body_row;

@@ -86,6 +86,8 @@ public:
     // One more chunk is to be inserted over this one's body, which is in a row. Nothing: how many there are is not
     // known any more, so none may join them.
     [[nodiscard]] std::optional<SharedBody> share(HeldChunk& held);
+    // One less lies over this shared body, which goes with the last.
+    void release(BodyRef body);
     void settle(TopicId topic, OffsetRange range);
     void set_marks(TopicId topic, std::span<const Mark> marks);
     void erase(HeldChunk& held);
@@ -125,6 +127,7 @@ private:
     void insert_row(HeldChunk held, std::string_view header, const std::string* small, bool planned);
     BodyRef insert_body(std::string_view bytes);
     void erase_rows(ChunkKey key, BodyRef body, bool has_state);
+    void erase_body(BodyRef body);
     std::optional<std::string> read_body(const HeldChunk& held);
     [[nodiscard]] static ChunkRow row_of(const HeldChunk& held);
 

@@ -1,5 +1,6 @@
 #include "store/ledger.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "envelope/wire.hpp"
@@ -104,6 +105,7 @@ std::optional<std::string> decode_subscription(std::string_view record, TopicId 
 
 Ledger::Ledger(Database& db)
     : db_(db),
+      dead_chunks_(db),
       select_topics_(db,
                      "SELECT name, id, next_offset, dead, dead_bytes, strict_order.topic IS NOT NULL "
                      "FROM topic LEFT JOIN strict_order ON strict_order.topic = id"),
@@ -146,6 +148,8 @@ Ledger::Ledger(Database& db)
 
 void Ledger::reload() {
     topics_.clear();
+    dead_chunks_.clear();
+    damage_.clear();
     Query query(select_topics_);
     while (query.step()) {
         topics_[std::string(query.bytes_at(0))] = {query.integer_at(1), query.integer_at(2),      query.integer_at(3),
@@ -209,21 +213,36 @@ void Ledger::remove(const std::string& name) {
         Statement statement(db_, ("DELETE FROM " + std::string(rows) + "=?").c_str());
         Query(statement).integer(id).run();
     }
+    dead_chunks_.erase_all(id);
     topics_.erase(name);
 }
 
-void Ledger::bury(TopicRow& topic, const DeadLetter& letter, std::string_view envelope, std::uint16_t redrives) {
+void Ledger::insert_dead(const TopicRow& topic, const DeadLetter& letter, std::string_view envelope,
+                         std::uint16_t redrives) {
     Query row(insert_dead_);
     row.integer(topic.id).integer(letter.offset).text(to_string(letter.reason)).text(letter.text);
     row.integer(letter.attempts).signed_integer(ticks(letter.first_failure)).signed_integer(ticks(letter.last_failure));
     row.text(letter.consumer).integer(redrives).integer(crc32c(envelope)).bytes(envelope).run();
+}
+
+void Ledger::bury(TopicRow& topic, const DeadLetter& letter, std::string_view envelope, std::uint16_t redrives) {
+    insert_dead(topic, letter, envelope, redrives);
+    bury(topic, envelope.size());
+}
+
+void Ledger::bury(TopicRow& topic, std::uint64_t envelope_bytes) {
     ++topic.dead;
-    topic.dead_bytes += envelope.size();
+    topic.dead_bytes += envelope_bytes;
     topic.changed = true;
 }
 
-void Ledger::edit(TopicRow& topic, const StoredDeadLetter& letter, std::string_view envelope) {
+void Ledger::edit(TopicRow& topic, const Found& found, std::string_view envelope) {
+    const StoredDeadLetter& letter = found.letter;
     const Offset dead = letter.record.offset;
+    if (found.lies) {
+        insert_dead(topic, letter.record, letter.envelope.view(), letter.redrives);
+        dead_chunks_.erase(topic.id, dead);
+    }
     Query(keep_original_).integer(topic.id).integer(dead).run();
     Query(update_dead_).integer(crc32c(envelope)).bytes(envelope).integer(topic.id).integer(dead).run();
     topic.dead_bytes += envelope.size();
@@ -231,39 +250,48 @@ void Ledger::edit(TopicRow& topic, const StoredDeadLetter& letter, std::string_v
     topic.changed = true;
 }
 
+// By its size alone: what goes is not read.
 void Ledger::purge(TopicRow& topic, Offset dead) {
-    const auto found = dead_letter(topic, dead);
-    if (!found) return;
-    Query(delete_dead_).integer(topic.id).integer(dead).run();
-    if (found->letter.original) Query(delete_original_).integer(topic.id).integer(dead).run();
+    const auto lies = oldest_dead(topic, dead);
+    if (lies && lies->offset == dead) drop(topic, *lies);
+}
+
+void Ledger::drop(TopicRow& topic, const DeadChunks::Found& lies) {
+    if (!dead_chunks_.erase(topic.id, lies.offset)) {
+        Query(delete_dead_).integer(topic.id).integer(lies.offset).run();
+        Query(delete_original_).integer(topic.id).integer(lies.offset).run();
+    }
     --topic.dead;
-    topic.dead_bytes -= found->letter.size();
+    topic.dead_bytes -= lies.bytes;
     topic.changed = true;
 }
 
-// By their sizes alone: what is dropped is not read.
 DeadDropped Ledger::cut_back(TopicRow& topic, const DeadBound& bound) {
     DeadDropped dropped;
     for (Offset from = 0; exceeds(bound, topic.dead, topic.dead_bytes);) {
-        std::uint64_t bytes = 0;
-        {
-            Query oldest(select_dead_size_);
-            if (!oldest.integer(topic.id).integer(from).step()) break;
-            from = oldest.integer_at(0);
-            bytes = oldest.integer_at(1) + oldest.integer_at(2);
-        }
-        if (!bound.keep.contains(from)) {
-            Query(delete_dead_).integer(topic.id).integer(from).run();
-            Query(delete_original_).integer(topic.id).integer(from).run();
+        const auto oldest = oldest_dead(topic, from);
+        if (!oldest || !exceeds(bound, topic.dead, topic.dead_bytes)) break;  // something may have been set aside
+        if (!bound.keep.contains(oldest->offset)) {
+            drop(topic, *oldest);
             ++dropped.messages;
-            dropped.bytes += bytes;
-            --topic.dead;
-            topic.dead_bytes -= bytes;
-            topic.changed = true;
+            dropped.bytes += oldest->bytes;
         }
-        ++from;
+        from = oldest->offset + 1;
     }
     return dropped;
+}
+
+// The first at `from` or behind, by its place and size. A damaged dead chunk on the way is set aside: it has to count
+// no more.
+std::optional<DeadChunks::Found> Ledger::oldest_dead(TopicRow& topic, Offset from) {
+    auto shared = dead_chunks_.next(topic.id, from, {});
+    for (; shared && shared->damaged; shared = dead_chunks_.next(topic.id, from, {})) {
+        set_dead_letter_aside(topic, {.letter = {}, .damaged = true, .lies = shared});
+    }
+    Query row(select_dead_size_);
+    if (!row.integer(topic.id).integer(from).step()) return shared;
+    if (shared && shared->offset < row.integer_at(0)) return shared;
+    return DeadChunks::Found{.offset = row.integer_at(0), .bytes = row.integer_at(1) + row.integer_at(2)};
 }
 
 Ledger::Found Ledger::read_dead_letter(const Query& row) {
@@ -290,23 +318,66 @@ Ledger::Found Ledger::read_dead_letter(const Query& row) {
 }
 
 std::optional<Ledger::Found> Ledger::dead_letter(const TopicRow& topic, Offset dead) {
-    Query query(select_dead_);
-    query.integer(topic.id).integer(dead);
-    if (!query.step()) return std::nullopt;
-    return read_dead_letter(query);
+    {
+        Query query(select_dead_);
+        query.integer(topic.id).integer(dead);
+        if (query.step()) return read_dead_letter(query);
+    }
+    const auto lies = dead_chunks_.find(topic.id, dead);
+    if (!lies) return std::nullopt;
+    return read_dead_letter(topic.id, *lies);
 }
 
-std::optional<Ledger::Found> Ledger::next_dead_letter(TopicId topic, Offset from) {
+std::optional<Ledger::Found> Ledger::next_dead_letter(TopicId topic, Offset from, const std::set<Offset>& passed) {
+    const auto lies = dead_chunks_.next(topic, from, passed);
     Query query(select_dead_from_);
     query.integer(topic).integer(from);
-    if (!query.step()) return std::nullopt;
-    return read_dead_letter(query);
+    const bool has_row = query.step();
+    if (has_row && (!lies || query.integer_at(0) < lies->offset)) return read_dead_letter(query);
+    if (!lies) return std::nullopt;
+    return read_dead_letter(topic, *lies);
+}
+
+Ledger::Found Ledger::read_dead_letter(TopicId topic, const DeadChunks::Found& lies) {
+    Found found{.letter = {}, .damaged = lies.damaged, .lies = lies};
+    found.letter.record.offset = lies.offset;
+    if (lies.damaged) return found;
+    if (auto letter = dead_chunks_.read(topic, lies)) {
+        found.letter = std::move(*letter);
+    } else {
+        found.damaged = true;
+        found.lies = dead_chunks_.whole(topic, lies);
+    }
+    return found;
+}
+
+Damage Ledger::damage(const std::string& topic, const Found& found) {
+    const Offset offset = found.letter.record.offset;
+    Damage damage{topic, {offset, offset}, 1, "dead letter damaged"};
+    damage.dead = true;
+    damage.dead_bytes = found.letter.size();
+    if (found.lies) {
+        damage.range = found.lies->range;
+        damage.messages = found.lies->letters;
+        damage.what = "dead letters damaged";
+        damage.dead_bytes = found.lies->bytes;
+    }
+    return damage;
 }
 
 void Ledger::set_dead_letter_aside(TopicRow& topic, const Found& found) {
-    const Offset dead = found.letter.record.offset;
-    Query(insert_damaged_).integer(topic.id).integer(dead).run();
-    purge(topic, dead);
+    const Damage lost = damage(name_of(topic.id), found);
+    if (found.lies) {
+        dead_chunks_.set_aside(topic.id, *found.lies);
+    } else {
+        Query(insert_damaged_).integer(topic.id).integer(lost.range.first).run();
+        Query(delete_dead_).integer(topic.id).integer(lost.range.first).run();
+        Query(delete_original_).integer(topic.id).integer(lost.range.first).run();
+    }
+    topic.dead -= std::min(topic.dead, lost.messages);
+    topic.dead_bytes -= std::min(topic.dead_bytes, lost.dead_bytes);
+    topic.changed = true;
+    damage_.push_back(lost);
 }
 
 void Ledger::put(const TopicRow& topic, const Watermark& watermark) {

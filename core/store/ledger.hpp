@@ -5,11 +5,14 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "store/database.hpp"
+#include "store/dead_chunks.hpp"
 #include "store/store.hpp"
 #include "store/upkeep_plan.hpp"
 
@@ -28,7 +31,7 @@ class Ledger {
 public:
     explicit Ledger(Database& db);
 
-    void reload();  // topics, from the file: at the start and after a rollback
+    void reload();  // from the file: at the start and after a rollback
     [[nodiscard]] const std::map<std::string, TopicRow>& topics() const noexcept { return topics_; }
     [[nodiscard]] const TopicRow* find(const std::string& topic) const;
     [[nodiscard]] std::string name_of(TopicId id) const;
@@ -39,17 +42,24 @@ public:
     void remove(const std::string& name);  // the topic, with all that is kept here; what was set aside stays
 
     void bury(TopicRow& topic, const DeadLetter& letter, std::string_view envelope, std::uint16_t redrives);
-    void edit(TopicRow& topic, const StoredDeadLetter& letter, std::string_view envelope);
+    void bury(TopicRow& topic, std::uint64_t envelope_bytes);  // it has been added to the dead chunks
+    struct Found;
+    void edit(TopicRow& topic, const Found& found, std::string_view envelope);
     void purge(TopicRow& topic, Offset dead);
     DeadDropped cut_back(TopicRow& topic, const DeadBound& bound);
-    // Nothing: there is none.
     struct Found {
         StoredDeadLetter letter;
-        bool damaged = false;  // the envelope, the original or the reason
+        bool damaged = false;                     // the envelope, the original or the reason; `letter` has its offset
+        std::optional<DeadChunks::Found> lies{};  // in a dead chunk, which is damaged as a whole
     };
+    // Nothing: there is none.
     std::optional<Found> dead_letter(const TopicRow& topic, Offset dead);
-    std::optional<Found> next_dead_letter(TopicId topic, Offset from);
+    // Of those that could not be set aside, the dead chunks to pass over; single ones are below `from`.
+    std::optional<Found> next_dead_letter(TopicId topic, Offset from, const std::set<Offset>& passed);
+    [[nodiscard]] static Damage damage(const std::string& topic, const Found& found);
     void set_dead_letter_aside(TopicRow& topic, const Found& found);
+    [[nodiscard]] std::vector<Damage> take_damage() { return std::exchange(damage_, {}); }  // of what was set aside
+    [[nodiscard]] DeadChunks& dead_chunks() noexcept { return dead_chunks_; }
 
     void put(const TopicRow& topic, const Watermark& watermark);
     void forget(const TopicRow& topic, const Identity& producer);
@@ -63,9 +73,16 @@ public:
 
 private:
     static Found read_dead_letter(const Query& row);
+    Found read_dead_letter(TopicId topic, const DeadChunks::Found& lies);
+    void insert_dead(const TopicRow& topic, const DeadLetter& letter, std::string_view envelope,
+                     std::uint16_t redrives);
+    void drop(TopicRow& topic, const DeadChunks::Found& lies);  // which may as well be a row of its own
+    std::optional<DeadChunks::Found> oldest_dead(TopicRow& topic, Offset from);
 
     Database& db_;
     std::map<std::string, TopicRow> topics_;
+    DeadChunks dead_chunks_;
+    std::vector<Damage> damage_;
 
     Statement select_topics_;
     Statement insert_topic_;

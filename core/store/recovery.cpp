@@ -144,6 +144,7 @@ Recovery read_everything(Database& db, Ledger& ledger, ChunkTable& chunks, Upkee
     Survey found = survey(db, ledger, plan);
     set_aside(db, chunks, found.bad, ledger, recovery);
     recovery.topics = std::move(found.topics);
+    for (const BodyRef body : ledger.dead_chunks().look_for_thin(UpkeepPlan::thin_kept)) plan.thin(body);
     std::size_t forgotten = 0;
     std::size_t damaged_keys = 0;
     std::size_t damaged_subscriptions = 0;

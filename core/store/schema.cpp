@@ -40,28 +40,42 @@ CREATE TABLE damaged(
 // New in format 2: dead letters that were edited, as they were before the first edit; deduplication keys that were
 // accepted, by the last offset of those of one commit; topics that keep strict order because an end has asked for it;
 // what the engine remembers of a subscription; bodies that several chunks lie over.
-constexpr std::array new_tables = {R"(
+constexpr std::array tables_of_2 = {R"(
 TABLE dead_original(
     topic INTEGER NOT NULL, "offset" INTEGER NOT NULL, crc INTEGER NOT NULL, envelope BLOB NOT NULL,
     PRIMARY KEY(topic, "offset")) STRICT, WITHOUT ROWID;
 )",
-                                   R"(
+                                    R"(
 TABLE dedup(
     topic INTEGER NOT NULL, last INTEGER NOT NULL, record BLOB NOT NULL,
     PRIMARY KEY(topic, last)) STRICT, WITHOUT ROWID;
 )",
-                                   R"(
+                                    R"(
 TABLE strict_order(topic INTEGER PRIMARY KEY) STRICT;
 )",
-                                   R"(
+                                    R"(
 TABLE subscription(topic INTEGER PRIMARY KEY, record BLOB NOT NULL) STRICT;
 )",
-                                   R"(
+                                    R"(
 TABLE shared_body(body INTEGER PRIMARY KEY, chunks INTEGER NOT NULL, layout BLOB NOT NULL) STRICT;
 )"};
 
-void add_new_tables(Database& db, const char* create) {
-    for (const char* table : new_tables) db.execute((std::string(create) + table).c_str());
+// New in format 3: dead letters that lie in shared bodies.
+constexpr const char* table_of_3 = R"(
+TABLE dead_chunk(
+    topic INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, letters INTEGER NOT NULL,
+    bytes INTEGER NOT NULL, body INTEGER NOT NULL, header BLOB NOT NULL, record BLOB NOT NULL,
+    PRIMARY KEY(topic, first)) STRICT, WITHOUT ROWID;
+)";
+
+constexpr const char* index_of_3 = "CREATE INDEX dead_chunk_body ON dead_chunk(body)";
+
+// What a file of this format lacks; 0: it has none of it.
+void add_new_tables(Database& db, std::int64_t format, const char* create) {
+    if (format < 2) {
+        for (const char* table : tables_of_2) db.execute((std::string(create) + table).c_str());
+    }
+    if (format < 3) db.execute((std::string(create) + table_of_3).c_str());
 }
 
 void set_format(Database& db) {
@@ -71,7 +85,8 @@ void set_format(Database& db) {
 void create(Database& db) {
     Transaction transaction(db);
     db.execute(tables);
-    add_new_tables(db, "CREATE ");
+    add_new_tables(db, 0, "CREATE ");
+    db.execute(index_of_3);
     set_format(db);
     transaction.commit();
 }
@@ -79,7 +94,8 @@ void create(Database& db) {
 void upgrade(Database& db, std::int64_t format) {
     if (format == format_version) return;
     Transaction transaction(db);
-    add_new_tables(db, "CREATE ");
+    add_new_tables(db, format, "CREATE ");
+    db.execute(index_of_3);
     set_format(db);
     transaction.commit();
 }
@@ -112,7 +128,7 @@ std::int64_t check_format(Database& db) {
 }
 
 void look_at_format(Database& db, std::int64_t format) {
-    if (format < 2) add_new_tables(db, "PRAGMA temp_store=MEMORY; CREATE TEMP ");
+    if (format < format_version) add_new_tables(db, format, "PRAGMA temp_store=MEMORY; CREATE TEMP ");
 }
 
 std::unique_ptr<Database> open_store_file(const std::string& path, const std::string& vfs) {

@@ -9,7 +9,7 @@
 
 namespace posthorn::store {
 
-inline constexpr std::int64_t format_version = 2;
+inline constexpr std::int64_t format_version = 3;
 
 // Opens the file, makes the tables of a new one, brings those of an older format up to ours. Throws SqlError, or
 // posthorn::Error for a file that is not ours or newer than we are.

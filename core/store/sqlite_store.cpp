@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <exception>
-#include <iterator>
 #include <limits>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -69,7 +69,7 @@ public:
           file_(open_store_file(path, options.vfs)),
           ledger_(db_),
           chunks_(db_, plan_),
-          upkeep_(db_, chunks_, plan_) {}
+          upkeep_(db_, chunks_, ledger_.dead_chunks(), plan_) {}
 
     Recovery recover() override;
     Outcome run(const Job& job) override;
@@ -86,9 +86,10 @@ private:
     void apply(const TopicBatch& batch, const std::vector<StoredBody>& bodies);
     void replay(const TopicBatch& batch);
     void bury(TopicRow& topic, const DeadLetter& letter);
+    bool bury_shared(HeldChunk& held, std::size_t index, const DeadLetter& letter);
     void edit(TopicRow& topic, const Edit& edit);
     void send_back(TopicRow& topic, const Redrive& redrive, Wall accepted_at);
-    void set_dead_letter_aside(TopicRow& topic, const Ledger::Found& found);
+    void flush();
     ReadResult read(const Read& read);
     void gather(const TopicRow& topic, const Read& read, Gathering& gathering);
     ReadDeadResult read_dead(const ReadDead& read);
@@ -112,7 +113,7 @@ private:
     Ledger ledger_;
     ChunkTable chunks_;
     Upkeep upkeep_;
-    std::vector<Damage> dead_damage_;   // dead letters that a commit found damaged
+    std::vector<Damage> dead_damage_;   // dead letters that a read found damaged
     std::vector<DeadDropped> dropped_;  // by the commit under way
     std::vector<Replayed> replayed_;    // the same
     std::unique_ptr<Backup> backup_;    // under way
@@ -179,9 +180,16 @@ void SqliteStore::commit(const std::vector<TopicBatch>& batches) {
     for (const TopicBatch& batch : batches) {
         if (batch.replay && !batch.gone) replay(batch);
     }
-    chunks_.flush();
+    flush();
     transaction.commit();
     plan_.committed();
+}
+
+void SqliteStore::flush() {
+    chunks_.flush();
+    ledger_.dead_chunks().flush();
+    for (const BodyRef body : ledger_.dead_chunks().take_released()) chunks_.release(body);
+    for (const BodyRef body : ledger_.dead_chunks().take_thinned()) plan_.thin(body);
 }
 
 std::vector<StoredBody> SqliteStore::store_common(const std::vector<TopicBatch>& batches) {
@@ -252,37 +260,50 @@ void SqliteStore::bury(TopicRow& topic, const DeadLetter& letter) {
     const std::size_t index = held->chunk.lower_bound(letter.offset);
     if (index == held->chunk.size() || held->chunk.offset(index) != letter.offset || !held->chunk.is_live(index))
         return;
+    if (bury_shared(*held, index, letter)) {
+        ledger_.bury(topic, held->chunk.message(index).size);
+        chunks_.settle_at(*held, index);
+        return;
+    }
     const auto body = chunks_.body(*held);
     if (!body) return;  // damaged: set aside with its neighbours, and reported
     ledger_.bury(topic, letter, held->chunk.bytes(index, body->view()), held->chunk.message(index).redrives);
     chunks_.settle_at(*held, index);
 }
 
+// Where the message lies in a body that others have as well, its dead letter goes on lying there.
+bool SqliteStore::bury_shared(HeldChunk& held, std::size_t index, const DeadLetter& letter) {
+    if (!is_shared(held.body)) return false;
+    DeadChunks& dead = ledger_.dead_chunks();
+    const DeadChunks::State state = dead.state_of(held);
+    if (state == DeadChunks::State::no_room) return false;
+    if (state == DeadChunks::State::none) {
+        const auto shared = chunks_.share(held);
+        if (!shared) return false;
+        dead.begin(held, *shared);
+    }
+    return dead.add(held, index, letter);
+}
+
 void SqliteStore::edit(TopicRow& topic, const Edit& edit) {
     const auto found = ledger_.dead_letter(topic, edit.dead);
     if (!found) return;
     if (found->damaged) {
-        set_dead_letter_aside(topic, *found);
+        ledger_.set_dead_letter_aside(topic, *found);
         return;
     }
-    ledger_.edit(topic, found->letter, edit.envelope.view());
+    ledger_.edit(topic, *found, edit.envelope.view());
 }
 
 void SqliteStore::send_back(TopicRow& topic, const Redrive& redrive, Wall accepted_at) {
     const auto found = ledger_.dead_letter(topic, redrive.dead);
     if (!found) return;
     if (found->damaged) {
-        set_dead_letter_aside(topic, *found);
+        ledger_.set_dead_letter_aside(topic, *found);
         return;
     }
     chunks_.insert(topic.id, pack_one(redriven(redrive, found->letter, accepted_at), found->letter.envelope.view()));
     ledger_.purge(topic, redrive.dead);
-}
-
-void SqliteStore::set_dead_letter_aside(TopicRow& topic, const Ledger::Found& found) {
-    ledger_.set_dead_letter_aside(topic, found);
-    const Offset offset = found.letter.record.offset;
-    dead_damage_.push_back({ledger_.name_of(topic.id), {offset, offset}, 1, "dead letter damaged"});
 }
 
 ReadResult SqliteStore::read(const Read& read) {
@@ -326,24 +347,26 @@ ReadDeadResult SqliteStore::read_dead(const ReadDead& read) {
     if (ledger_.find(read.topic) == nullptr) return result;
     TopicRow* topic = &ledger_.topic(read.topic);
     Offset from = read.from;
-    while (auto found = ledger_.next_dead_letter(topic->id, from)) {
-        from = found->letter.record.offset + 1;
+    std::set<Offset> passed;
+    while (auto found = ledger_.next_dead_letter(topic->id, from, passed)) {
         if (found->damaged) {
-            const std::size_t told = dead_damage_.size();
             try {
                 Transaction transaction(db_);
-                set_dead_letter_aside(*topic, *found);
+                ledger_.set_dead_letter_aside(*topic, *found);
                 ledger_.write(*topic);
                 transaction.commit();
+                for (Damage& one : ledger_.take_damage()) dead_damage_.push_back(std::move(one));
             } catch (const SqlError& error) {
                 // No room to set it aside: passed over until there is. What was committed before stays so.
                 if (error.primary() != SQLITE_FULL) throw;
-                dead_damage_.resize(told);
                 ledger_.reload();
                 topic = &ledger_.topic(read.topic);
+                if (found->lies) passed.insert(found->lies->chunk);
             }
+            if (!found->lies) from = found->letter.record.offset + 1;
             continue;
         }
+        from = found->letter.record.offset + 1;
         if (!gathering.fits(found->letter.size())) break;
         result.letters.push_back(std::move(found->letter));
     }
@@ -380,6 +403,7 @@ void SqliteStore::look_after(bool room) {
     } catch (const SqlError& error) {
         if (error.primary() == SQLITE_FULL) {
             chunks_.clear();
+            ledger_.dead_chunks().clear();
         } else {
             give_up(error);
         }
@@ -438,8 +462,8 @@ void SqliteStore::add_lost(std::vector<Damage>& damage) {
     for (LostChunk& lost : chunks_.take_lost()) {
         damage.push_back({ledger_.name_of(lost.topic), lost.range, lost.messages, std::move(lost.what)});
     }
-    std::move(dead_damage_.begin(), dead_damage_.end(), std::back_inserter(damage));
-    dead_damage_.clear();
+    for (Damage& one : std::exchange(dead_damage_, {})) damage.push_back(std::move(one));
+    for (Damage& one : ledger_.take_damage()) damage.push_back(std::move(one));
 }
 
 void SqliteStore::give_up(const SqlError& error) {

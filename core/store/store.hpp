@@ -220,6 +220,8 @@ struct Damage {
     OffsetRange range;
     std::uint64_t messages = 0;  // unsettled ones among them
     std::string what;
+    bool dead = false;             // they are dead letters, ...
+    std::uint64_t dead_bytes = 0;  // ... of so many bytes
 };
 [[nodiscard]] std::string describe(const Damage& damage);  // for people
 

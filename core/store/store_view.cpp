@@ -1,6 +1,7 @@
 #include "store/store_view.hpp"
 
 #include <limits>
+#include <set>
 #include <system_error>
 #include <utility>
 
@@ -157,10 +158,15 @@ StoreView::DeadLetters StoreView::read_dead(const ReadDead& read) {
         const TopicRow* topic = ledger_->find(read.topic);
         if (topic == nullptr) return dead;
         Offset from = read.from;
-        while (auto found = ledger_->next_dead_letter(topic->id, from)) {
+        std::set<Offset> passed;
+        while (auto found = ledger_->next_dead_letter(topic->id, from, passed)) {
             const Offset offset = found->letter.record.offset;
             if (found->damaged) {
-                dead.damage.push_back({read.topic, {offset, offset}, 1, "dead letter damaged"});
+                dead.damage.push_back(Ledger::damage(read.topic, *found));
+                if (found->lies) {
+                    passed.insert(found->lies->chunk);
+                    continue;
+                }
             } else if (!gathering.fits(found->letter.size())) {
                 break;
             } else {

@@ -14,9 +14,10 @@ std::int64_t value_of(Statement& statement) {
 
 }  // namespace
 
-Upkeep::Upkeep(Database& db, ChunkTable& chunks, UpkeepPlan& plan)
+Upkeep::Upkeep(Database& db, ChunkTable& chunks, DeadChunks& dead, UpkeepPlan& plan)
     : db_(db),
       chunks_(chunks),
+      dead_(dead),
       plan_(plan),
       free_pages_(db, "PRAGMA freelist_count"),
       pages_(db, "PRAGMA page_count") {}
@@ -28,6 +29,7 @@ void Upkeep::work(bool room) {
         } else {
             rewrite();
         }
+        thin_out();
     }
     if (++calls_ % vacuum_every == 0) vacuum();
 }
@@ -108,6 +110,24 @@ void Upkeep::rewrite() {
     if (!transaction) return;
     chunks_.flush();
     transaction->commit();
+}
+
+// Of a body that only dead letters lie in: keeps what any of them needs, once for all of them.
+void Upkeep::thin_out() {
+    std::optional<Transaction> transaction;
+    std::size_t done = 0;
+    for (std::size_t looked = 0; looked < UpkeepPlan::merge_rows && done < thinned; ++looked) {
+        const auto body = plan_.take_thin();
+        if (!body) break;
+        const auto needed = dead_.needed(*body);
+        if (!needed) continue;
+        if (!transaction) transaction.emplace(db_);
+        const SharedBody kept = chunks_.insert_shared(needed->packed, needed->chunks);
+        dead_.move(*body, kept, needed->packed.chunk);
+        for (std::uint64_t left = needed->chunks; left != 0; --left) chunks_.release(*body);
+        ++done;
+    }
+    if (transaction) transaction->commit();
 }
 
 void Upkeep::vacuum() {

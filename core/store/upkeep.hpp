@@ -4,6 +4,7 @@
 
 #include "store/chunk_table.hpp"
 #include "store/database.hpp"
+#include "store/dead_chunks.hpp"
 #include "store/upkeep_plan.hpp"
 
 namespace posthorn::store {
@@ -11,24 +12,27 @@ namespace posthorn::store {
 class Upkeep {
 public:
     static constexpr std::size_t rewrites = 8;         // chunks in one piece
+    static constexpr std::size_t thinned = 8;          // bodies in one piece
     static constexpr std::uint64_t vacuum_every = 16;  // commits
     static constexpr std::int64_t vacuum_pages = 256;  // in one piece: 4 MiB
     static constexpr std::int64_t vacuum_keep = 1024;  // free pages that are left for what comes next: 16 MiB
 
-    Upkeep(Database& db, ChunkTable& chunks, UpkeepPlan& plan);
+    Upkeep(Database& db, ChunkTable& chunks, DeadChunks& dead, UpkeepPlan& plan);
 
     // One piece, if one is due, in a transaction of its own. `room`: merging and rewriting may take some.
-    // Throws SqlError; then nothing was changed, and the chunk table must be cleared.
+    // Throws SqlError; then nothing was changed, and the chunk table and the dead chunks must be cleared.
     void work(bool room);
 
 private:
     void merge(ChunkKey from);
     void rewrite();
+    void thin_out();
     void vacuum();
     std::size_t combine(std::span<const ChunkRow> rows);
 
     Database& db_;
     ChunkTable& chunks_;
+    DeadChunks& dead_;
     UpkeepPlan& plan_;
     std::uint64_t calls_ = 0;
     Statement free_pages_;

@@ -1,6 +1,7 @@
 #include "store/upkeep_plan.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 namespace posthorn::store {
 
@@ -63,6 +64,15 @@ std::optional<ChunkKey> UpkeepPlan::take_sparse() {
     const ChunkKey chunk = sparse_.front().chunk;
     sparse_.pop_front();
     return chunk;
+}
+
+void UpkeepPlan::thin(std::int64_t body) {
+    if (thin_.size() < thin_kept) thin_.insert(body);
+}
+
+std::optional<std::int64_t> UpkeepPlan::take_thin() {
+    if (thin_.empty()) return std::nullopt;
+    return thin_.extract(std::prev(thin_.end())).value();  // the oldest
 }
 
 }  // namespace posthorn::store

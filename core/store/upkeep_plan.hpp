@@ -26,6 +26,7 @@ public:
     static constexpr std::size_t sparse_bytes = 16 * 1024;  // a smaller body is not worth a rewrite
     static constexpr std::uint64_t sparse_wait = 64;        // commits: most chunks are gone by then
     static constexpr std::size_t sparse_kept = 65'536;      // entries, 24 bytes each; more are forgotten until touched
+    static constexpr std::size_t thin_kept = 65'536;        // the same of bodies, 8 bytes each
 
     // A quarter of its bytes or less is live, and that is worth something.
     [[nodiscard]] static bool is_sparse(std::uint64_t body_bytes, std::uint64_t live_bytes) noexcept {
@@ -38,6 +39,11 @@ public:
                                                std::uint64_t sharers) noexcept {
         return sharers == 1 || live_bytes * 16 * sharers <= body_bytes;
     }
+
+    // A shared body (chunk.body) of which less is needed than before.
+    void thin(std::int64_t body);
+    void not_thin(std::int64_t body) { thin_.erase(body); }
+    std::optional<std::int64_t> take_thin();
 
     void created(ChunkKey chunk, std::size_t body_bytes);
     void gone(ChunkKey chunk, std::size_t body_bytes);
@@ -67,6 +73,7 @@ private:
     std::map<TopicId, Fresh> fresh_;
     std::set<TopicId> due_;
     std::deque<Sparse> sparse_;
+    std::set<std::int64_t> thin_;
     std::uint64_t commits_ = 0;
 };
 

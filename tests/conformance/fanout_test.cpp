@@ -271,17 +271,36 @@ TEST_P(FanoutOverLives, ATemporarySubscriptionWaitsForItsConsumer) {
     EXPECT_THAT(take_all(lasting, 1), ElementsAre("2"));
 }
 
-// Bytes on the disk of as many subscriptions with nobody to work on them.
-std::uintmax_t disk_of(int subscriptions) {
+// What becomes of the messages: they wait, or are dead letters, for each was rejected or there were too many of them.
+enum class Fate { wait, rejected, too_many };
+
+// Bytes on the disk of as many subscriptions.
+std::uintmax_t disk_of(int subscriptions, Fate fate) {
     const TempFolder folder;
     Here home = work_queue::stored_at(work_queue::here_at(folder.ipc("socket")), folder.path() / "store");
     for (int i = 0; i < subscriptions; ++i) home.subscriptions.push_back({.name = std::to_string(i)});
-    std::vector<Message> messages(20'000);
-    for (std::size_t i = 0; i < messages.size(); ++i) messages[i].payload.assign(100 + i % 57, 'x');
+    home.queue.storm_after = 0;
+    if (fate == Fate::too_many) home.queue.max_messages = 100;
+    std::vector<Message> messages(fate == Fate::wait ? 20'000 : 4'000);
+    for (std::size_t i = 0; i < messages.size(); ++i) {
+        messages[i].payload.assign((fate == Fate::wait ? 100 : 500) + i % 57, 'x');
+    }
     Context context;
     {
         Publisher publisher{context, "q", here(home)};
         EXPECT_EQ(publisher.send(messages).wait(patience), Status::ok);
+        for (int i = 0; i < (fate == Fate::rejected ? subscriptions : 0); ++i) {
+            Subscriber one{context, "q", std::to_string(i), at(home.bind), {.concurrency = 1000}};
+            for (std::size_t left = messages.size(); left != 0; --left) {
+                auto delivery = one.receive(patience);
+                if (!delivery) {
+                    ADD_FAILURE() << left << " are missing";
+                    return 0;
+                }
+                (void)delivery->reject("bad");
+            }
+            EXPECT_EQ(one.drain(patience), Status::ok);
+        }
     }
     std::uintmax_t bytes = 0;
     for (const auto& file : std::filesystem::directory_iterator(folder.path() / "store")) bytes += file.file_size();
@@ -289,9 +308,11 @@ std::uintmax_t disk_of(int subscriptions) {
 }
 
 TEST(FanoutDisk, EightSubscriptionsTakeLittleMoreThanOne) {
-    const std::uintmax_t one = disk_of(1);
-    EXPECT_GT(one, 20'000U * 100U);
-    EXPECT_LT(static_cast<double>(disk_of(8)), 1.2 * static_cast<double>(one));
+    for (const Fate fate : {Fate::wait, Fate::rejected, Fate::too_many}) {
+        const std::uintmax_t one = disk_of(1, fate);
+        EXPECT_GT(one, 2'000'000U);
+        EXPECT_LT(static_cast<double>(disk_of(8, fate)), 1.2 * static_cast<double>(one)) << static_cast<int>(fate);
+    }
 }
 
 TEST_P(FanoutOverLives, ASubscriptionOfARetainedTopicBeginsInThePast) {

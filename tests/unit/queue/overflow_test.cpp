@@ -335,6 +335,8 @@ TEST_F(Overflow, DamageIsNotWaitedFor) {
     settle_down();
     EXPECT_EQ(queue->messages(), 5U);
     EXPECT_EQ(queue->counters().dropped_full, 0U);
+    queue->lost_damaged({.topic = "q", .range = {1, 3}, .messages = 3, .what = "test", .dead = true, .dead_bytes = 9});
+    EXPECT_EQ(queue->messages(), 5U) << "dead letters are none";
 }
 
 // Whatever happens beside: what goes was never with a consumer when it went, everything that nobody ever held and that

@@ -279,6 +279,74 @@ TEST_F(SharedDamageTest, a_damaged_body_is_damage_to_each) {
     EXPECT_TRUE(open().damage.empty());
 }
 
+class DeadDamageTest : public SharedDamageTest {
+protected:
+    void SetUp() override {
+        SharedDamageTest::SetUp();
+        bury("t/x", {1, 2, 7});
+        bury("t/y", {2});
+    }
+    Outcome bury(const std::string& topic, const std::vector<Offset>& offsets, const std::string& text = "why-") {
+        TopicBatch batch{.topic = topic, .next_offset = 9};
+        for (const Offset offset : offsets)
+            batch.dead.push_back({offset, Reason::rejected, text + topic, 1, some_time, some_time, ""});
+        Outcome outcome = store->run(job_of(batch));
+        EXPECT_EQ(outcome.failure, Failure::none) << outcome.text;
+        return outcome;
+    }
+    Outcome read_dead(const std::string& topic) {
+        Job job;
+        job.dead_reads.push_back({topic, 0, 10, 0});
+        Outcome outcome = store->run(job);
+        EXPECT_EQ(outcome.failure, Failure::none) << outcome.text;
+        return outcome;
+    }
+    static void expect_lost(const std::vector<Damage>& damage, OffsetRange range, std::uint64_t letters) {
+        ASSERT_EQ(damage.size(), 1U);
+        EXPECT_EQ(damage[0].range, range);
+        EXPECT_EQ(damage[0].messages, letters);
+        EXPECT_TRUE(damage[0].dead);
+    }
+};
+
+TEST_F(DeadDamageTest, a_damaged_body_is_damage_to_the_dead_letters_of_each) {
+    damage("body-");
+    EXPECT_TRUE(open().damage.empty());
+    disk->set_capacity(disk->used());
+    EXPECT_TRUE(read_dead("t/x").dead_reads.at(0).letters.empty());  // no room to set it aside: passed over
+    disk->set_capacity(std::numeric_limits<std::uint64_t>::max());
+    expect_lost(read_dead("t/x").damage, {1, 7}, 3);
+    expect_lost(read_dead("t/y").damage, {2, 2}, 1);
+    EXPECT_TRUE(read_dead("t/x").damage.empty());
+    store.reset();
+    for (const RecoveredTopic& topic : open().topics) EXPECT_EQ(topic.dead + topic.dead_bytes, 0U) << topic.topic;
+}
+
+TEST_F(DeadDamageTest, a_damaged_record_is_damage_to_its_dead_letters_and_those_that_come_are_copied) {
+    damage("why-t/x");
+    open();
+    EXPECT_TRUE(bury("t/x", {3}, "another").damage.empty());
+    const Outcome outcome = read_dead("t/x");
+    expect_lost(outcome.damage, {1, 7}, 3);
+    ASSERT_EQ(outcome.dead_reads.at(0).letters.size(), 1U);
+    EXPECT_EQ(outcome.dead_reads[0].letters[0].record.offset, 3U);
+    EXPECT_EQ(read_dead("t/y").dead_reads.at(0).letters.size(), 1U);
+    bury("t/x", {4});
+    EXPECT_EQ(read_dead("t/x").dead_reads.at(0).letters.size(), 2U);
+}
+
+TEST_F(DeadDamageTest, a_damaged_record_does_not_count_for_a_bound) {
+    damage("why-t/x");
+    open();
+    bury("t/x", {8}, "another");
+    TopicBatch bound{.topic = "t/x", .next_offset = 9};
+    bound.dead_bound = DeadBound{2, 0, {}};
+    const Outcome outcome = store->run(job_of(bound));
+    expect_lost(outcome.damage, {1, 7}, 3);
+    EXPECT_TRUE(outcome.dropped.empty());
+    EXPECT_EQ(read_dead("t/x").dead_reads.at(0).letters.size(), 1U);
+}
+
 TEST_F(SharedDamageTest, a_damaged_layout_is_damage_to_each_that_needs_it) {
     damage("dTdTdTdT");  // size << 2 of 25 and 21
     EXPECT_EQ(open().damage.size(), 3U);

@@ -342,6 +342,14 @@ void Work::bury(TopicBatch& batch, const ModelTopic& topic) {
         batch.dead.push_back({offset, static_cast<Reason>(1 + pick(5)), bytes().substr(0, 100),
                               static_cast<std::uint32_t>(pick(6)), some_time, some_time + 5ms, "consumer"});
     }
+    if (pick(6) != 0 || topic.messages.empty()) return;
+    auto next = topic.messages.find(some_key(topic.messages, random_()));
+    DeadLetter like{0, Reason::queue_full, "the same for all", 0, {}, some_time, ""};
+    for (std::uint64_t run = pick(200); run != 0 && next != topic.messages.end(); --run, ++next) {
+        like.offset = next->first;
+        if (pick(10) == 0) like.last_failure += 1ms;
+        if (chosen.insert(like.offset).second) batch.dead.push_back(like);
+    }
 }
 
 void Work::look_after_dead(TopicBatch& batch, const ModelTopic& topic) {

@@ -124,8 +124,9 @@ TEST_F(OpenTest, a_new_file_has_the_pages_the_store_is_made_for) {
 
 class OldFormatTest : public OpenTest {
 protected:
-    void SetUp() override {
-        std::ifstream dump(std::string(POSTHORN_OLD_STORES) + "/format_1.sql");
+    void SetUp() override { make_old("/format_1.sql"); }
+    void make_old(const char* name) {
+        std::ifstream dump(std::string(POSTHORN_OLD_STORES) + name);
         const std::string sql{std::istreambuf_iterator<char>(dump), {}};
         ASSERT_FALSE(sql.empty());
         make_file(("PRAGMA page_size=16384; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; " + sql).c_str());
@@ -186,6 +187,33 @@ TEST_F(OldFormatTest, is_brought_up_to_ours_with_all_it_holds) {
     store = nullptr;
     Database file((folder / "posthorn.db").string(), "");
     EXPECT_EQ(file.integer("SELECT value FROM meta WHERE key='format'"), format_version);
+}
+
+TEST_F(OldFormatTest, the_dead_letters_of_format_2_stay_and_those_that_come_lie_in_shared_bodies) {
+    std::filesystem::remove(folder / "posthorn.db");
+    std::filesystem::remove(folder / "posthorn.db-wal");
+    make_old("/format_2.sql");
+    const ReadDead all{"t/a", 0, 10, 0};
+    {
+        StoreView view(folder);
+        EXPECT_EQ(view.format(), 2);
+        EXPECT_EQ(view.read_dead(all).result.letters.size(), 1U);
+    }
+    auto store = open(folder);
+    Job job;
+    TopicBatch& bury = job.batch.emplace_back();
+    bury.topic = "t/a";
+    bury.dead = {{213871050620930, Reason::rejected, "bad", 1, some_time, some_time, ""}};
+    job.dead_reads.push_back(all);
+    const Outcome outcome = store->run(job);
+    ASSERT_EQ(outcome.failure, Failure::none) << outcome.text;
+    ASSERT_EQ(outcome.dead_reads.at(0).letters.size(), 2U);
+    EXPECT_NE(outcome.dead_reads[0].letters[0].envelope.view().find("first"), std::string::npos);
+    EXPECT_NE(outcome.dead_reads[0].letters[1].envelope.view().find("second"), std::string::npos);
+    store = nullptr;
+    Database file((folder / "posthorn.db").string(), "");
+    EXPECT_EQ(file.integer("SELECT count(*) FROM dead_letter"), 1);
+    EXPECT_EQ(file.integer("SELECT count(*) FROM dead_chunk"), 1);
 }
 
 TEST_F(OpenTest, a_newer_format_is_refused_by_name_and_left_as_it_was) {

@@ -58,10 +58,14 @@ protected:
     }
     // Every body is as many chunks' as it is said to be, and no less than one's.
     void expect_bodies_accounted_for() {
-        EXPECT_EQ(ask("SELECT count(*) FROM body WHERE id NOT IN (SELECT abs(body) FROM chunk)"), 0);
+        EXPECT_EQ(ask("SELECT count(*) FROM body WHERE id NOT IN (SELECT abs(body) FROM chunk) "
+                      "AND -id NOT IN (SELECT body FROM dead_chunk)"),
+                  0);
+        EXPECT_EQ(ask("SELECT count(*) FROM dead_chunk WHERE -body NOT IN (SELECT id FROM body)"), 0);
         EXPECT_EQ(ask("SELECT count(*) FROM chunk WHERE body<>0 AND abs(body) NOT IN (SELECT id FROM body)"), 0);
         EXPECT_EQ(ask("SELECT count(*) FROM shared_body WHERE "
-                      "chunks <> (SELECT count(*) FROM chunk WHERE chunk.body = -shared_body.body)"),
+                      "chunks <> (SELECT count(*) FROM chunk WHERE chunk.body = -shared_body.body) + "
+                      "(SELECT count(*) FROM dead_chunk WHERE dead_chunk.body = -shared_body.body)"),
                   0);
         EXPECT_EQ(ask("SELECT count(*) FROM chunk WHERE body<0 AND -body NOT IN (SELECT body FROM shared_body)"), 0);
     }
@@ -76,6 +80,14 @@ protected:
             batch.next_offset = ++model["time"].next_offset;
             run(batch);
         }
+    }
+    static DeadLetter dead(Offset offset) {
+        return {offset, Reason::rejected, "bad", 1, some_time, some_time, "worker"};
+    }
+    void bury_in(const std::string& topic, Offset first, Offset last) {
+        TopicBatch batch{.topic = topic, .next_offset = model[topic].next_offset};
+        for (Offset offset = first; offset <= last; ++offset) batch.dead.push_back(dead(offset));
+        run(batch);
     }
     void settle_in(const std::string& topic, Offset first, Offset last) {
         TopicBatch batch{.topic = topic, .next_offset = model[topic].next_offset, .settled = {{first, last}}};
@@ -247,10 +259,94 @@ TEST_F(UpkeepTest, what_was_too_much_to_copy_is_looked_at_again_when_it_is_touch
     expect_contents();
 }
 
+TEST_F(UpkeepTest, dead_letters_of_all_lie_in_the_body_that_their_messages_had) {
+    const auto topics = subscriptions(8);
+    run(shared_job(batch_of(1, 2000, 500), topics));
+    const std::int64_t bodies = ask("SELECT sum(length(bytes)) FROM body");
+    for (const std::string& topic : topics) bury_in(topic, 1, 2000);
+    EXPECT_EQ(ask("SELECT count(*) FROM chunk"), 0);
+    EXPECT_EQ(ask("SELECT count(*) FROM dead_letter"), 0);
+    EXPECT_EQ(ask("SELECT sum(length(bytes)) FROM body"), bodies);
+    EXPECT_LT(ask("SELECT sum(length(header) + length(record)) FROM dead_chunk"), bodies / 50);
+    expect_bodies_accounted_for();
+    expect_contents();
+    for (const std::string& topic : topics) {
+        EXPECT_EQ(ask("SELECT sum(length(bytes)) FROM body"), bodies);
+        TopicBatch all{.topic = topic, .next_offset = 2001};
+        all.dead_bound = DeadBound{1, 0, {7}};
+        run(all);
+    }
+    EXPECT_EQ(ask("SELECT count(*) FROM body"), 1);
+    EXPECT_EQ(ask("SELECT sum(length(bytes)) FROM body"), 500) << "one message, which each has";
+    expect_contents();
+    for (const std::string& topic : topics) {
+        TopicBatch none{.topic = topic, .next_offset = 2001};
+        none.purged = {7};
+        run(none);
+    }
+    EXPECT_EQ(ask("SELECT count(*) FROM body"), 0);
+    expect_bodies_accounted_for();
+}
+
+TEST_F(UpkeepTest, few_dead_letters_do_not_keep_a_large_body) {
+    const auto topics = subscriptions(3);
+    run(shared_job(batch_of(1, 1000, 100), topics));
+    bury_in(topics[0], 300, 310);
+    bury_in(topics[1], 305, 320);
+    EXPECT_EQ(ask("SELECT sum(length(bytes)) FROM body"), 100'000);
+    for (const std::string& topic : topics) {
+        EXPECT_EQ(ask("SELECT sum(length(bytes)) FROM body"), 100'000) << "a message lies in it";
+        settle_in(topic, 1, 1000);
+    }
+    EXPECT_EQ(ask("SELECT sum(length(bytes)) FROM body"), 2'100);
+    EXPECT_EQ(ask("SELECT count(*) FROM dead_chunk"), 2);
+    expect_bodies_accounted_for();
+    expect_contents();
+    TopicBatch edit{.topic = topics[1], .next_offset = 1003};
+    edit.edits = {{305, Slice(std::string("edited"))}};
+    edit.redrives = {{306, 1001}, {320, 1002}};
+    run(edit);
+    expect_bodies_accounted_for();
+    expect_contents();
+}
+
+TEST_F(UpkeepTest, a_body_that_was_too_large_when_the_store_was_closed_is_found_at_the_start) {
+    const auto topics = subscriptions(2);
+    run(shared_job(batch_of(1, 1000, 100), topics));
+    store.reset();
+    disk->set_capacity(64ULL << 20U);
+    store = open_sqlite_store({.folder = "sim", .min_free = 1ULL << 30U, .vfs = disk->vfs()});  // no room for upkeep
+    static_cast<void>(store->recover());
+    for (const std::string& topic : topics) {
+        bury_in(topic, 300, 300);
+        settle_in(topic, 1, 1000);
+    }
+    EXPECT_EQ(ask("SELECT sum(length(bytes)) FROM body"), 100'000);
+    pass_time(1);
+    EXPECT_EQ(ask("SELECT sum(length(bytes)) FROM body"), 100);
+    expect_bodies_accounted_for();
+    expect_contents();
+}
+
+TEST_F(UpkeepTest, dead_letters_that_have_much_to_say_are_copied) {
+    const auto topics = subscriptions(2);
+    run(shared_job(batch_of(1, 100, 100), topics));
+    TopicBatch many{.topic = topics[0], .next_offset = 101};
+    for (Offset offset = 1; offset <= 100; ++offset) {
+        many.dead.push_back(dead(offset));
+        many.dead.back().text.assign(1000, static_cast<char>('!' + offset % 90));
+    }
+    run(many);
+    EXPECT_LT(ask("SELECT length(record) FROM dead_chunk"), 40'000);
+    EXPECT_EQ(ask("SELECT letters + (SELECT count(*) FROM dead_letter) FROM dead_chunk"), 100);
+    expect_bodies_accounted_for();
+    expect_contents();
+}
+
 TEST_F(UpkeepTest, nothing_is_left_of_a_topic_that_has_gone) {
     Job job = shared_job(batch_of(1, 2500, 500), {"t/1", "t/2"});
     TopicBatch& one = job.batch[0];
-    one.dead = {{1, Reason::rejected, "", 1, some_time, some_time, ""}};
+    one.dead = {dead(1), dead(2)};
     one.edits = {{1, Slice(std::string("edited"))}};
     one.watermarks = {{identity(1), 7, {}, some_time}};
     one.dedup_keys = {{1, some_time, "key"}};
@@ -261,7 +357,7 @@ TEST_F(UpkeepTest, nothing_is_left_of_a_topic_that_has_gone) {
     TopicBatch gone{.topic = "t/1"};
     gone.gone = true;
     run(gone);
-    for (const char* table : {"chunk", "chunk_state", "dead_letter", "dead_original", "producer", "dedup",
+    for (const char* table : {"chunk", "chunk_state", "dead_letter", "dead_chunk", "dead_original", "producer", "dedup",
                               "strict_order", "subscription"}) {
         const std::string sql =
             "SELECT count(*) FROM " + std::string(table) + " WHERE topic NOT IN (SELECT id FROM topic)";
