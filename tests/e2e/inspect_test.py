@@ -31,7 +31,7 @@ class Inspect(Case):
 
     def assert_seen(self, node):
         store, *queues = self.rows(node)
-        self.assertEqual((store["kind"], store["format"]), ("store", 2))
+        self.assertEqual((store["kind"], store["format"]), ("store", 3))
         self.assertEqual([(row["kind"], row["name"], row["messages"] + row["dead"]) for row in queues],
                          [("queue", "jobs", 50), ("queue", "others", 2)])
         self.assertGreater(queues[0]["bytes"], 50 * len("job 0"))
@@ -50,7 +50,7 @@ class Inspect(Case):
         node.kill()
         self.assertGreater(self.assert_seen(node)["log_pages"], 0, "the log has what the file does not")
         human = self.inspect(node).out.decode()
-        self.assertRegex(human, r"format 2, .*\nlog: \d+ pages .*that the next start moves into the file")
+        self.assertRegex(human, r"format 3, .*\nlog: \d+ pages .*that the next start moves into the file")
         self.assertRegex(human, r"\njobs +50 ")
         node.start()
         letter, = self.dlq(node, "list", "others")
