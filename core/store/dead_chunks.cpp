@@ -169,7 +169,9 @@ DeadChunks::DeadChunks(Database& db)
               "LEFT JOIN shared_body ON shared_body.body = -dead_chunk.body WHERE topic=? AND first=?"),
       select_body_(db, "SELECT bytes FROM body WHERE id=?"),
       select_over_(db, "SELECT topic, first FROM dead_chunk WHERE body=?"),
-      select_sharers_(db, "SELECT chunks FROM shared_body WHERE body=?"),
+      select_use_(db,
+                  "SELECT count(*), (SELECT chunks FROM shared_body WHERE body=-?1), max(bytes), "
+                  "(SELECT length(bytes) FROM body WHERE id=-?1) FROM dead_chunk WHERE body=?1"),
       select_thin_(db,
                    "SELECT dead_chunk.body FROM dead_chunk JOIN body ON body.id = -dead_chunk.body "
                    "GROUP BY dead_chunk.body HAVING max(dead_chunk.bytes) * 2 <= length(body.bytes) LIMIT ?"),
@@ -338,13 +340,15 @@ std::vector<DeadChunks::Key> DeadChunks::over(BodyRef body) {
     return keys;
 }
 
+bool DeadChunks::may_be_thin(BodyRef body) {
+    Query query(select_use_);
+    if (!query.signed_integer(body).step()) return false;
+    const std::uint64_t chunks = query.integer_at(0);
+    return chunks != 0 && chunks == query.integer_at(1) && query.integer_at(2) * 2 <= query.integer_at(3);
+}
+
 std::optional<DeadChunks::Needed> DeadChunks::needed(BodyRef body) {
     const auto keys = over(body);
-    {
-        Query query(select_sharers_);
-        if (keys.empty() || !query.signed_integer(body_row(body)).step() || query.integer_at(0) != keys.size())
-            return std::nullopt;
-    }
     std::map<Offset, Chunk::Message> messages;
     std::uint64_t bytes = 0;
     for (const Key& key : keys) {

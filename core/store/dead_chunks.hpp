@@ -55,7 +55,9 @@ public:
     void erase_all(TopicId topic);
     void set_aside(TopicId topic, const Found& damaged);
 
-    // What of a body is needed, when it is half of it or less and nothing but dead chunks lies over it.
+    // Whether nothing but dead chunks lies over a body, and none of them needs more than half of it.
+    [[nodiscard]] bool may_be_thin(BodyRef body);
+    // What of such a body is needed, when it is half of it or less for all of them together.
     struct Needed {
         PackedChunk packed;
         std::uint64_t chunks = 0;
@@ -118,7 +120,7 @@ private:
     Statement select_;
     Statement select_body_;
     Statement select_over_;
-    Statement select_sharers_;
+    Statement select_use_;
     Statement select_thin_;
     Statement insert_damaged_;
 };

@@ -119,13 +119,14 @@ void Upkeep::thin_out() {
     for (std::size_t looked = 0; looked < UpkeepPlan::merge_rows && done < thinned; ++looked) {
         const auto body = plan_.take_thin();
         if (!body) break;
+        if (!dead_.may_be_thin(*body)) continue;
+        ++done;
         const auto needed = dead_.needed(*body);
         if (!needed) continue;
         if (!transaction) transaction.emplace(db_);
         const SharedBody kept = chunks_.insert_shared(needed->packed, needed->chunks);
         dead_.move(*body, kept, needed->packed.chunk);
         for (std::uint64_t left = needed->chunks; left != 0; --left) chunks_.release(*body);
-        ++done;
     }
     if (transaction) transaction->commit();
 }
