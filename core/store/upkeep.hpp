@@ -1,5 +1,5 @@
 // Keeps a store file small and its chunks few, in bounded pieces between commits: merges small neighbours, rewrites
-// chunks that little is left of, gives freed pages back to the system.
+// chunks that little is left of, cuts down bodies that few dead letters lie in, gives freed pages back to the system.
 #pragma once
 
 #include "store/chunk_table.hpp"

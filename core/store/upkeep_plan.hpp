@@ -1,6 +1,6 @@
 // What upkeep is worth doing on the chunks of a file: small neighbours to merge, chunks that little is left of to
-// rewrite. Counts only; upkeep.hpp does the work. The counts are estimates (a commit that was rolled back leaves
-// its traces); work that finds nothing sets them right.
+// rewrite, bodies to cut down. Counts only; upkeep.hpp does the work. The counts are estimates (a commit that was
+// rolled back leaves its traces); work that finds nothing sets them right.
 #pragma once
 
 #include <cstdint>
