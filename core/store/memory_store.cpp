@@ -39,7 +39,9 @@ public:
         for (const DeadLetter& letter : batch.dead) bury(letter);
         for (const Edit& one : batch.edits) edit(one);
         for (const Redrive& redrive : batch.redrives) send_back(redrive, batch.accepted_at);
-        for (const Offset dead : batch.purged) dead_.erase(dead);
+        for (const Offset dead : batch.purged) {
+            if (const auto found = dead_.find(dead); found != dead_.end()) erase_dead(found);
+        }
         return batch.dead_bound ? cut_back(*batch.dead_bound) : DeadDropped{};
     }
 
@@ -65,12 +67,17 @@ private:
     void settle(const OffsetRange& range);
     Chunks::iterator shrink(Chunks::iterator at);
     void bury(const DeadLetter& letter);
+    std::map<Offset, StoredDeadLetter>::iterator erase_dead(std::map<Offset, StoredDeadLetter>::iterator at) {
+        dead_bytes_ -= at->second.size();
+        return dead_.erase(at);
+    }
     void edit(const Edit& edit);
     DeadDropped cut_back(const DeadBound& bound);
     void send_back(const Redrive& redrive, Wall accepted_at);
 
     Chunks chunks_;
     std::map<Offset, StoredDeadLetter> dead_;
+    std::uint64_t dead_bytes_ = 0;
 };
 
 void Topic::append(const TopicBatch& batch, const std::vector<KeptBody>& bodies) {
@@ -115,7 +122,9 @@ void Topic::bury(const DeadLetter& letter) {
     const std::size_t index = chunk.lower_bound(letter.offset);
     if (index == chunk.size() || chunk.offset(index) != letter.offset || !chunk.is_live(index)) return;
     Slice envelope(std::string(chunk.bytes(index, **at->second.body)));
-    dead_.insert_or_assign(letter.offset, StoredDeadLetter{letter, std::move(envelope), chunk.message(index).redrives});
+    const auto [dead, fresh] =
+        dead_.try_emplace(letter.offset, StoredDeadLetter{letter, std::move(envelope), chunk.message(index).redrives});
+    if (fresh) dead_bytes_ += dead->second.size();
     chunk.settle({letter.offset, letter.offset});
     shrink(at);
 }
@@ -124,24 +133,22 @@ void Topic::edit(const Edit& edit) {
     const auto found = dead_.find(edit.dead);
     if (found == dead_.end()) return;
     StoredDeadLetter& letter = found->second;
+    dead_bytes_ -= letter.size();
     if (!letter.original) letter.original = std::move(letter.envelope);
     letter.envelope = edit.envelope;
+    dead_bytes_ += letter.size();
 }
 
 DeadDropped Topic::cut_back(const DeadBound& bound) {
-    std::uint64_t bytes = 0;
-    if (bound.max_bytes != 0) {
-        for (const auto& [offset, letter] : dead_) bytes += letter.size();
-    }
     DeadDropped dropped;
-    for (auto at = dead_.begin(); at != dead_.end() && exceeds(bound, dead_.size(), bytes - dropped.bytes);) {
+    for (auto at = dead_.begin(); at != dead_.end() && exceeds(bound, dead_.size(), dead_bytes_);) {
         if (bound.keep.contains(at->first)) {
             ++at;
             continue;
         }
         ++dropped.messages;
         dropped.bytes += at->second.size();
-        at = dead_.erase(at);
+        at = erase_dead(at);
     }
     return dropped;
 }
@@ -151,7 +158,7 @@ void Topic::send_back(const Redrive& redrive, Wall accepted_at) {
     if (found == dead_.end()) return;
     const StoredDeadLetter& letter = found->second;
     add(pack_one(redriven(redrive, letter, accepted_at), letter.envelope.view()));
-    dead_.erase(found);
+    erase_dead(found);
 }
 
 ReadResult Topic::read(const Read& read) const {
