@@ -28,6 +28,9 @@ constexpr int live_exchanges_per_turn = 2;           // fewer: its subscribers h
 constexpr std::size_t envelope_overhead = 128;       // a guess at what is not payload, for the bound on bytes
 constexpr std::size_t room_part = 8;                 // of the buffer: worth waking a sender at once
 constexpr Duration room_delay = 1ms;
+constexpr std::size_t paced_part = 2;          // of the buffer: with more not settled by a host in memory here, paced:
+constexpr std::uint64_t paced_messages = 100;  // so many in each room_delay
+constexpr std::uint64_t paced_bytes = 256 * 1024;
 
 // To a few milliseconds: for people, and cheap enough for every message.
 std::uint64_t timestamp_ms() {
@@ -89,17 +92,19 @@ std::shared_ptr<ProducerCore> ProducerCore::make(Context& context, std::string q
     check(queue, options);
     if (home.is_here()) check(home.options(), traits);
     std::shared_ptr<ProducerCore> core{
-        new ProducerCore(context, std::move(queue), std::move(options), std::move(traits))};
+        new ProducerCore(context, std::move(queue), home, std::move(options), std::move(traits))};
     core->start(home);
     return core;
 }
 
-ProducerCore::ProducerCore(Context& context, std::string queue, ProducerOptions options, ProducerTraits traits)
+ProducerCore::ProducerCore(Context& context, std::string queue, const Home& home, ProducerOptions options,
+                           ProducerTraits traits)
     : context_(context),
       loop_(context.loop()),
       queue_(std::move(queue)),
       traits_(std::move(traits)),
       options_(std::move(options)),
+      host_keeps_(home.is_here() && home.options().store.empty()),
       producer_(options_.resume ? identity_of(queue_, options_.name) : random_identity()),
       session_({.producer = producer_,
                 .incarnation = options_.resume ? random_identity() : Identity{},
@@ -112,7 +117,8 @@ ProducerCore::ProducerCore(Context& context, std::string queue, ProducerOptions 
                 .watch = traits_.watch,
                 .replies = traits_.replies,
                 .keeps_replies = traits_.keeps_replies,
-                .needs_replier = traits_.needs_replier}),
+                .needs_replier = traits_.needs_replier,
+                .host_keeps = host_keeps_}),
       place_(session_.place()) {}
 
 ProducerCore::~ProducerCore() {
@@ -172,8 +178,19 @@ bool ProducerCore::wait_until(std::condition_variable& changed, int& waiting, st
 }
 
 bool ProducerCore::has_room(std::size_t bytes) const {
-    if (open_.count() >= options_.buffer_messages) return false;
-    return open_.count() == 0 || session_bytes_ + arena_.size() + bytes <= options_.buffer_bytes;
+    if (is_paced() && (pace_messages_ == 0 || pace_bytes_ == 0)) return false;
+    const std::uint64_t messages = session_messages_ + sizes_.size();
+    if (messages >= options_.buffer_messages) return false;
+    return messages == 0 || session_bytes_ + arena_.size() + bytes <= options_.buffer_bytes;
+}
+
+// What a host here holds in memory takes no room of the buffer, or a subscription that is dead would stop everybody.
+// But where nothing makes a sender wait it is quicker than any consumer, and takes the loop from them as well: paced,
+// it leaves those that are alive the time to keep up.
+bool ProducerCore::is_paced() const {
+    if (!host_keeps_) return false;
+    return open_.count() > options_.buffer_messages / paced_part ||
+           unsafe_bytes_ + arena_.size() > options_.buffer_bytes / paced_part;
 }
 
 // Several that are sent together follow one another: while they wait for room in their midst, others wait for them.
@@ -184,10 +201,8 @@ Status ProducerCore::await_room(std::unique_lock<std::mutex>& lock, const Messag
     if (!over() && !room()) {
         const auto now = std::chrono::steady_clock::now();
         if (!sending.until) sending.until = now + options_.send_timeout;
-        if (sending.begun) {
-            batch_ = true;
-            loop_.wake(*this);
-        }
+        batch_ = batch_ || sending.begun;
+        if (sending.begun || is_paced()) loop_.wake(*this);
         (void)wait_until(room_, senders_, lock, *sending.until - now, [&] { return over() || room(); });
     }
     if (over()) return Status::closed;
@@ -207,6 +222,10 @@ Status ProducerCore::buffer(envelope::Envelope& envelope) {
     }
     open_.open_next();
     sizes_.push_back(static_cast<std::uint32_t>(size));
+    if (is_paced()) {
+        pace_messages_ -= std::min<std::uint64_t>(pace_messages_, 1);
+        pace_bytes_ -= std::min<std::uint64_t>(pace_bytes_, size);
+    }
     return Status::ok;
 }
 
@@ -270,7 +289,9 @@ void ProducerCore::take_offered() {
         sizes.swap(sizes_);
         arena_.reserve(std::min(arena.size(), arena_kept));
         sizes_.reserve(std::min(sizes.size(), arena_kept / sizeof(sizes.front())));
+        session_messages_ += sizes.size();
         session_bytes_ += arena.size();
+        unsafe_bytes_ += arena.size();
     }
     const auto owner = std::make_shared<const std::string>(std::move(arena));
     std::string_view rest = *owner;
@@ -313,13 +334,21 @@ Mono ProducerCore::exchange_with_host(Now now) {
 // A sender that waits is woken for a good part of the buffer, or a little later for what there is: waking it for each
 // message would cost more than the message.
 Mono ProducerCore::tell_senders(Mono now) {
+    if (senders_ > 0 && is_paced() && (pace_messages_ == 0 || pace_bytes_ == 0)) {
+        if (now < pace_at_) return pace_at_;
+        pace_at_ = now + room_delay;
+        pace_messages_ = paced_messages;
+        pace_bytes_ = paced_bytes;
+        if (has_room(0)) room_.notify_all();
+    }
     if (senders_ == 0 || !has_room(0)) {
         room_since_ = never;
         return never;
     }
     if (room_since_ == never) room_since_ = now;
-    const bool plenty = open_.count() <= options_.buffer_messages - options_.buffer_messages / room_part &&
-                        session_bytes_ + arena_.size() <= options_.buffer_bytes - options_.buffer_bytes / room_part;
+    const bool plenty =
+        session_messages_ + sizes_.size() <= options_.buffer_messages - options_.buffer_messages / room_part &&
+        session_bytes_ + arena_.size() <= options_.buffer_bytes - options_.buffer_bytes / room_part;
     if (!plenty && now < room_since_ + room_delay) return room_since_ + room_delay;
     room_since_ = never;
     room_.notify_all();
@@ -338,7 +367,9 @@ Mono ProducerCore::publish_news(Now now) {
             for (const protocol::SequenceRange& range : news.safe) take_forwards(range.first, range.last, decided_);
             for (const protocol::Refused& one : news.refused) take_forwards(one.sequence, one.sequence, decided_);
         }
-        session_bytes_ = session_.unsafe_bytes();
+        session_messages_ = session_.kept_messages();
+        session_bytes_ = session_.kept_bytes();
+        unsafe_bytes_ = session_.unsafe_bytes();
         held_ = session_.held();
         durable_ = session_.durable();
         changes = connected_ != session_.connected() || consumers_ != session_.consumers() ||

@@ -98,7 +98,7 @@ public:
     [[nodiscard]] const std::string& endpoint() const noexcept { return endpoint_; }
 
 private:
-    ProducerCore(Context& context, std::string queue, ProducerOptions options, ProducerTraits traits);
+    ProducerCore(Context& context, std::string queue, const Home& home, ProducerOptions options, ProducerTraits traits);
     void start(const Home& home);
     std::unique_ptr<HostOnLoop> make_host(host::Options options, const Here& home);
 
@@ -117,6 +117,7 @@ private:
     void end_session();
 
     [[nodiscard]] bool has_room(std::size_t bytes) const;
+    [[nodiscard]] bool is_paced() const;
     // What a send() goes through: until when it may wait, and whether others wait for it.
     struct Sending {
         std::optional<std::chrono::steady_clock::time_point> until{};
@@ -139,6 +140,7 @@ private:
     const std::string queue_;
     const ProducerTraits traits_;
     const ProducerOptions options_;
+    const bool host_keeps_;  // see protocol::ProducerSession::Options
     const Identity producer_;
     std::string endpoint_;
 
@@ -156,14 +158,19 @@ private:
     int waiting_ = 0;
     std::condition_variable room_;  // for those who have more to send
     int senders_ = 0;
-    bool batch_ = false;                                   // several are being sent, and there was not room for all
-    Mono room_since_ = never;                              // there is room they have not been told of
-    std::string arena_;                                    // envelopes that the loop has not taken yet
-    std::vector<std::uint64_t> cancelled_;                 // that the loop has not taken yet
-    std::vector<std::uint32_t> sizes_;                     // of each
-    std::optional<std::uint64_t> place_;                   // where our sequences begin, once that is known
-    protocol::SequenceBits open_;                          // sent, neither safe nor refused
-    std::uint64_t session_bytes_ = 0;                      // of those that the loop has taken
+    bool batch_ = false;                    // several are being sent, and there was not room for all
+    Mono room_since_ = never;               // there is room they have not been told of
+    std::string arena_;                     // envelopes that the loop has not taken yet
+    std::vector<std::uint64_t> cancelled_;  // that the loop has not taken yet
+    std::vector<std::uint32_t> sizes_;      // of each
+    std::optional<std::uint64_t> place_;    // where our sequences begin, once that is known
+    protocol::SequenceBits open_;           // sent, neither safe nor refused
+    std::uint64_t session_messages_ = 0;    // kept by the session, of those that the loop has taken
+    std::uint64_t session_bytes_ = 0;       // of them
+    std::uint64_t unsafe_bytes_ = 0;        // of those, with what the host here keeps
+    std::uint64_t pace_messages_ = 0;       // that may be sent until pace_at_, while sending is paced
+    std::uint64_t pace_bytes_ = 0;
+    Mono pace_at_{};
     std::map<std::uint64_t, std::uint64_t> refused_bits_;  // by word of 64 sequences
     std::map<std::uint64_t, std::string> refusals_;        // the last ones, with their texts
     std::uint64_t refused_count_ = 0;

@@ -45,11 +45,15 @@ void ProducerSession::offer(Slice envelope) {
     const std::uint64_t sequence = open_.open_next();
     const std::uint64_t word = sequence / SequenceBits::word_bits;
     unsafe_bytes_ += envelope.size();
+    ++kept_messages_;
+    kept_bytes_ += envelope.size();
     if (bodies_.empty() || bodies_.rbegin()->first != word) {
         bodies_.emplace_hint(bodies_.end(), std::piecewise_construct, std::tuple{word}, std::tuple{});
         if (word >= thin_after_words) thin(word - thin_after_words, open_.word(word - thin_after_words));
     }
-    bodies_.rbegin()->second.envelopes[sequence % SequenceBits::word_bits] = std::move(envelope);
+    Bodies& bodies = bodies_.rbegin()->second;
+    bodies.sizes[sequence % SequenceBits::word_bits] = static_cast<std::uint32_t>(envelope.size());
+    bodies.envelopes[sequence % SequenceBits::word_bits] = std::move(envelope);
 }
 
 void ProducerSession::receive(PeerId peer, const Slice& bytes, Now now) {
@@ -115,7 +119,8 @@ void ProducerSession::welcome(const Welcome& welcome) {
                   "; look at the node's log and its data folder",
               link.stored - welcome.stored);
     }
-    held_ = std::min(welcome.watermark, open_.last());
+    const std::uint64_t watermark = std::min(welcome.watermark, open_.last());
+    held_ = options_.host_keeps ? std::max(held_, watermark) : watermark;
     stored_ = std::min(welcome.stored, held_);
     sent_ = held_;
     published_ = held_;
@@ -123,6 +128,7 @@ void ProducerSession::welcome(const Welcome& welcome) {
         if (sequence > held_) cancelled_.push_back(sequence);  // it is sent again
     }
     refuse(welcome.refused);
+    leave_to_host();
     link.stored = durable_ ? stored_ : 0;
     if (durable_) make_safe(1, stored_);
     event(was_connected_ ? Event::Kind::resumed : Event::Kind::connected,
@@ -135,6 +141,7 @@ void ProducerSession::welcome(const Welcome& welcome) {
 void ProducerSession::confirm(const Confirm& confirm) {
     held_ = std::max(held_, std::min(confirm.held, sent_));
     refuse(confirm.refused);
+    leave_to_host();
     if (durable_) {
         stored_ = std::max(stored_, std::min(confirm.stored, sent_));
         current()->stored = stored_;
@@ -216,9 +223,9 @@ void ProducerSession::close(std::uint64_t first, std::uint64_t last) {
     open_.close(first, last, [this](std::uint64_t word, std::uint64_t closed, std::uint64_t left) {
         const auto it = bodies_.find(word);
         for (std::uint64_t bits = closed; bits != 0; bits &= bits - 1) {
-            Slice& envelope = it->second.envelopes[static_cast<std::size_t>(std::countr_zero(bits))];
-            unsafe_bytes_ -= envelope.size();
-            envelope.reset();
+            const auto place = static_cast<std::size_t>(std::countr_zero(bits));
+            unsafe_bytes_ -= it->second.sizes[place];
+            let_go(it->second.envelopes[place]);
         }
         if (left == 0) {
             bodies_.erase(it);
@@ -226,6 +233,26 @@ void ProducerSession::close(std::uint64_t first, std::uint64_t last) {
             thin(word, left);
         }
     });
+}
+
+void ProducerSession::let_go(Slice& envelope) {
+    if (envelope.empty()) return;
+    --kept_messages_;
+    kept_bytes_ -= envelope.size();
+    envelope.reset();
+}
+
+void ProducerSession::leave_to_host() {
+    if (!options_.host_keeps) return;
+    constexpr auto bits = SequenceBits::word_bits;
+    for (auto it = bodies_.lower_bound((left_ + 1) / bits); it != bodies_.end() && it->first <= held_ / bits; ++it) {
+        const std::uint64_t begin = it->first * bits;
+        const std::uint64_t last = std::min(begin + bits - 1, held_);
+        for (std::uint64_t sequence = std::max(begin, left_ + 1); sequence <= last; ++sequence) {
+            let_go(it->second.envelopes[sequence % bits]);
+        }
+    }
+    left_ = held_;
 }
 
 // Envelopes share their memory with those that were offered at the same time. A few that stay open for long must
@@ -238,7 +265,7 @@ void ProducerSession::thin(std::uint64_t word, std::uint64_t open_bits) {
     it->second.own = true;
     for (std::uint64_t bits = open_bits; bits != 0; bits &= bits - 1) {
         Slice& envelope = it->second.envelopes[static_cast<std::size_t>(std::countr_zero(bits))];
-        envelope = Slice{std::string{envelope.view()}};
+        if (!envelope.empty()) envelope = Slice{std::string{envelope.view()}};
     }
 }
 

@@ -49,6 +49,8 @@ public:
         std::string replies{};
         bool keeps_replies = false;
         bool needs_replier = false;
+        // Its one host is in memory and lives and dies with it: what that holds is not kept here as well.
+        bool host_keeps = false;
         Timing timing{};
         std::size_t frame_limit = defaults::frame_limit;
         std::size_t message_limit = defaults::message_limit;
@@ -95,12 +97,16 @@ public:
     [[nodiscard]] std::uint64_t held() const noexcept { return held_; }  // all up to here decided, in the host's memory
     [[nodiscard]] std::uint64_t unsafe_messages() const noexcept { return open_.count(); }  // offered, not yet safe
     [[nodiscard]] std::uint64_t unsafe_bytes() const noexcept { return unsafe_bytes_; }
+    // Of these: what is kept here.
+    [[nodiscard]] std::uint64_t kept_messages() const noexcept { return kept_messages_; }
+    [[nodiscard]] std::uint64_t kept_bytes() const noexcept { return kept_bytes_; }
     [[nodiscard]] std::uint64_t dropped() const noexcept { return dropped_; }  // frames of other sessions
 
 private:
     // The envelopes of one word of SequenceBits.
     struct Bodies {
-        std::array<Slice, SequenceBits::word_bits> envelopes;
+        std::array<Slice, SequenceBits::word_bits> envelopes;  // empty: left to the host
+        std::array<std::uint32_t, SequenceBits::word_bits> sizes{};
         bool own = false;  // copied out of the memory they shared with neighbours that have gone
     };
     struct Link {
@@ -122,6 +128,8 @@ private:
     void said_bye(const Bye& bye, Now now);
     void make_safe(std::uint64_t first, std::uint64_t last);
     void close(std::uint64_t first, std::uint64_t last);
+    void let_go(Slice& envelope);
+    void leave_to_host();
     void thin(std::uint64_t word, std::uint64_t open_bits);
     void lost(const std::string& why);
     void next_link();
@@ -143,6 +151,9 @@ private:
     SequenceBits open_;                       // neither safe nor refused
     std::map<std::uint64_t, Bodies> bodies_;  // by word
     std::uint64_t unsafe_bytes_ = 0;
+    std::uint64_t left_ = 0;  // all up to here are left to the host
+    std::uint64_t kept_messages_ = 0;
+    std::uint64_t kept_bytes_ = 0;
 
     // Of the session, or the last one.
     bool durable_ = false;

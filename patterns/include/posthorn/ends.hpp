@@ -41,9 +41,12 @@ struct ProducerOptions {
     // at a time: a later producer of the name ends this one, with an event of the code "fenced"; send() answers closed
     // then, and so does wait() for what was not known to be safe.
     bool resume = false;
-    Duration send_timeout = defaults::send_timeout;                    // how long send() waits for room
-    Duration close_timeout = defaults::close_timeout;                  // how long the destructor waits for confirms
-    std::size_t buffer_messages = defaults::producer_buffer_messages;  // kept until confirmed; send() waits beyond
+    Duration send_timeout = defaults::send_timeout;    // how long send() waits for room
+    Duration close_timeout = defaults::close_timeout;  // how long the destructor waits for confirms
+    // What is kept here until it is confirmed; send() waits beyond. What a queue in the memory of this producer holds
+    // is not kept twice: the policy of the queue bounds it, so that both bounds together are what memory it takes.
+    // With more than half of these bounds unsettled there, sending is paced, to 100 messages or 256 KiB in each ms.
+    std::size_t buffer_messages = defaults::producer_buffer_messages;
     std::size_t buffer_bytes = defaults::producer_buffer_bytes;
 };
 

@@ -253,6 +253,46 @@ TEST_F(WorkQueue, BytesAreBoundedAsWell) {
     EXPECT_EQ(producer.send("x").status(), Status::timed_out);
 }
 
+// One after the other, each when the queue has the one before.
+void send_to_be_held(Producer& producer, int count) {
+    for (int i = 0; i < count; ++i) {
+        const Ticket ticket = producer.send(std::to_string(i));
+        ASSERT_EQ(ticket.status(), Status::ok) << i;
+        const auto deadline = std::chrono::steady_clock::now() + patience;
+        while (ticket.level() == Level::none) {
+            ASSERT_LT(std::chrono::steady_clock::now(), deadline);
+            (void)ticket.wait(1ms);
+        }
+    }
+}
+
+TEST_F(WorkQueue, AQueueInMemoryIsBoundedByItsPolicyNotByTheBuffer) {
+    const ProducerOptions small{.send_timeout = 1s, .close_timeout = 0ms, .buffer_messages = 2};
+    Here home = here_at("inproc://dropping");
+    home.queue.max_messages = 20;
+    home.queue.when_full = WhenFull::drop_oldest;
+    Producer dropping{producers_, "dropping", here(home), small};
+    send_to_be_held(dropping, 100);
+    EXPECT_TRUE(producer_events_.wait(Event::Kind::overflow));
+
+    home.bind = "inproc://blocking";
+    home.queue.when_full = WhenFull::block;
+    Producer blocking{producers_, "q", here(home), small};
+    send_to_be_held(blocking, 20);
+    EXPECT_EQ(blocking.send("behind").status(), Status::ok);
+    EXPECT_EQ(blocking.send("it").status(), Status::ok);
+    EXPECT_EQ(blocking.send("too much").status(), Status::timed_out);
+    EXPECT_EQ(blocking.waits_for(), "queue_full");
+    EXPECT_EQ(blocking.unconfirmed(), 22U);
+    EXPECT_EQ(blocking.flush(1ms), Status::timed_out);
+    Log<std::string> done;
+    const Running running{
+        producers_, at("inproc://blocking"), {}, [&](Delivery& delivery) { done.add(delivery.message().payload); }};
+    EXPECT_EQ(blocking.flush(patience), Status::ok);
+    EXPECT_EQ(blocking.unconfirmed(), 0U);
+    EXPECT_THAT(done.now(), SizeIs(22));
+}
+
 TEST_F(WorkQueue, SendNeverWaitsOnTheLoopsThread) {
     std::optional<Producer> full;
     Log<Status> answers;
