@@ -536,8 +536,7 @@ bool Queue::settle(ConsumerId id, const Settle& settle, Now now) {
             break;
         case Verdict::nack:
             ++counters_.nacked;
-            if (!settle.delay) count_failure(now);
-            fail(it, settle.delay, settle.text, now);
+            if (!fail(it, settle.delay, settle.text, now) && !settle.delay) count_failure(now);
             break;
         case Verdict::release:
             ++counters_.released;
@@ -546,12 +545,10 @@ bool Queue::settle(ConsumerId id, const Settle& settle, Now now) {
             break;
         case Verdict::reject:
             ++counters_.rejected;
-            count_failure(now);
-            dead_letter(it, store::Reason::rejected, settle.text, now);
+            if (!dead_letter(it, store::Reason::rejected, settle.text, now)) count_failure(now);
             break;
         case Verdict::undecodable:
-            count_failure(now);
-            dead_letter(it, store::Reason::undecodable, settle.text, now);
+            if (!dead_letter(it, store::Reason::undecodable, settle.text, now)) count_failure(now);
             break;
     }
     return true;
@@ -634,7 +631,7 @@ void Queue::give_back(Offset offset, Entry& entry, Now now) {
     touch(offset, entry, now);
 }
 
-void Queue::fail(Entries::iterator it, std::optional<Duration> delay, const std::string& text, Now now) {
+bool Queue::fail(Entries::iterator it, std::optional<Duration> delay, const std::string& text, Now now) {
     const Offset offset = it->first;
     Entry& entry = it->second;
     entry.suspect = entry.isolate = false;  // its handler came back to say so
@@ -642,8 +639,7 @@ void Queue::fail(Entries::iterator it, std::optional<Duration> delay, const std:
     ++entry.attempts;
     if (entry.first_failure == Wall{}) entry.first_failure = now.wall;
     if (entry.attempts >= policy_.max_attempts) {
-        dead_letter(it, store::Reason::max_attempts, text, now);
-        return;
+        return dead_letter(it, store::Reason::max_attempts, text, now);
     }
     const ConsumerId holder = entry.holder;
     const Duration wait = std::clamp(delay.value_or(backoff_delay(policy_.backoff, entry.attempts, random_)),
@@ -657,6 +653,7 @@ void Queue::fail(Entries::iterator it, std::optional<Duration> delay, const std:
     }
     touch(offset, entry, now);
     if (!policy_.retry_aside) take_back_behind(holder, offset, now);
+    return false;
 }
 
 // A strict queue: what is behind a message that comes back is not to be begun before it. A consumer that does not keep
@@ -672,9 +669,9 @@ void Queue::take_back_behind(ConsumerId id, Offset offset, Now now) {
     }
 }
 
-void Queue::dead_letter(Entries::iterator it, store::Reason reason, std::string text, Now now) {
+bool Queue::dead_letter(Entries::iterator it, store::Reason reason, std::string text, Now now) {
     const Fate fate = reason == store::Reason::undecodable ? Fate::undecodable : Fate::failed;
-    if (is_service_ && answer(it, fate, cut(text), true, now)) return;
+    if (is_service_ && answer(it, fate, cut(text), true, now)) return true;
     Entry& entry = it->second;
     const auto holder = consumers_.find(entry.holder);
     store::DeadLetter letter{.offset = it->first,
@@ -688,6 +685,7 @@ void Queue::dead_letter(Entries::iterator it, store::Reason reason, std::string 
     emit(Event::Kind::dead_lettered, std::string{store::to_string(reason)} + ": " + letter.text);
     end_lease(entry);
     bury(it, std::move(letter), now);
+    return false;
 }
 
 // Gives up what no consumer holds any more.
@@ -862,8 +860,7 @@ void Queue::sweep(Now now) {
         if (it->second.where != Where::leased) continue;  // went back with one before it
         tell_lost(it->second.holder, {offset, it->second.token});
         ++counters_.expired_leases;
-        count_failure(now);
-        fail(it, std::nullopt, "held for the whole lease_cap without being settled", now);
+        if (!fail(it, std::nullopt, "held for the whole lease_cap without being settled", now)) count_failure(now);
     }
     sweep_at_ = in_flight_ == 0 ? never : now.mono + policy_.lease_cap / 4;
 }

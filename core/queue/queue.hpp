@@ -411,8 +411,9 @@ private:
     void changed(Now now);
     void end_lease(Entry& entry);
     void finish(Entries::iterator it, Now now);  // settled for good: leaves entries_
-    void fail(Entries::iterator it, std::optional<Duration> delay, const std::string& text, Now now);
-    void dead_letter(Entries::iterator it, store::Reason reason, std::string text, Now now);
+    // Both true: it was a request that is answered by this, so nothing about the service is known to be wrong.
+    bool fail(Entries::iterator it, std::optional<Duration> delay, const std::string& text, Now now);
+    bool dead_letter(Entries::iterator it, store::Reason reason, std::string text, Now now);
     void bury(Entries::iterator it, store::DeadLetter letter, Now now);
     void give_up(Entries::iterator it, store::Reason reason, std::string text, Now now);
     void tidy_fresh();

@@ -108,7 +108,8 @@ struct QueuePolicy {
     std::uint32_t request_attempts = defaults::request_attempts;
     Backoff backoff{};
     // After so many failures with no ack between them the queue is slow until the next ack: one delivery at a time,
-    // after a pause. A nack with a delay of its own and a release are no failures. 0: it never is.
+    // after a pause. A nack with a delay of its own and a release are no failures, nor is what answers a request. 0: it
+    // never is.
     std::uint32_t storm_after = defaults::storm_after;
     Duration lease = defaults::lease;  // 1 s to lease_cap
     Duration lease_cap = defaults::lease_cap;

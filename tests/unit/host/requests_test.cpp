@@ -124,6 +124,24 @@ TEST_F(Requests, EveryWayToEndIsAnAnswer) {
     EXPECT_EQ(host->unsettled(), 0U);
 }
 
+TEST_F(Requests, BadOnesSlowTheServiceForNobody) {
+    Options options;
+    options.defaults.storm_after = 2;
+    open(options);
+    Peer asks = requester(1);
+    Peer hears = answers(2);
+    Peer works = replier(3, 3);
+    for (std::uint64_t i = 1; i <= 8; ++i) request(asks, i);
+    const auto given = delivered(works);
+    for (std::size_t i = 0; i < 2; ++i) settle(works, given.at(i), protocol::Verdict::nack, "bad");
+    for (std::size_t i = 2; i < 5; ++i) settle(works, given.at(i), protocol::Verdict::reject, "bad");
+    for (std::size_t i = 5; i < 8; ++i) settle(works, given.at(i), protocol::Verdict::undecodable, "bad");
+    EXPECT_THAT(answered(hears), SizeIs(8));
+    request(asks, 9);
+    request(asks, 10);
+    EXPECT_THAT(delivered(works), SizeIs(2)) << "at once";
+}
+
 TEST_F(Requests, WhatALostReplierHeldIsAnsweredAndNotBegunAgain) {
     open();
     Peer asks = requester(1);
