@@ -73,6 +73,10 @@ Exit WorkRun::run() {
         consumer_.run([this](Delivery& delivery) { handle(delivery); }, work_queue::until(stop_.get_token()));
     supervisor.request_stop();
     supervisor.join();
+    if (const auto refusal = reports_.final_refusal(); refusal && exit_ == Exit::ok) {
+        say(verb_, *refusal);
+        return Exit::refused;
+    }
     if (status != Status::ok && exit_ == Exit::ok) {
         say(verb_, "ended before the node had confirmed everything; what it does not know of is delivered again");
         return Exit::failed;

@@ -245,7 +245,11 @@ Mono RequesterCore::turn(Now now) {
     for (const Event& event : answers_.take_events()) context_.emit(event);
     (void)answers_.take_lost();
     const auto repliers = producer_->consumers();
-    if (producer_->fenced()) complete_all("a later requester came under the name " + options_.name);
+    if (producer_->fenced()) {
+        complete_all("a later requester came under the name " + options_.name);
+    } else if (answers_.over()) {
+        complete_all("its host has ended it for good, as the event of the kind refused says");
+    }
     {
         const std::lock_guard lock(mutex_);
         hears_ = answers_.connected();

@@ -124,11 +124,13 @@ Mono WorkerCore::turn(Now now) {
     std::vector<std::stop_source> stops;
     Mono deadline = never;
     std::size_t to_wake = 0;
+    bool over = false;
     {
         const std::lock_guard lock(mutex_);
         const std::size_t batch = std::exchange(gathered_, 0);
         gather_ = batch < quick_batch ? 1 : std::clamp<std::size_t>(session_.window() / 4, 1, gather_max);
         session_.turn(now);
+        over = session_.over() && !std::exchange(over_, session_.over());
         stops = take_lost_stops();
         if (draining_) proceed_with_drain(now, stops);
         frames = session_.take_frames();
@@ -153,6 +155,7 @@ Mono WorkerCore::turn(Now now) {
     }
     fire(stops);
     for (const Event& event : events) context_.emit(event);
+    if (over) begin_drain(options_.drain_timeout);  // after it was said why
     return deadline;
 }
 
@@ -405,6 +408,7 @@ Status WorkerCore::run(const Handler& handler, const Until& until) {
     ended_cv_.wait(lock, [&] { return ended_; });
     running_ = false;
     ended_cv_.notify_all();
+    if (over_) return Status::closed;
     return cancelled_ ? Status::timed_out : Status::ok;
 }
 

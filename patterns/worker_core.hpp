@@ -135,6 +135,7 @@ private:
     bool draining_ = false;
     Mono drain_until_{};
     bool cancelled_ = false;  // drained for too long: stop tokens have fired
+    bool over_ = false;       // its hosts have ended it for good
     bool ended_ = false;      // bye was said, or nobody is left to say it to
     bool closed_ = false;     // off the loop
 };

@@ -226,7 +226,8 @@ struct Host::Impl {
     [[nodiscard]] std::optional<protocol::Refusal> refusal_of(const protocol::Hello& hello) const;
     void welcome_producer(Session& session, const protocol::Hello& hello, protocol::Welcome& welcome, Now now);
     void welcome_consumer(Session& session, const protocol::Hello& hello, protocol::Welcome& welcome, Now now);
-    [[nodiscard]] bool is_fenced(const protocol::Hello& hello) const;
+    [[nodiscard]] std::optional<protocol::Refusal> refusal_of_one_over(const protocol::Hello& hello) const;
+    void end_for_good(const Identity& incarnation, protocol::Refusal why, Now now);
     void fence(const Identity& earlier, const std::string& text, Now now);
     void fence_consumers(Box& box, const std::string& name, const Identity& incarnation, Now now);
     bool on_command(Session& session, const protocol::Command& command, Now now);
@@ -273,10 +274,10 @@ struct Host::Impl {
         protocol::Hello hello;
         bool bound = false;
     };
-    std::map<PeerId, Postponed> postponed;  // until what they ask for is stored
-    std::deque<Identity> fenced;            // incarnations that were replaced
-    std::vector<Session*> listed;           // have frames to send
-    std::vector<OutFrame> outside;          // frames to peers without a session
+    std::map<PeerId, Postponed> postponed;                    // until what they ask for is stored
+    std::deque<std::pair<Identity, protocol::Refusal>> over;  // incarnations that are, and why
+    std::vector<Session*> listed;                             // have frames to send
+    std::vector<OutFrame> outside;                            // frames to peers without a session
 
     std::vector<Box*> touched;
     std::vector<Box*> unsaved;  // have something for the store, or want to read

@@ -12,7 +12,7 @@ namespace {
 constexpr std::size_t large_hello_limit = 64;  // at a time
 constexpr std::size_t hello_bytes = 1024 * 1024;
 constexpr std::size_t asked_limit = 10'000;  // peers remembered as asked for their hello
-constexpr std::size_t fenced_limit = 1'000;  // incarnations remembered as replaced
+constexpr std::size_t over_limit = 1'000;    // incarnations remembered as over
 constexpr std::size_t queue_limit = 10'000;  // queues one host holds
 constexpr std::uint32_t concurrency_limit = 1'000;
 constexpr std::uint64_t joined_slack = 64 * 1024;  // of a fragmented command beyond its message
@@ -233,10 +233,7 @@ std::optional<protocol::Refusal> Host::Impl::refusal_of(const protocol::Hello& h
     if (hello.incarnation.is_zero())
         return protocol::Refusal{"malformed", "a hello needs 16 random bytes as incarnation"};
     if (auto no = refusal_of_address(hello)) return no;
-    if (is_fenced(hello)) {
-        return protocol::Refusal{"fenced",
-                                 "a later one came under the name " + hello.name + "; give each its own name"};
-    }
+    if (auto no = refusal_of_one_over(hello)) return no;
     const bool is_known = boxes.contains(hello.address);
     const std::string topic = topic_part(hello.address);
     const bool for_answers = boxes.contains(std::string{service_of(topic)});  // that come with the queue
@@ -380,21 +377,29 @@ void Host::Impl::welcome_consumer(Session& session, const protocol::Hello& hello
 
 // A named producer that has been told its place never takes the name over again, whatever this host remembers of those
 // it has fenced: it has numbered messages of its own from there, and those of a later life have the same numbers.
-bool Host::Impl::is_fenced(const protocol::Hello& hello) const {
-    if (std::find(fenced.begin(), fenced.end(), hello.incarnation) != fenced.end()) return true;
-    if (hello.role != protocol::Role::producer || !hello.resumed) return false;
+std::optional<protocol::Refusal> Host::Impl::refusal_of_one_over(const protocol::Hello& hello) const {
+    const auto ended =
+        std::find_if(over.begin(), over.end(), [&](const auto& one) { return one.first == hello.incarnation; });
+    if (ended != over.end()) return ended->second;
+    if (hello.role != protocol::Role::producer || !hello.resumed) return std::nullopt;
     const auto box = boxes.find(hello.address);
-    if (box == boxes.end()) return false;
+    if (box == boxes.end()) return std::nullopt;
     const queue::Producer* known = box->second->queue.find_producer(hello.producer);
-    return known != nullptr && !known->life.is_zero() && known->life != hello.incarnation;
+    if (known == nullptr || known->life.is_zero() || known->life == hello.incarnation) return std::nullopt;
+    return protocol::Refusal{"fenced", "a later one came under the name " + hello.name + "; give each its own name"};
+}
+
+// For good: it does not come again, and is not taken if it does.
+void Host::Impl::end_for_good(const Identity& incarnation, protocol::Refusal why, Now now) {
+    over.emplace_back(incarnation, why);
+    if (over.size() > over_limit) over.pop_front();
+    const auto peer = by_incarnation.find(incarnation);
+    if (peer != by_incarnation.end()) refuse(peer->second, why.code, why.text, now);
 }
 
 // Two at once under one name: the later replaces the earlier.
 void Host::Impl::fence(const Identity& earlier, const std::string& text, Now now) {
-    fenced.push_back(earlier);
-    if (fenced.size() > fenced_limit) fenced.pop_front();
-    const auto peer = by_incarnation.find(earlier);
-    if (peer != by_incarnation.end()) refuse(peer->second, "fenced", text + "; give each its own name", now);
+    end_for_good(earlier, {"fenced", text + "; give each its own name"}, now);
 }
 
 // Their leases end at once.

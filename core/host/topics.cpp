@@ -315,10 +315,10 @@ void Host::Impl::remove_subscription(Box& box, Now now) {
     box.replay.reset();
     if (box.topic->log == &box) box.topic->log = nullptr;
     box.sync = true;
-    std::vector<PeerId> peers;
-    for (const auto& [id, session] : box.consumers) peers.push_back(session->peer);
-    for (const PeerId peer : peers)
-        refuse(peer, "removed", "the subscription " + box.queue.name() + " was removed", now);
+    std::vector<Identity> told;
+    for (const auto& [id, session] : box.consumers) told.push_back(session->incarnation);
+    for (const Identity& one : told)
+        end_for_good(one, {"removed", "the subscription " + box.queue.name() + " was removed"}, now);
     std::erase(box.topic->subscriptions, &box);
     box.topic->queue.remove_subscription(box.queue);
     box.queue.vanish(now);

@@ -13,6 +13,11 @@ constexpr Duration measured_time = 10ms;  // of work, for the budget that adapts
 constexpr Duration crowded_turn = 1s;     // how long a host is served while others wait for their turn
 constexpr Duration lease_min = 100ms;     // whatever a host says
 
+// Another hello would take the name back, or make the subscription again.
+bool is_final(const Refusal& refusal) {
+    return refusal.code == "fenced" || refusal.code == "removed";
+}
+
 }  // namespace
 
 ConsumerSession::ConsumerSession(Options options)
@@ -45,16 +50,24 @@ void ConsumerSession::remove_host(PeerId peer, Now now) {
 }
 
 void ConsumerSession::remove(Host& host, Mono now) {
+    give_up(host, now);
+    host.gone = true;
+}
+
+// What it holds of this host, and has settled there, is nobody's any more.
+void ConsumerSession::give_up(Host& host, Mono now) {
     drop_unbegun(host, now);
     for (std::uint32_t index = 0; index < slots_.size(); ++index) {
         if (slots_[index].state == State::begun && slots_[index].host == host.index) lose_begun(index, now);
     }
-    for (const Awaited& one : host.awaited) synced_.push_back({one.number, false});
+    for (const Awaited& one : std::exchange(host.awaited, {})) synced_.push_back({one.number, false});
     if (host.unsafe_settles > 0) {
         event(Event::Kind::stale_delivery, host.label + ": has gone before it confirmed these settlements",
               host.unsafe_settles);
     }
-    host.gone = true;
+    host.settling.clear();
+    host.unconfirmed.clear();
+    host.unsafe_settles = host.unsafe_bytes = 0;
 }
 
 void ConsumerSession::from_stranger(PeerId peer, const Slice& bytes, Now now) {
@@ -71,6 +84,7 @@ void ConsumerSession::from_stranger(PeerId peer, const Slice& bytes, Now now) {
         return !host.identity.is_zero() && host.identity == identify->host;
     });
     if (known != hosts_.end()) {  // the link was made anew below us
+        if (known->over) return;
         if (known->link.open()) session_over(*known, "it came back on another link");
         known->link.move_to(peer, now.mono);
         return;
@@ -96,11 +110,12 @@ void ConsumerSession::receive(PeerId peer, const Slice& bytes, Now now) {
         from_stranger(peer, bytes, now);
         return;
     }
+    if (host->over) return;
     host->link.hear(
         bytes, now, [&] { drop(); }, [&](Frame& frame) { handle(*host, frame, now); },
         [&](const Refusal& refusal, bool was_open) {
             if (was_open) session_over(*host, "the host ended the session");
-            on_refusal(*host, refusal);
+            on_refusal(*host, refusal, now.mono);
         },
         [&](const char* why) { session_over(*host, why); });
 }
@@ -135,7 +150,7 @@ void ConsumerSession::handle(Host& host, Command& command, Now now) {
     } else if (const auto* refusal = std::get_if<Refusal>(&command)) {
         host.link.end(now.mono + options_.timing.heartbeat_busy);
         session_over(host, "the host ended the session");
-        on_refusal(host, *refusal);
+        on_refusal(host, *refusal, now.mono);
     }
 }
 
@@ -182,7 +197,12 @@ void ConsumerSession::on_bye(Host& host, const Bye& bye, Now now) {
     session_over(host, "the host has gone for a while" + (bye.text.empty() ? std::string{} : ": " + bye.text));
 }
 
-void ConsumerSession::on_refusal(Host& host, const Refusal& refusal) {
+void ConsumerSession::on_refusal(Host& host, const Refusal& refusal, Mono now) {
+    if (is_final(refusal)) {
+        host.over = true;
+        host.link.end(never);
+        give_up(host, now);
+    }
     std::string text = refusal.code + ": " + refusal.text;
     if (text == host.last_refusal) return;  // once, however often it is tried again
     event(Event::Kind::refused, host.label + ": the session was refused: " + text, 0, refusal.code);
@@ -200,7 +220,7 @@ void ConsumerSession::session_over(Host& host, const std::string& why) {
 
 void ConsumerSession::send_failed(PeerId peer, Now now) {
     Host* host = find(peer);
-    if (host == nullptr) return;
+    if (host == nullptr || host->over) return;
     if (host->link.send_failed(now.mono)) session_over(*host, "the link is gone");
     const bool nothing_left = host->held == 0 && host->unsafe_settles == 0;
     const bool given_up = host->silent && host->extended_to == never;
@@ -305,6 +325,12 @@ void ConsumerSession::turn(Now now) {
 void ConsumerSession::drain(Mono now) {
     draining_ = true;
     for (Host& host : hosts_) release_unbegun(host, host.unbegun.size(), now);
+}
+
+bool ConsumerSession::over() const {
+    const auto lasts = [](const Host& host) { return !host.gone && !host.over; };
+    const auto ended = [](const Host& host) { return !host.gone && host.over; };
+    return std::any_of(hosts_.begin(), hosts_.end(), ended) && std::none_of(hosts_.begin(), hosts_.end(), lasts);
 }
 
 bool ConsumerSession::quiet() const {

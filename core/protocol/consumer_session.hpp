@@ -110,6 +110,8 @@ public:
 
     // Takes no more, gives back what is not begun.
     void drain(Mono now);
+    // All hosts have ended it for good: a later consumer has its name, or the subscription was removed.
+    [[nodiscard]] bool over() const;
     // Nothing is held and every settle is safe.
     [[nodiscard]] bool quiet() const;
     // Ends all sessions in order. Nothing is said afterwards.
@@ -168,6 +170,7 @@ private:
         std::string label;
         bool incoming = false;  // it came to us: a lost link does not come back, a new one may
         bool gone = false;      // removed; its place may be used again
+        bool over = false;      // it has ended us for good: nothing is said to it any more
         bool was_connected = false;
         Identity identity{};  // zero until it told
         Duration lease = defaults::lease;
@@ -208,7 +211,8 @@ private:
     void on_deliver(Host& host, Deliver& deliver, Now now);
     void on_settled(Host& host, const Settled& settled);
     void on_lost(Host& host, std::vector<Held> items, Mono now);
-    void on_refusal(Host& host, const Refusal& refusal);
+    void on_refusal(Host& host, const Refusal& refusal, Mono now);
+    void give_up(Host& host, Mono now);
     void on_bye(Host& host, const Bye& bye, Now now);
     void session_over(Host& host, const std::string& why);
     void remove(Host& host, Mono now);

@@ -163,10 +163,13 @@ class Topics(Case):
 
     def test_who_takes_from_what_is_removed_is_told(self):
         node = Node(self)
-        subscriber = self.spawn("subscribe", "--node", node.endpoint, "orders", "--as", "billing")
+        subscriber = self.spawn("subscribe", "--node", node.endpoint, "orders", "--as", "billing", "--exec", "sleep 60")
         node.until_queue("orders/billing", lambda row: row["consumers"] == 1, "has its consumer")
+        self.publish(node, "orders", "held")
+        node.until_queue("orders/billing", lambda row: row["in_flight"] == 1, "is at work")
         self.unsubscribe(node, "orders/billing")
         self.assert_fails(subscriber, 5, "the subscription orders/billing was removed")
+        self.assertNotIn("orders/billing", node.queues())
 
     def test_temporary(self):
         node = Node(self)

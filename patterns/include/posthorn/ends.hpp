@@ -252,7 +252,8 @@ public:
     // Calls the handler on `concurrency` threads (this one is one of them) until told to stop. Return: ack. Throw: nack
     // with what(). Once told to stop it waits for what is begun: at drain_timeout stop tokens fire, and when the
     // handlers have returned so does this. ok after an orderly end, timed_out if they did not finish in time, closed if
-    // this was drained before.
+    // this was drained before, or its hosts have ended it for good: a later one came under its name, or somebody
+    // removed the subscription (an event with the code "fenced" or "removed"). Then it does not come back by itself.
     Status run(const Handler& handler, const Until& until = until_signal());
 
     // Typed: a handler of (const T&, Delivery&). Bytes that are not a T are rejected as undecodable.

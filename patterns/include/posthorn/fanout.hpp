@@ -51,7 +51,7 @@ struct SubscriberOptions {
     std::optional<std::vector<Binding>> bindings{};
     // If this makes the subscription, it goes with its last consumer: at once when that ends in order, and when it has
     // not been heard for a lease. What it has not settled goes with it. Otherwise a subscription stays until
-    // `posthorn unsubscribe`, or in a memory home as long as its host.
+    // `posthorn unsubscribe`, which ends its consumers, or in a memory home as long as its host.
     bool temporary = false;
     // No other consumer beside this one: while there is one, it or we are refused (an event with the code "exclusive")
     // and try again every second. One that died is missed after 5 heartbeats (50 s, or 5 s while it holds something);

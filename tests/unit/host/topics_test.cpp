@@ -169,6 +169,8 @@ TEST_F(Topics, AnOperatorRemovesASubscription) {
     EXPECT_EQ(results[0].error, "");
     EXPECT_THAT(results[0].rows, SizeIs(1));
     EXPECT_EQ(refused(one), "removed");
+    Peer back = subscriber(1, "a");
+    EXPECT_EQ(refused(back), "removed") << "it is not made again by who has lost it";
     say(admin, protocol::AdminRequest{.id = 2, .verb = "unsubscribe", .address = "t/a"});
     EXPECT_THAT(heard_of<protocol::AdminResult>(admin).at(0).error, HasSubstr("no subscription t/a"));
     Peer anew = subscriber(3, "a");

@@ -999,6 +999,27 @@ TEST_F(ConsumerSessionTest, SaysWhyTheHostEndedItsSession) {
     EXPECT_THAT(texts(events_, Event::Kind::lost), ElementsAre(HasSubstr("the host ended the session")));
     ASSERT_THAT(texts(events_, Event::Kind::refused), ElementsAre(HasSubstr("removed: the subscription is gone")));
     EXPECT_EQ(events_.back().code, "removed");
+    EXPECT_TRUE(session_->over());
+}
+
+TEST_F(ConsumerSessionTest, WhoIsRemovedDoesNotMakeItsSubscriptionAgain) {
+    start(1, 10);
+    deliver(host(), 1, 3);
+    answer(1ms);
+    const Begun first = begin();
+    const Begun second = begin();
+    settle(first);
+    answer(1ms);
+    EXPECT_EQ(session_->unconfirmed(), 1U);
+    (void)host().take<Hello>();
+    host().say(Refusal{"removed", "the subscription is gone"});
+    answer(1ms);
+    EXPECT_TRUE(session_->is_lost(second.handle));
+    settle(second);
+    EXPECT_TRUE(session_->quiet());
+    for (int i = 0; i < 10; ++i) answer(10s);
+    EXPECT_THAT(host().take<Hello>(), IsEmpty());
+    EXPECT_EQ(session_->next_deadline(), never);
 }
 
 class ReplierSession : public ConsumerSessionTest {
