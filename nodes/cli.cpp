@@ -77,6 +77,14 @@ std::string name_of(const Verb& verb, const std::string& what, const std::string
     return word;
 }
 
+std::string service_name_of(const Verb& verb, const std::string& word) {
+    if (!valid_queue_name(word) || !valid_queue_name(replies_of(word)) || !service_of(word).empty())
+        usage_error(verb, "'" + printable(word) +
+                              "' is not a service name: 1 to 192 of A-Z a-z 0-9 . _ - and not ending in .dlq or "
+                              ".replies");
+    return word;
+}
+
 std::string address_of(const Verb& verb, const std::string& word) {
     if (!parse_address(word))
         usage_error(verb, "'" + printable(word) + "' is not a queue name: " + name_rule +

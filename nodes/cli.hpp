@@ -44,6 +44,7 @@ inline constexpr const char* name_rule = "1 to 200 of A-Z a-z 0-9 . _ - and not 
 // The one word that names a queue or a topic (`what`); a queue or a subscription; a subscription. Throw ExitError
 // (usage).
 [[nodiscard]] std::string name_of(const Verb& verb, const std::string& what, const std::string& word);
+[[nodiscard]] std::string service_name_of(const Verb& verb, const std::string& word);
 [[nodiscard]] std::string address_of(const Verb& verb, const std::string& word);
 [[nodiscard]] std::string subscription_of(const Verb& verb, const std::string& word);
 

@@ -70,13 +70,14 @@ std::string all_of_standard_input() {
 Asked options_of(const Verb& verb, const Arguments& given) {
     Asked asked;
     if (given.words.empty() || given.words.size() > 2) usage_error(verb, "give a service, and at most one text");
-    asked.service = name_of(verb, "service", given.words.front());
+    asked.service = service_name_of(verb, given.words.front());
     asked.endpoint = node_endpoint(verb, given);
     if (given.options.count("type") > 0) asked.message.type = given.options["type"].as<std::string>();
     asked.message.headers = headers_of(verb, given);
     if (const auto fault = envelope::invalid(asked.message)) usage_error(verb, *fault);
     asked.timeout = parsed(verb, given, "timeout", parse_seconds_or_duration);
-    if (asked.timeout < 1ms) usage_error(verb, "--timeout: at least 1ms");
+    constexpr Duration most = std::chrono::hours{24 * 365};
+    if (asked.timeout < 1ms || asked.timeout > most) usage_error(verb, "--timeout: 1ms to 8760h, which is a year");
     asked.at_once = given.options["at-once"].as<bool>();
     asked.json = given.options["json"].as<bool>();
     asked.raw = given.options["raw"].as<bool>();

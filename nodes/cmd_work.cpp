@@ -221,7 +221,7 @@ Exit run_reply(const Verb& verb, const Arguments& given) {
     WorkOptions options = consuming_options_of(verb, given);
     if (options.command.empty()) usage_error(verb, "give --exec CMD: what answers");
     options.replies = true;
-    options.address = name_of(verb, "service", given.words.front());
+    options.address = service_name_of(verb, given.words.front());
     return run(verb, std::move(options));
 }
 

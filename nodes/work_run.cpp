@@ -170,7 +170,8 @@ void WorkRun::execute(Delivery& delivery) {
                 delivery.release();
             }
             end_soon(Exit::cannot_run,
-                     "the command cannot be run: " + printable(result.text) + "; the message goes back");
+                     "the command cannot be run: " + printable(result.text) +
+                         (job.answers ? "; the request was answered by this error" : "; the message goes back"));
             break;
         case Outcome::terminated:
             if (job.answers) {

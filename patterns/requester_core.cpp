@@ -234,8 +234,10 @@ void RequesterCore::on_change() {
 }
 
 void RequesterCore::on_refused(const protocol::Refused& refused) {
-    complete(take(refused.sequence), refused.sequence, status_of_refusal(refused.code),
-             refused.code + ": " + refused.text);
+    const Status status = status_of_refusal(refused.code);
+    const bool said = refused.code == to_string(status);  // the status is the code
+    complete(take(refused.sequence), refused.sequence, status,
+             said ? refused.text : refused.code + ": " + refused.text);
 }
 
 Mono RequesterCore::turn(Now now) {

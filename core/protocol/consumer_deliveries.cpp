@@ -160,7 +160,7 @@ bool ConsumerSession::settle(Handle handle, Settlement settlement, Mono now) {
     if (!slot->handed_over) ++finished_;
     const bool in_time = slot->state != State::lost;
     if (!in_time) {
-        event(Event::Kind::stale_delivery, "a settlement came after the lease was over; the message may run again", 1);
+        tell_stale({}, 1);
     } else {
         Host& host = hosts_[slot->host];
         if (settlement.sync != 0) {
@@ -327,10 +327,7 @@ void ConsumerSession::repeat_settles(Host& host, std::vector<Held> lost) {
     host.barrier = options_.strict && std::any_of(host.settling.begin(), host.settling.end(),
                                                   [](const Settling& one) { return gives_back(one.settlement); });
     host.sync = !host.awaited.empty();
-    if (stale > 0) {
-        event(Event::Kind::stale_delivery,
-              host.label + ": settlements came after their leases were over; these messages may run again", stale);
-    }
+    if (stale > 0) tell_stale(host.label + ": ", stale);
 }
 
 void ConsumerSession::send_settles(Host& host) {
@@ -387,11 +384,18 @@ void ConsumerSession::on_settled(Host& host, const Settled& settled) {
         first.count -= part;
         if (first.count == 0) host.unconfirmed.pop_front();
     }
-    if (!settled.stale.empty()) {
-        event(Event::Kind::stale_delivery,
-              host.label + ": settlements came after their leases were over; these messages may run again",
-              settled.stale.size());
-    }
+    if (!settled.stale.empty()) tell_stale(host.label + ": ", settled.stale.size());
+}
+
+void ConsumerSession::tell_stale(const std::string& where, std::uint64_t count) {
+    stale_ += count;
+    if (!worth_a_word(++stale_times_)) return;
+    event(
+        Event::Kind::stale_delivery,
+        where + (options_.replier ? "answers came after their leases were over, and are nobody's: these requests were "
+                                    "answered without them, or went to another replier"
+                                  : "settlements came after their leases were over; these messages may run again"),
+        stale_);
 }
 
 void ConsumerSession::say_hello(Host& host, Now now) {

@@ -236,6 +236,7 @@ private:
     void queue_settle(Host& host, std::uint64_t offset, std::uint32_t token, Settlement settlement);
     void tell_synced(Host& host, std::uint64_t offset, std::uint32_t token, std::uint32_t count, bool safe);
     void repeat_settles(Host& host, std::vector<Held> lost);
+    void tell_stale(const std::string& where, std::uint64_t count);
     void send_settles(Host& host);
     void say_hello(Host& host, Now now);
 
@@ -269,6 +270,8 @@ private:
     Duration worked_{};
     Mono working_since_{};
 
+    std::uint64_t stale_ = 0;        // settlements that came too late
+    std::uint64_t stale_times_ = 0;  // that some did
     std::uint64_t dropped_ = 0;
     std::vector<OutFrame> out_;
     std::vector<Event> events_;

@@ -34,6 +34,12 @@ class Requests(Case):
         replier.signal()
         self.assertEqual(replier.wait(), 0)
 
+    def test_wrong_usage(self):
+        for name in "svc.replies", "s" * 193:
+            for words in ["request", name, "x"], ["reply", name, "--exec", "cat"]:
+                self.assert_fails(self.run_posthorn(*words), 2, "not a service name: 1 to 192")
+        self.assert_fails(self.run_posthorn("request", "svc", "x", "--timeout", "10000h"), 2, "1ms to 8760h")
+
     def test_a_replier_that_is_killed(self):
         node = Node(self)
         replier = self.reply(node, "slow", "echo begun >> begun; exec sleep 600")

@@ -78,7 +78,7 @@ public:
     // answered as failed. Priority, ordering key, delay, time to live and dedup key mean nothing.
     [[nodiscard]] bool is_request() const;
     Status reply(Message message);
-    Status fail(std::string why);
+    Status fail(std::string why);                       // of which the first 1024 bytes count, as of all reasons below
     Status nack(std::string why = {});                  // failed: counts, retried by the queue's policy
     Status nack(Duration delay, std::string why = {});  // failed: counts, retried after this delay
     Status release();                                   // give back, does not count

@@ -42,7 +42,7 @@ struct Reply {
     // the host refused it. would_block, timed_out: there was no room to send it. cancelled. closed: the requester was.
     Status status = Status::ok;
     Message message{};    // the answer, where there is one
-    std::string error{};  // what went wrong, for people; of `failed` what the replier said
+    std::string error{};  // what went wrong, for people; of `failed` what the replier said, 1024 bytes at most
     std::string id{};     // of the request: "<producer>-<sequence>"; empty: it was not sent
 
     explicit operator bool() const noexcept { return status == Status::ok; }
