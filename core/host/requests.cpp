@@ -88,9 +88,13 @@ bool Host::Impl::is_answer(const Session& session, const protocol::SettleOne& on
     envelope::Request request = envelope::read_request(one.reply.view());
     if (!valid_queue_name(request.reply_to) || !queue.may_be_answer(one.offset, request)) return false;
     if (one.reply.size() > options.message_limit) {
+        const std::size_t beyond = one.reply.size() - options.message_limit;
         settle.verdict = queue::Verdict::reject;
         settle.text = "the answer has " + std::to_string(one.reply.size()) + " bytes, this host takes at most " +
                       std::to_string(options.message_limit);
+        const auto answer = envelope::decode(one.reply.view());
+        if (answer && answer->status == envelope::status::failed && answer->message.payload.size() > beyond)
+            settle.text = answer->message.payload.substr(0, answer->message.payload.size() - beyond);
         return true;
     }
     settle.reply = one.reply;

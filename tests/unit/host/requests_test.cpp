@@ -124,6 +124,23 @@ TEST_F(Requests, EveryWayToEndIsAnAnswer) {
     EXPECT_EQ(host->unsettled(), 0U);
 }
 
+TEST_F(Requests, AReasonThatIsTooLongIsCut) {
+    Options options;
+    options.message_limit = 400;
+    open(options);
+    Peer asks = requester(1);
+    Peer hears = answers(2);
+    Peer works = replier(3, 3);
+    request(asks, 1);
+    const auto given = delivered(works);
+    ASSERT_THAT(given, SizeIs(1));
+    auto settle = answer_to(given[0], {});
+    const envelope::Request to = envelope::read_request(given[0].envelope.view());
+    settle.reply = Slice{envelope::answer(to, envelope::status::failed, {.payload = "broken" + std::string(500, '.')})};
+    say(works, protocol::Settle{.acks = {}, .others = {settle}});
+    EXPECT_THAT(answered(hears), ElementsAre(HasSubstr("1 failed broken...")));
+}
+
 TEST_F(Requests, BadOnesSlowTheServiceForNobody) {
     Options options;
     options.defaults.storm_after = 2;
