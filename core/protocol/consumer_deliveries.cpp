@@ -388,14 +388,12 @@ void ConsumerSession::on_settled(Host& host, const Settled& settled) {
 }
 
 void ConsumerSession::tell_stale(const std::string& where, std::uint64_t count) {
-    stale_ += count;
-    if (!worth_a_word(++stale_times_)) return;
     event(
         Event::Kind::stale_delivery,
         where + (options_.replier ? "answers came after their leases were over, and are nobody's: these requests were "
                                     "answered without them, or went to another replier"
                                   : "settlements came after their leases were over; these messages may run again"),
-        stale_);
+        count);
 }
 
 void ConsumerSession::say_hello(Host& host, Now now) {

@@ -270,8 +270,6 @@ private:
     Duration worked_{};
     Mono working_since_{};
 
-    std::uint64_t stale_ = 0;        // settlements that came too late
-    std::uint64_t stale_times_ = 0;  // that some did
     std::uint64_t dropped_ = 0;
     std::vector<OutFrame> out_;
     std::vector<Event> events_;

@@ -15,7 +15,7 @@ struct Event {
         resumed,               // and is back; nothing was lost in between
         refused,               // a session or a message was refused; code says why, text the way out
         dropped,               // input was ignored: foreign, malformed, of another session, too large; counted by cause
-        stale_delivery,        // settlements came after their leases were over, so many so far; messages may run again
+        stale_delivery,        // settlements came after their leases were over; each is told: messages may run again
         dead_lettered,         // a message was given up
         store_lost_confirmed,  // the host knows less than it had confirmed
         damaged,               // stored messages cannot be read; text has queue and sequence range
