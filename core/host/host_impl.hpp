@@ -227,7 +227,7 @@ struct Host::Impl {
     void welcome_producer(Session& session, const protocol::Hello& hello, protocol::Welcome& welcome, Now now);
     void welcome_consumer(Session& session, const protocol::Hello& hello, protocol::Welcome& welcome, Now now);
     [[nodiscard]] std::optional<protocol::Refusal> refusal_of_one_over(const protocol::Hello& hello) const;
-    void end_for_good(const Identity& incarnation, protocol::Refusal why, Now now);
+    void end_for_good(const Identity& incarnation, const protocol::Refusal& why, Now now);
     void fence(const Identity& earlier, const std::string& text, Now now);
     void fence_consumers(Box& box, const std::string& name, const Identity& incarnation, Now now);
     bool on_command(Session& session, const protocol::Command& command, Now now);

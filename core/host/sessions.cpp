@@ -390,7 +390,7 @@ std::optional<protocol::Refusal> Host::Impl::refusal_of_one_over(const protocol:
 }
 
 // For good: it does not come again, and is not taken if it does.
-void Host::Impl::end_for_good(const Identity& incarnation, protocol::Refusal why, Now now) {
+void Host::Impl::end_for_good(const Identity& incarnation, const protocol::Refusal& why, Now now) {
     over.emplace_back(incarnation, why);
     if (over.size() > over_limit) over.pop_front();
     const auto peer = by_incarnation.find(incarnation);
