@@ -485,7 +485,8 @@ public:
         each(settings, SectionKind::queue, [&](const std::string& name, const Setting& one) { set_queue(name, one); });
         each(settings, SectionKind::topic, [&](const std::string& name, const Setting& one) { set_topic(name, one); });
         for (const auto& [topic, draft] : topics_) {
-            for (const std::string& name : draft.subscriptions) bind(std::string{topic}.append("/").append(name), draft.bindings);
+            for (const std::string& name : draft.subscriptions)
+                bind(std::string{topic}.append("/").append(name), draft.bindings);
             if (draft.retain) retain(topic, *draft.retain);
         }
         each(settings, SectionKind::subscription,
