@@ -465,12 +465,12 @@ std::shared_ptr<const store::Job> Host::Impl::take_job(Now now) {
     next.dead_reads = std::exchange(dead_reads, {});
     next.backup = std::exchange(backup, std::nullopt);
     std::vector<Box*> still_unsaved;
-    bool sliced = false;  // one slice of a replay in a job: each takes its time
     for (Box* box : unsaved) {
         if (due || !box->queue.has_changes()) box->sync = false;
         if (due && has_changes(*box)) {
             next.batch.push_back(box->queue.gather(now, disk_room == Room::plenty));
-            if (is_to_replay(*box) && !std::exchange(sliced, true)) next.batch.back().replay = slice_of(*box);
+            const bool in_turn = replaying == nullptr || replaying == box;
+            if (in_turn && is_to_replay(*box)) next.batch.back().replay = next_slice(*box);
             box->record_in_job = next.batch.back().subscription.has_value();
             box->gone_from_store = next.batch.back().gone;
             job_boxes.push_back(box);
@@ -506,6 +506,7 @@ void Host::Impl::complete(store::Outcome outcome, Now now) {
         disk_room = opened && disk_room == Room::plenty ? Room::settlements : Room::none;
         set_disk_full(true, outcome.text);
         if (opened) take_back(now);
+        give_up_replay(now);
         return;
     }
     set_disk_full(disk_room != Room::plenty || outcome.free_bytes == 0, "free space is down to min_free");
@@ -546,6 +547,7 @@ void Host::Impl::complete(store::Outcome outcome, Now now) {
     }
     for (store::ReadDeadResult& result : outcome.dead_reads) answer(result, now);
     if (outcome.backup) answer(*outcome.backup);
+    give_up_replay(now);
     look_at_postponed(now);
 }
 

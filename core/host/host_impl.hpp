@@ -180,7 +180,9 @@ struct Host::Impl {
     Box& open_subscription(const std::string& address, bool temporary, std::vector<Binding> bindings,
                            const std::optional<From>& from, Now now);
     void open_log(Box& topic, Now now);
-    [[nodiscard]] static store::Replay slice_of(const Box& box);
+    store::Replay next_slice(Box& box);
+    void end_replay();
+    void give_up_replay(Now now);
     void replayed(const store::Replayed& part, Now now);
     static void join(Box& topic, Box& box);
     void describe(Box& box, Now now);
@@ -280,7 +282,9 @@ struct Host::Impl {
     std::vector<OutFrame> outside;                            // frames to peers without a session
 
     std::vector<Box*> touched;
-    std::vector<Box*> unsaved;  // have something for the store, or want to read
+    std::vector<Box*> unsaved;       // have something for the store, or want to read
+    Box* replaying = nullptr;        // is given what its topic retains; one at a time
+    store::Offset replayed_end = 0;  // what had been published at its last slice
     Mono last_turn{};
     Mono boxes_at = never;     // the earliest deadline of a queue
     Mono sessions_at = never;  // when sessions are looked at next

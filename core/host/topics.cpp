@@ -104,9 +104,19 @@ void Host::Impl::open_log(Box& topic, Now now) {
     if (topic.log == nullptr) open_subscription(topic.queue.name() + log_suffix, false, {}, std::nullopt, now);
 }
 
-// The next slice of what it is given, as its bindings are now. Run by the store, on a thread of its own.
-store::Replay Host::Impl::slice_of(const Box& box) {
+// The next slice of what it is given, as its bindings are now. Run by the store, on a thread of its own. What it has
+// not come to yet stays in the log, or there would be a gap behind it. So that the log ends somewhere, a slice is at
+// least twice what has been published since the one before.
+store::Replay Host::Impl::next_slice(Box& box) {
     store::Replay slice = *box.replay;
+    if (Box* log = box.topic->log) {
+        const store::Offset end = log->queue.next_offset();
+        if (replaying == &box) slice.at_least = slice.from + 2 * (end - replayed_end);
+        replayed_end = end;
+        log->queue.spare_from(slice.from);
+        touch(*log);
+    }
+    replaying = &box;
     if (!envelope::takes_everything(box.bindings)) {
         slice.wants = [bindings = box.bindings](std::string_view bytes) {
             return envelope::is_wanted(bindings, bytes);
@@ -114,6 +124,21 @@ store::Replay Host::Impl::slice_of(const Box& box) {
     }
     slice.subscription = encode({true, box.temporary, box.bindings});
     return slice;
+}
+
+// The next one may begin.
+void Host::Impl::end_replay() {
+    if (Box* log = replaying->topic->log) {
+        log->queue.spare_from(std::numeric_limits<store::Offset>::max());
+        touch(*log);
+    }
+    replaying = nullptr;
+}
+
+// It waits for room that the log would make if it did not wait for the replay. So it goes, with what it has been given,
+// and its consumer, who has not been welcomed yet, has it made anew: it begins when there is room.
+void Host::Impl::give_up_replay(Now now) {
+    if (disk_full && replaying != nullptr) remove_subscription(*replaying, now);
 }
 
 // After a commit. What the log had gathered for it is in the part, so what it has accepted since is all that is missing
@@ -129,6 +154,7 @@ void Host::Impl::replayed(const store::Replayed& part, Now now) {
         return;
     }
     box->replay.reset();
+    end_replay();
     if (const Box* log = box->topic->log) box->queue.catch_up(log->queue, box->bindings, now);
     join(*box->topic, *box);
     box->recorded = !box->queue.has_new_record();
@@ -313,6 +339,7 @@ void Host::Impl::remove_subscription(Box& box, Now now) {
     box.removing = true;
     box.alone_until = never;
     box.replay.reset();
+    if (replaying == &box) end_replay();
     if (box.topic->log == &box) box.topic->log = nullptr;
     box.sync = true;
     std::vector<Identity> told;

@@ -265,8 +265,8 @@ void Queue::evict_waiting() {
 // What is to be read next, and the number of the first block of it; nothing: there is nothing, or no room.
 std::optional<Offset> Queue::next_reading(Now now, Reading& next) {
     next = {};
-    const auto due = expires_nothing() ? std::nullopt : backlog_.first_due(now.mono);
-    if (due) {
+    const auto due = next_in_backlog() > now.mono ? std::nullopt : backlog_.first_due(now.mono);
+    if (due && backlog_.find(*due)->first < spared_from_) {
         next.why = Why::due;
         return due;
     }

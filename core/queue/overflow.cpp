@@ -16,8 +16,19 @@ bool Queue::is_over() const {
 
 // Of the oldest. The latest of all stays: what has just been accepted is not to go for its own sake.
 bool Queue::may_go(Offset offset) const {
-    if (!is_over() || (latest_ != 0 && offset >= latest_)) return false;
+    if (offset >= spared_from_ || !is_over() || (latest_ != 0 && offset >= latest_)) return false;
     return policy_.when_full == WhenFull::drop_oldest || !dlq_blocks();
+}
+
+// Of what is in memory: when the first of it is past its time and may go.
+Mono Queue::next_expiry() const {
+    const bool may_expire = !expiring_.empty() && expiring_.begin()->second < spared_from_ && !expires_nothing();
+    return may_expire ? expiring_.begin()->first : never;
+}
+
+// When there is something to be read for its time.
+Mono Queue::next_in_backlog() const {
+    return oldest_in_backlog() < spared_from_ && !expires_nothing() ? backlog_.next_time() : never;
 }
 
 // Nothing that is neither in memory nor being read stands below; max(): there is nothing.

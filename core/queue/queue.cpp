@@ -750,7 +750,7 @@ void Queue::tidy_fresh() {
 void Queue::expire_due(Now now) {
     std::uint64_t buried = 0;
     const std::uint64_t dropped_before = counters_.dropped_expired;
-    while (!expiring_.empty() && expiring_.begin()->first <= now.mono && !expires_nothing()) {
+    while (next_expiry() <= now.mono) {
         const auto it = entries_.find(expiring_.begin()->second);
         if (is_service_ && answer(it, Fate::expired, "nobody worked on it within its time", false, now)) continue;
         if (it->second.ages && policy_.when_full == WhenFull::drop_oldest) {
@@ -884,7 +884,7 @@ void Queue::turn(Now now, std::vector<Delivered>& deliveries, std::vector<Recall
     if (forget_at_ <= now.mono) forget_producers(now);
     recall_at_ = storm_at_ = never;
     if (reading_.why == Why::nothing && fetching_.empty()) (void)begin_reading(false, now);
-    asked_to_read_ = asked_to_read_ || (backlog_.next_time() <= now.mono && !expires_nothing());
+    asked_to_read_ = asked_to_read_ || next_in_backlog() <= now.mono;
     expire_due(now);
     make_room(oldest_behind(), now);
     tell_overflow();
@@ -901,9 +901,8 @@ void Queue::turn(Now now, std::vector<Delivered>& deliveries, std::vector<Recall
 Mono Queue::next_deadline() const {
     Mono next = std::min({sweep_at_, forget_at_, recall_at_, storm_at_, dedup_.next_deadline()});
     if (!waiting_.empty()) next = std::min(next, waiting_.begin()->first);
-    if (!asked_to_read_ && reading_.why == Why::nothing && !expires_nothing())
-        next = std::min(next, backlog_.next_time());
-    if (!expiring_.empty() && !expires_nothing()) next = std::min(next, expiring_.begin()->first);
+    if (!asked_to_read_ && reading_.why == Why::nothing) next = std::min(next, next_in_backlog());
+    next = std::min(next, next_expiry());
     for (const auto& [id, consumer] : consumers_) {
         if (consumer.in_flight > 0 || !consumer.connected) next = std::min(next, consumer.lease_end);
     }

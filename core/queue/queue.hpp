@@ -258,6 +258,8 @@ public:
     // Fires what is due, then leases ready messages to consumers with room.
     void turn(Now now, std::vector<Delivered>& deliveries, std::vector<Recall>& recalls);
     void pause(bool paused) { paused_ = paused; }  // no deliveries: draining, or the store has failed
+    // What stands there or behind stays, whatever its age and the bounds: somebody has not been given it yet.
+    void spare_from(Offset offset) noexcept { spared_from_ = offset; }
     [[nodiscard]] Mono next_deadline() const;
     [[nodiscard]] bool has_ready() const;
     // Leases that ended while their consumer was connected, since last asked.
@@ -478,6 +480,8 @@ private:
 
     // overflow.cpp
     [[nodiscard]] bool is_over() const;
+    [[nodiscard]] Mono next_expiry() const;
+    [[nodiscard]] Mono next_in_backlog() const;
     [[nodiscard]] bool may_go(Offset offset) const;
     [[nodiscard]] Offset oldest_in_backlog() const;
     [[nodiscard]] Offset oldest_behind() const;
@@ -599,6 +603,7 @@ private:
     std::uint64_t in_flight_bytes_ = 0;
     std::uint64_t window_used_ = 0;  // bytes of bodies in entries_
     bool paused_ = false;
+    Offset spared_from_ = std::numeric_limits<Offset>::max();
     bool starved_ = false;  // the next ready message's body has to be fetched
 
     std::map<ConsumerId, Consumer> consumers_;

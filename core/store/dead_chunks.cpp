@@ -114,7 +114,9 @@ bool decode_letters(std::string_view record, ChunkKey key, const Chunk& chunk, L
     if (in.unsigned_integer() != dead_version || in.unsigned_integer() != key.first ||
         in.unsigned_integer() != key.second)
         return false;
-    std::vector<std::string_view> strings(in.array());
+    const std::uint32_t string_count = in.array();
+    if (string_count > content->size()) return false;
+    std::vector<std::string_view> strings(string_count);
     for (std::string_view& string : strings) string = in.binary();
     DeadLetter letter;
     letter.offset = key.second;

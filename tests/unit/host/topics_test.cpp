@@ -413,6 +413,11 @@ protected:
         peer.out.add(protocol::Publish{{Slice{std::move(bytes)}}});
         for (std::string& frame : peer.out.flush()) host->receive(peer.id, Slice{std::move(frame)}, now);
     }
+    static std::vector<std::string> subjects_to(std::uint64_t last) {
+        std::vector<std::string> all;
+        for (std::uint64_t i = 1; i <= last; ++i) all.push_back(std::to_string(i));
+        return all;
+    }
     std::uint64_t kept() {
         Peer admin = hello(99, {.role = protocol::Role::admin});
         say(admin, protocol::AdminRequest{.id = 1, .verb = "queues"});
@@ -495,12 +500,80 @@ TEST_F(Retained, WhatIsPublishedMeanwhileComesOnceAndInOrder) {
         }
         EXPECT_GT(jobs, 3);
         stores = true;
-        std::vector<std::string> wanted;
-        for (std::uint64_t i = 1; i <= sent; ++i) wanted.push_back(std::to_string(i));
-        EXPECT_EQ(all_received(one), wanted);
+        EXPECT_EQ(all_received(one), subjects_to(sent));
         publish_one();
         EXPECT_THAT(received(one), ElementsAre(std::to_string(sent)));
     }
+}
+
+// Though the log is beyond its bounds by what comes meanwhile, and its oldest would go.
+TEST_F(Retained, WhatAReplayHasNotComeToStaysHoweverMuchIsPublished) {
+    constexpr std::uint64_t most = 20;
+    open(retaining({.messages = most}));
+    Peer sends = publisher(1, 1);
+    publish_all(sends, 1, 1, most);
+    std::uint64_t sent = most;
+    stores = false;
+    Peer one = subscriber(2, "late", {.from = From::first()});
+    while (heard_before(one).empty() && sent < 1000) {
+        const auto job = host->take_job(now);
+        ASSERT_TRUE(job);
+        for (int i = 0; i < 3; ++i) {
+            ++sent;
+            publish(sends, 1, sent, std::to_string(sent));
+        }
+        host->complete(store->run(*job), now);
+        pass(0ms);
+    }
+    EXPECT_GT(sent, most + 8) << "there were several slices";
+    EXPECT_LE(sent, 2 * most + 4) << "a slice is twice what is published meanwhile, so the log does not grow for ever";
+    stores = true;
+    EXPECT_EQ(all_received(one), subjects_to(sent));
+    EXPECT_EQ(kept(), most);
+}
+
+TEST_F(Retained, WhatAReplayHasNotComeToStaysHoweverOldItIs) {
+    open(retaining({.age = 1h}));
+    Peer sends = publisher(1, 1);
+    publish_all(sends, 1, 1, 5);
+    stores = false;
+    Peer one = subscriber(2, "late", {.from = From::first()});
+    while (heard_before(one).empty()) {
+        const auto job = host->take_job(now);
+        ASSERT_TRUE(job);
+        now.wall += 1h;
+        now.mono += 1h;
+        host->complete(store->run(*job), now);
+        pass(0ms);
+    }
+    stores = true;
+    EXPECT_EQ(all_received(one), subjects_to(5));
+    EXPECT_EQ(kept(), 0U);
+}
+
+// It would wait for room, and the log, which could make some, for it.
+TEST_F(Retained, AReplayIsGivenUpAtAFullDiskAndBeginsAnewWhenThereIsRoom) {
+    open(retaining({.messages = 4}));
+    Peer sends = publisher(1, 1);
+    publish_all(sends, 1, 1, 4);
+    stores = false;
+    Peer one = subscriber(2, "late", {.from = From::first()});
+    for (int slices = 0; slices < 2; ++slices) {
+        host->turn(now);
+        host->complete(store->run(*host->take_job(now)), now);
+    }
+    publish_all(sends, 1, 5, 7);
+    ASSERT_TRUE(host->take_job(now));
+    host->complete({.failure = store::Failure::full, .text = "no room", .free_bytes = 0}, now);
+    EXPECT_THAT(heard_before(one), IsEmpty());
+    stores = true;
+    pass(0ms);
+    EXPECT_EQ(stored(sends), 4U) << "the disk is full";
+    EXPECT_THAT(heard_before(one), IsEmpty());
+    pass(2s);
+    EXPECT_EQ(stored(sends), 7U);
+    EXPECT_THAT(all_received(one), ElementsAre("4", "5", "6", "7"));
+    EXPECT_EQ(kept(), 4U);
 }
 
 TEST_F(Retained, ARestartBeforeAllOfThePastIsThereBeginsAnew) {
