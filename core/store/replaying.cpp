@@ -19,7 +19,8 @@ public:
         : chunks_(chunks), replay_(replay), to_(to), part_(part), from_(part.next) {}
 
     [[nodiscard]] bool is_enough() const {
-        return part_.next >= replay_.at_least && (looked_ >= replayed_chunks || read_ >= replayed_bytes || messages_ >= replay_.max_messages);
+        return part_.next >= replay_.at_least &&
+               (looked_ >= replayed_chunks || read_ >= replayed_bytes || messages_ >= replay_.max_messages);
     }
     void copy(HeldChunk& held);
 

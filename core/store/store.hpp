@@ -142,7 +142,7 @@ struct Replay {
     Wall since{};            // only what was accepted then or later
     std::function<bool(std::string_view envelope)> wants{};  // only these, none: all; called by whoever runs the job
     std::size_t max_messages = std::numeric_limits<std::size_t>::max();  // to be looked at, about
-    Offset at_least = 0;  // looked at up to there, however much it is
+    Offset at_least = 0;                                                 // looked at up to there, however much it is
     std::string subscription{};  // to be remembered of the topic, opaque, in the commit that reaches the end
 };
 

@@ -78,9 +78,14 @@ void Model::begin_with_the_first() {
     for (auto& [message, record] : records_) record.due = true;
 }
 
+void Model::begin_with_what_is_kept() {
+    with_what_is_kept_ = true;
+}
+
 void Model::leave() {
     welcome_ = false;
     waiting_.clear();
+    earliest_.clear();
     for (auto& [message, record] : records_) record.due = false;
 }
 
@@ -108,8 +113,15 @@ bool Model::must_take(std::uint64_t message) const {
     return must_take(records_.at(message));
 }
 
+// What is kept is the latest: what comes from there has all behind it that came in after it.
+bool Model::is_due(const Record& record) const {
+    if (record.due) return true;
+    const auto earliest = earliest_.find(record.producer);
+    return earliest != earliest_.end() && record.sequence >= earliest->second;
+}
+
 bool Model::must_take(const Record& record) const {
-    return record.due &&
+    return is_due(record) &&
            std::all_of(bindings_.begin(), bindings_.end(), [&](const auto& one) { return fits(one, record.message); });
 }
 
@@ -211,6 +223,10 @@ void Model::begun(std::uint64_t message, std::uint64_t offset, std::uint32_t att
     if (attempt < 1 || attempt - 1 > record.nacked + (deaths - record.deaths_before)) {
         violation(name + " came as attempt " + std::to_string(attempt) + " after " + std::to_string(record.nacked) +
                   " failures and " + std::to_string(deaths - record.deaths_before) + " deaths");
+    }
+    if (with_what_is_kept_ && welcome_) {
+        std::uint64_t& earliest = earliest_.try_emplace(record.producer, record.sequence).first->second;
+        earliest = std::min(earliest, record.sequence);
     }
     if (redriven) return;                 // it stands where it was put back
     constexpr unsigned lives_apart = 26;  // bits: each life of a host starts so far behind the last

@@ -74,6 +74,8 @@ public:
     void welcome();
     // It begins with all that the topic has ever accepted, whenever it is made.
     void begin_with_the_first();
+    // Or with what its topic keeps of that, which is the latest.
+    void begin_with_what_is_kept();
     [[nodiscard]] bool is_welcome() const { return welcome_; }
     // It goes: nothing has to reach it any more. Then it is gone, and another one of its name will come.
     void leave();
@@ -114,6 +116,7 @@ public:
 
 private:
     void violation(const std::string& what) { violations_.push_back(address_ + ": " + what); }
+    [[nodiscard]] bool is_due(const Record& record) const;
     [[nodiscard]] bool must_take(const Record& record) const;
     void check_line(std::uint64_t message, const Record& record);
     void check_dedup(std::uint64_t message, const Record& record, Now now);
@@ -129,6 +132,8 @@ private:
     std::vector<std::vector<Binding>> bindings_;  // all it ever had; none at all: a queue
     bool welcome_ = false;
     bool with_the_first_ = false;
+    bool with_what_is_kept_ = false;
+    std::map<int, std::uint64_t> earliest_;  // sequence that came from there, by producer
 
     std::map<std::uint64_t, Record> records_;
     std::map<std::pair<int, std::uint64_t>, std::uint64_t> by_sequence_;

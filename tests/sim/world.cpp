@@ -109,6 +109,7 @@ void World::make_outlets() {
     };
     retained_ = durable_ && retain_chance(0.5);
     if (retained_) limits_.replayed = retain_chance(0.5) ? 1 : 50;
+    if (retained_ && retain_chance(0.5)) retention_.messages = retain_chance(0.5) ? 100 : 300;
     const std::uint64_t count = 2 + fan_pick(3);
     for (std::uint64_t i = 0; i < count; ++i) {
         const std::string address = topic_name + ("/s" + std::to_string(i));
@@ -120,10 +121,11 @@ void World::make_outlets() {
         std::string patterns;
         for (const Binding& one : outlet.bindings) patterns += " " + one.subject;
         outlet.replayed = retained_ && !outlet.declared && !outlet.temporary && retain_chance(0.7);
-        if (outlet.replayed) outlet.model.begin_with_the_first();
+        if (outlet.replayed && retention_.messages == 0) outlet.model.begin_with_the_first();
+        if (outlet.replayed && retention_.messages != 0) outlet.model.begin_with_what_is_kept();
         std::string how = outlet.declared    ? " is declared"
                           : outlet.temporary ? " is temporary"
-                          : outlet.replayed  ? " is to begin with the first"
+                          : outlet.replayed  ? " is to begin in the past"
                                              : " is to be made";
         note(address + how.append(", bound to").append(patterns));
         if (outlet.declared) was_welcome(outlet);
@@ -194,7 +196,7 @@ void World::start_host() {
     options.seed = random_();
     options.defaults = policy_;
     options.limits = limits_;
-    if (retained_) options.retained[topic_name] = {};
+    if (retained_) options.retained[topic_name] = retention_;
     options.on_event = [this](const Event& event) {
         note("host: " + event.subject + (event.subject.empty() ? "" : ": ") + std::string{to_string(event.kind)} + " " +
              event.text);

@@ -65,7 +65,7 @@ private:
         Model model;
         bool declared = false;  // at the host; else its consumers make it
         bool temporary = false;
-        bool replayed = false;  // it begins with the first message of all
+        bool replayed = false;  // it begins with the first message that its topic keeps
         std::vector<Binding> bindings{};
         bool rebound = false;
         bool made = false;             // a consumer was welcome, or it is declared
@@ -183,6 +183,7 @@ private:
     QueuePolicy policy_;
     bool fanout_ = false;
     bool retained_ = false;  // so is the topic
+    Retention retention_;
     std::deque<Outlet> outlets_;
     std::vector<std::string> violations_;
     Totals totals_;  // but for those that the models keep
