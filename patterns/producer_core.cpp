@@ -271,9 +271,10 @@ void ProducerCore::on_frame(transport::PeerId peer, Slice frame, Now now) {
     session_.receive(peer, frame, now);
 }
 
-Mono ProducerCore::turn(Now now) {
+Mono ProducerCore::turn(Now /*begin*/) {
     take_offered();
     take_cancelled();
+    const Now now = loop_.now();  // not before what was offered
     session_.turn(now);
     const Mono deadline = host_ ? exchange_with_host(now) : send_frames(now);
     return std::min(deadline, publish_news(now));

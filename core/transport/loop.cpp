@@ -125,8 +125,8 @@ struct Loop::Impl {
     bool round();
     bool run_posted();
     void sweep();
-    bool receive(Port& port, Now now);
-    bool receive_frame(Port& port, Now now);
+    bool receive(Port& port);
+    bool receive_frame(Port& port);
     PeerId hear(Port& port, std::string_view routing_id);
     bool look_at_handshakes(Port& port);
     static void tell_of_stranger(Port& port, Handshake failed);
@@ -217,20 +217,22 @@ void Loop::Impl::run() {
     ports_.clear();
 }
 
-// Reads before it works, so that libzmq holds as little as possible for us. False: there was nothing to do.
+// Reads before it works, so that libzmq holds as little as possible for us. The clock is looked at behind whatever it
+// is for, or a message would be taken in before it was sent, and its time to live be short by a thread that had to
+// wait. False: there was nothing to do.
 bool Loop::Impl::round() {
     bool busy = run_posted();
     sweep();
-    const Now now = clock_->now();
     // By index: callbacks may add to both.
     for (std::size_t i = 0; i < ports_.size(); ++i) {  // NOLINT(modernize-loop-convert)
         Port& port = *ports_[i];
-        if (std::exchange(port.readable, true)) busy = receive(port, now) || busy;
+        if (std::exchange(port.readable, true)) busy = receive(port) || busy;
         if (std::exchange(port.monitor_readable, true)) busy = look_at_handshakes(port) || busy;
     }
     for (std::size_t i = 0; i < seats_.size(); ++i) {  // NOLINT(modernize-loop-convert)
         Seat& seat = *seats_[i];
         if (seat.participant == nullptr) continue;
+        const Now now = clock_->now();
         const bool woken = seat.participant->woken_.load() && seat.participant->woken_.exchange(false);
         if (!woken && !seat.due && now.mono < seat.deadline) continue;
         seat.due = false;
@@ -256,13 +258,13 @@ void Loop::Impl::sweep() {
     std::erase_if(seats_, [](const auto& seat) { return seat->participant == nullptr; });
 }
 
-bool Loop::Impl::receive(Port& port, Now now) {
+bool Loop::Impl::receive(Port& port) {
     int frames = 0;
-    while (frames < frames_per_round && !port.gone && port.socket && receive_frame(port, now)) ++frames;
+    while (frames < frames_per_round && !port.gone && port.socket && receive_frame(port)) ++frames;
     return frames > 0;
 }
 
-bool Loop::Impl::receive_frame(Port& port, Now now) {
+bool Loop::Impl::receive_frame(Port& port) {
     Message frame;
     if (!port.socket.receive(frame)) return false;
     PeerId peer = port.link;
@@ -276,7 +278,7 @@ bool Loop::Impl::receive_frame(Port& port, Now now) {
         more = port.socket.receive(rest) && rest.more();
     }
     port.seat->due = true;
-    port.seat->participant->on_frame(peer, single ? frame.take() : Slice(), now);
+    port.seat->participant->on_frame(peer, single ? frame.take() : Slice(), clock_->now());
     return true;
 }
 

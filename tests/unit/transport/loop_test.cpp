@@ -174,6 +174,50 @@ TEST(Loop, ALeapOfItsClockMakesDeadlinesDue) {
     EXPECT_GE(loop.now().wall - before.wall, std::chrono::hours{2});
 }
 
+// Or a message would be taken in before it was sent, in a round that had begun before.
+TEST(Loop, WhatComesBehindSomethingHasNoTimeBeforeIt) {
+    const auto clock = std::make_shared<Clock>();
+    Loop loop{clock};
+    class Leaper : public Participant {
+    public:
+        Leaper(Clock& clock, std::vector<Mono>& times) : clock_(clock), times_(times) {}
+        void on_frame(PeerId /*peer*/, Slice /*frame*/, Now now) override { leap(now); }
+        Mono turn(Now now) override {
+            leap(now);
+            return never;
+        }
+
+    private:
+        void leap(Now now) {
+            times_.push_back(now.mono);
+            clock_.advance(std::chrono::hours{1});
+        }
+        Clock& clock_;
+        std::vector<Mono>& times_;
+    };
+    std::vector<Mono> times;
+    Leaper one{*clock, times};
+    Leaper other{*clock, times};
+    loop.add(one);
+    loop.add(other);
+    Caller caller(loop);
+    loop.connect(caller, loop.bind(one, "inproc://leaps"));
+    for (const char* word : {"a", "b", "c"}) caller.say(word);
+    std::size_t seen = 0;
+    while (seen < 8) {
+        std::promise<std::size_t> count;
+        loop.post([&] {
+            loop.wake(one);  // both, in one round
+            loop.wake(other);
+            count.set_value(times.size());
+        });
+        seen = count.get_future().get();
+    }
+    loop.remove(one);
+    loop.remove(other);
+    for (std::size_t i = 1; i < times.size(); ++i) EXPECT_GE(times[i] - times[i - 1], std::chrono::hours{1}) << i;
+}
+
 TEST(Loop, LeavesSignalsToTheApplication) {
     Loop loop;
     sigset_t on_loop;
