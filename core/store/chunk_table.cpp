@@ -31,6 +31,9 @@ ChunkTable::ChunkTable(Database& db, UpkeepPlan& plan)
       release_shared_(db, "UPDATE shared_body SET chunks=chunks-1 WHERE body=?"),
       delete_shared_(db, "DELETE FROM shared_body WHERE body=?"),
       select_sharers_(db, "SELECT chunks FROM shared_body WHERE body=?"),
+      select_topics_(db,
+                     "SELECT chunk.topic FROM topic CROSS JOIN chunk ON chunk.topic = topic.id "
+                     "WHERE chunk.first=? AND chunk.body=? ORDER BY topic.id"),
       select_layout_(db, "SELECT layout FROM shared_body WHERE body=?"),
       share_chunk_(db, "UPDATE chunk SET body=?, header=? WHERE topic=? AND first=?"),
       delete_chunk_(db, "DELETE FROM chunk WHERE topic=? AND first=?"),
@@ -85,14 +88,14 @@ SharedBody ChunkTable::insert_shared(const PackedChunk& packed, std::size_t chun
     return shared;
 }
 
-void ChunkTable::insert(const SharedBody& shared, TopicId topic, Chunk chunk) {
+void ChunkTable::insert(const SharedBody& shared, TopicId topic, Chunk chunk, bool planned) {
     HeldChunk held;
     held.topic = topic;
     held.body = shared.body;
     held.body_crc = shared.crc;
     held.chunk = std::move(chunk);
     const std::string header = encode_header(held.chunk, topic, shared.body, shared.crc, shared.layout);
-    insert_row(std::move(held), header, nullptr, true);
+    insert_row(std::move(held), header, nullptr, planned);
 }
 
 std::optional<SharedBody> ChunkTable::share(HeldChunk& held) {
@@ -386,6 +389,16 @@ std::uint64_t ChunkTable::sharers(BodyRef body) {
     if (!is_shared(body)) return 1;
     Query query(select_sharers_);
     return query.signed_integer(body_row(body)).step() ? query.integer_at(0) : 0;
+}
+
+// They have the same messages in their index, so all begin where this one does.
+std::vector<TopicId> ChunkTable::topics_over(const ChunkRow& row) {
+    if (!is_shared(row.body)) return {row.topic};
+    std::vector<TopicId> topics;
+    Query query(select_topics_);
+    query.integer(row.first).signed_integer(row.body);
+    while (query.step()) topics.push_back(query.integer_at(0));
+    return topics;
 }
 
 void ChunkTable::erase(HeldChunk& held) {

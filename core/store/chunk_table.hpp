@@ -82,7 +82,7 @@ public:
     void insert(TopicId topic, PackedChunk packed, bool planned = true);
     // A body for so many chunks, each of which has all its messages; those to come are inserted over it.
     [[nodiscard]] SharedBody insert_shared(const PackedChunk& packed, std::size_t chunks);
-    void insert(const SharedBody& shared, TopicId topic, Chunk chunk);
+    void insert(const SharedBody& shared, TopicId topic, Chunk chunk, bool planned = true);
     // One more chunk is to be inserted over this one's body, which is in a row. Nothing: how many there are is not
     // known any more, so none may join them.
     [[nodiscard]] std::optional<SharedBody> share(HeldChunk& held);
@@ -101,6 +101,8 @@ public:
     [[nodiscard]] Offset begin_of_last(TopicId topic, std::uint64_t messages);
     // How many chunks lie over this chunk's body; 0: that is not known any more, and the body stays.
     [[nodiscard]] std::uint64_t sharers(BodyRef body);
+    // The topics of the chunks over this chunk's body, ascending; all of a body that no dead letters lie in.
+    [[nodiscard]] std::vector<TopicId> topics_over(const ChunkRow& row);
     // Nothing: the body is damaged and the chunk has been set aside; `held` is gone.
     std::optional<Slice> body(HeldChunk& held);
 
@@ -148,6 +150,7 @@ private:
     Statement release_shared_;
     Statement delete_shared_;
     Statement select_sharers_;
+    Statement select_topics_;
     Statement select_layout_;
     Statement share_chunk_;
     Statement delete_chunk_;

@@ -85,7 +85,7 @@ std::vector<CommonBody> common_bodies(const std::vector<TopicBatch>& batches,
                 return has_some_of(*batch, all) && next_of(batch->topic) <= all.first() &&
                        all.last() < batch->next_offset;
             });
-            if (body.all.body.size() > copied_body && body.batches.size() > 1) bodies.push_back(std::move(body));
+            if (body.batches.size() > 1) bodies.push_back(std::move(body));
         }
     }
     return bodies;

@@ -11,10 +11,6 @@
 
 namespace posthorn::store {
 
-// Bytes; a body up to here is copied to each topic. Its chunk's row takes about as much besides, and of rows that have
-// their bodies for themselves few are left by merging; what is shared cannot be merged.
-inline constexpr std::size_t copied_body = 128;
-
 struct CommonBody {
     PackedChunk all;  // every message that one of the batches has
     std::vector<const TopicBatch*> batches;

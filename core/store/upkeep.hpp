@@ -11,11 +11,13 @@ namespace posthorn::store {
 
 class Upkeep {
 public:
-    static constexpr std::size_t rewrites = 8;         // chunks in one piece
-    static constexpr std::size_t thinned = 8;          // bodies in one piece
-    static constexpr std::uint64_t vacuum_every = 16;  // commits
-    static constexpr std::int64_t vacuum_pages = 256;  // in one piece: 4 MiB
-    static constexpr std::int64_t vacuum_keep = 1024;  // free pages that are left for what comes next: 16 MiB
+    static constexpr std::size_t rewrites = 8;          // chunks in one piece
+    static constexpr std::size_t thinned = 8;           // bodies in one piece
+    static constexpr std::size_t merged_chunks = 4096;  // of all topics, in one piece
+    static constexpr std::size_t merged_families = 16;  // times in one piece that it is asked who has a body
+    static constexpr std::uint64_t vacuum_every = 16;   // commits
+    static constexpr std::int64_t vacuum_pages = 256;   // in one piece: 4 MiB
+    static constexpr std::int64_t vacuum_keep = 1024;   // free pages that are left for what comes next: 16 MiB
 
     Upkeep(Database& db, ChunkTable& chunks, DeadChunks& dead, UpkeepPlan& plan);
 
@@ -28,7 +30,18 @@ private:
     void rewrite();
     void thin_out();
     void vacuum();
-    std::size_t combine(std::span<const ChunkRow> rows);
+    struct Combined {
+        PackedChunk common;
+        struct Part {  // of a topic
+            Chunk chunk;
+            std::vector<std::size_t> settled;
+            std::vector<Mark> marks;
+        };
+        std::vector<Part> parts;
+    };
+    bool add(const ChunkRow& row, std::span<const TopicId> topics, Combined& to);
+    std::size_t combine(std::span<const ChunkRow> rows, std::span<const TopicId> topics);
+    bool goes_on(const ChunkRow& before, const ChunkRow& row, std::span<const TopicId> topics);
 
     Database& db_;
     ChunkTable& chunks_;

@@ -2,12 +2,14 @@
 // looks into the file.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "sim/sim_vfs.hpp"
 #include "store/chunk_table.hpp"
 #include "store/schema.hpp"
 #include "store/sqlite_store.hpp"
+#include "store/upkeep.hpp"
 #include "store/upkeep_plan.hpp"
 #include "unit/store/model.hpp"
 
@@ -216,17 +218,130 @@ TEST_F(UpkeepTest, random_work_leaves_no_body_without_a_chunk) {
     expect_bodies_accounted_for();
 }
 
-TEST_F(UpkeepTest, small_shared_chunks_are_merged_by_the_last_that_has_them) {
+TEST_F(UpkeepTest, small_shared_chunks_are_merged_for_all_that_have_them) {
+    constexpr Offset count = 3000;
+    const auto pages_of = [&](std::size_t subscriptions_count) {
+        store.reset();
+        disk = std::make_unique<sim::SimDisk>();
+        store = open();
+        model.clear();
+        const auto topics = subscriptions(subscriptions_count);
+        for (Offset offset = 1; offset <= count; ++offset) run(shared_job(batch_of(offset, 1, 500), topics));
+        expect_bodies_accounted_for();
+        expect_contents();
+        return ask("SELECT sum(length(header) + ifnull(length(small_body), 0)) FROM chunk") +
+               ask("SELECT sum(length(bytes)) FROM body") + ask("SELECT sum(length(layout)) FROM shared_body");
+    };
+    const auto one = pages_of(1);
+    EXPECT_LT(pages_of(8) * 10, one * 12);
+    const auto topics = subscriptions(8);
+    EXPECT_LT(ask("SELECT count(*) FROM chunk WHERE topic=1"), 400);
+    EXPECT_GT(ask("SELECT max(messages) FROM chunk"), 50);
+    for (const std::string& topic : topics) settle_in(topic, 1, count);
+    EXPECT_EQ(ask("SELECT count(*) FROM body"), 0);
+}
+
+TEST_F(UpkeepTest, merged_chunks_keep_what_each_topic_has_of_them) {
     constexpr Offset count = 400;
-    const auto topics = subscriptions(2);
-    for (Offset offset = 1; offset <= count; ++offset) run(shared_job(batch_of(offset, 1, 500), topics));
-    EXPECT_EQ(ask("SELECT count(*) FROM chunk"), 2 * count) << "merging would have copied them";
-    settle_in(topics[0], 1, count);
-    store.reset();
-    store = open();
-    pass_time(2);
-    EXPECT_LT(ask("SELECT count(*) FROM chunk"), 200);
-    EXPECT_EQ(ask("SELECT count(*) FROM shared_body WHERE chunks > 1"), 0);
+    const auto topics = subscriptions(3);
+    for (Offset offset = 1; offset <= count; ++offset) {
+        Job job = shared_job(batch_of(offset, 2 * (offset % 2) + 1, 300), topics);  // 1 or 3 of them
+        for (TopicBatch& batch : job.batch) {
+            for (Append& append : batch.appends) append.offset += 3 * offset;
+            batch.next_offset = 4 * (offset + 1);
+        }
+        Mark mark;
+        mark.offset = 4 * offset;
+        mark.attempts = static_cast<std::uint32_t>(offset % 4 + 1);
+        job.batch[offset % 2].marks = {mark};
+        job.batch[1].appends.front().terms.priority = offset % 5 == 0 ? 3 : 0;
+        if (offset % 2 == 1) job.batch[2].appends.erase(job.batch[2].appends.begin() + 1);  // its bindings leave it out
+        run(job);
+        if (offset % 3 == 0 && offset % 2 == 1) settle_in(topics[0], 4 * offset, 4 * offset + 1);
+    }
+    EXPECT_LT(ask("SELECT count(*) FROM chunk"), 3 * 200);
+    EXPECT_GT(ask("SELECT count(*) FROM chunk WHERE messages > 20"), 0);
+    EXPECT_EQ(ask("SELECT count(*) FROM shared_body WHERE chunks <> 3"), 0);
+    expect_bodies_accounted_for();
+    auto found = contents(*store, topics);
+    for (const std::string& topic : topics) EXPECT_EQ(found[topic].messages, model[topic].messages) << topic;
+}
+
+TEST_F(UpkeepTest, chunks_are_not_merged_across_what_only_some_have_or_dead_letters_lie_in) {
+    const auto topics = subscriptions(3);
+    for (Offset offset = 1; offset <= 400; ++offset) {
+        const bool is_for_all = offset < 40 || offset > 60;
+        run(shared_job(batch_of(offset, 1, 300), is_for_all ? topics : subscriptions(2)));
+        if (offset == 100) bury_in(topics[0], 100, 100);
+        if (offset == 200) run(batch_of(1, 1));  // of another topic altogether
+    }
+    EXPECT_LT(ask("SELECT count(*) FROM chunk"), 3 * 160);
+    EXPECT_EQ(ask("SELECT count(*) FROM chunk WHERE first < 100 AND last > 100"), 0);
+    EXPECT_EQ(ask("SELECT count(*) FROM shared_body WHERE chunks = 1"), 0);
+    expect_bodies_accounted_for();
+    expect_contents();
+    for (const std::string& topic : topics) bury_in(topic, 30, 350);
+    expect_bodies_accounted_for();
+    expect_contents();
+    EXPECT_EQ(ask("SELECT count(*) FROM dead_letter"), 0) << "they lie in the merged bodies";
+}
+
+TEST_F(UpkeepTest, random_work_on_what_is_sent_one_by_one_to_many) {
+    for (const std::uint64_t seed : {1, 2, 3}) {
+        SCOPED_TRACE(seed);
+        store.reset();
+        disk = std::make_unique<sim::SimDisk>();
+        store = open();
+        model.clear();
+        Work work(seed);
+        const auto topics = subscriptions(4);
+        Offset next = 1;
+        for (int step = 0; step < 1500 && !HasFailure(); ++step) {
+            Job job = shared_job(batch_of(next, 1, 1 + work.pick(300)), topics);
+            next += 1 + work.pick(2);
+            const std::uint64_t left_out = work.pick(100);
+            for (std::size_t i = 0; i < topics.size(); ++i) {
+                TopicBatch& batch = job.batch[i];
+                batch.next_offset = next;
+                if (left_out == i) batch.appends.clear();
+                const Offset first = 1 + work.pick(next);
+                if (work.pick(40) == 0) batch.settled = {{first, first + work.pick(20)}};
+                if (work.pick(20) == 0 && model[topics[i]].messages.contains(first)) {
+                    Mark mark;
+                    mark.offset = first;
+                    mark.attempts = 3;
+                    if (batch.settled.empty()) batch.marks = {mark};
+                }
+                if (work.pick(60) == 0 && batch.settled.empty() && batch.marks.empty() &&
+                    model[topics[i]].messages.contains(first)) {
+                    batch.dead = {dead(first)};
+                }
+                const auto& buried = model[topics[i]].dead;
+                if (work.pick(100) == 0 && batch.dead.empty() && !buried.empty()) {
+                    batch.redrives = {{buried.begin()->first, next}};
+                    batch.next_offset = next + 1;
+                }
+            }
+            next = std::max_element(job.batch.begin(), job.batch.end(), [](const auto& a, const auto& b) {
+                       return a.next_offset < b.next_offset;
+                   })->next_offset;
+            run(job);
+        }
+        EXPECT_GT(ask("SELECT max(messages) FROM chunk WHERE body < 0"), 20);
+        expect_bodies_accounted_for();
+        auto found = contents(*store, topics);
+        for (const std::string& topic : topics) EXPECT_EQ(found[topic].messages, model[topic].messages) << topic;
+        expect_contents();
+    }
+}
+
+TEST_F(UpkeepTest, merging_for_very_many_is_done_in_pieces) {
+    constexpr std::size_t many = 150;
+    const auto topics = subscriptions(many);
+    for (Offset offset = 1; offset <= 420; ++offset) run(shared_job(batch_of(offset, 1, 200), topics));
+    EXPECT_LT(ask("SELECT count(*) FROM chunk"), 340 * many);
+    EXPECT_GT(ask("SELECT max(messages) FROM chunk"), 20);
+    EXPECT_LE(ask("SELECT max(messages) FROM chunk"), Upkeep::merged_chunks / many);
     expect_bodies_accounted_for();
     expect_contents();
 }
