@@ -219,7 +219,7 @@ TEST_F(UpkeepTest, random_work_leaves_no_body_without_a_chunk) {
 }
 
 TEST_F(UpkeepTest, small_shared_chunks_are_merged_for_all_that_have_them) {
-    constexpr Offset count = 3000;
+    constexpr Offset count = 1500;
     const auto pages_of = [&](std::size_t subscriptions_count) {
         store.reset();
         disk = std::make_unique<sim::SimDisk>();
@@ -235,7 +235,7 @@ TEST_F(UpkeepTest, small_shared_chunks_are_merged_for_all_that_have_them) {
     const auto one = pages_of(1);
     EXPECT_LT(pages_of(8) * 10, one * 12);
     const auto topics = subscriptions(8);
-    EXPECT_LT(ask("SELECT count(*) FROM chunk WHERE topic=1"), 400);
+    EXPECT_LT(ask("SELECT count(*) FROM chunk WHERE topic=1"), 350);
     EXPECT_GT(ask("SELECT max(messages) FROM chunk"), 50);
     for (const std::string& topic : topics) settle_in(topic, 1, count);
     EXPECT_EQ(ask("SELECT count(*) FROM body"), 0);
@@ -287,7 +287,7 @@ TEST_F(UpkeepTest, chunks_are_not_merged_across_what_only_some_have_or_dead_lett
 }
 
 TEST_F(UpkeepTest, random_work_on_what_is_sent_one_by_one_to_many) {
-    for (const std::uint64_t seed : {1U, 2U, 3U}) {
+    for (const std::uint64_t seed : {1U, 2U}) {
         SCOPED_TRACE(seed);
         store.reset();
         disk = std::make_unique<sim::SimDisk>();
@@ -296,7 +296,7 @@ TEST_F(UpkeepTest, random_work_on_what_is_sent_one_by_one_to_many) {
         Work work(seed);
         const auto topics = subscriptions(4);
         Offset next = 1;
-        for (int step = 0; step < 1500 && !HasFailure(); ++step) {
+        for (int step = 0; step < 1000 && !HasFailure(); ++step) {
             Job job = shared_job(batch_of(next, 1, 1 + work.pick(300)), topics);
             next += 1 + work.pick(2);
             const std::uint64_t left_out = work.pick(100);
@@ -336,7 +336,7 @@ TEST_F(UpkeepTest, random_work_on_what_is_sent_one_by_one_to_many) {
 }
 
 TEST_F(UpkeepTest, merging_for_very_many_is_done_in_pieces) {
-    constexpr std::size_t many = 60;
+    constexpr std::size_t many = 40;
     const auto topics = subscriptions(many);
     for (Offset offset = 1; offset <= 420; ++offset) run(shared_job(batch_of(offset, 1, 200), topics));
     EXPECT_LT(ask("SELECT count(*) FROM chunk"), 340 * many);
